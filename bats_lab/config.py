@@ -1,0 +1,393 @@
+"""Every parameter of a run: its name, type, default, unit, allowed values, and the presets of Table 1.
+
+This is the one place where a parameter is defined. The command line builds its options from
+:func:`parameters`, the training notebook's parameters cell is the text of :func:`parameters_cell` (a
+test holds the two together), and everything that validates a value does so by building a
+:class:`Config`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["PRESETS", "RULES", "Config", "Parameter", "parameters", "parameters_cell"]
+
+#: The collision rules: what happens to a crossing before the neuron's last spike has left.
+RULES = ("drop", "merge", "defer", "graded", "clocked")
+
+#: Times at which prediction confidence is read, in seconds.
+LATENCY_TIMES = (0.02, 0.03, 0.05, 0.08, 0.1, 0.13, 0.15, 0.18, 0.2)
+
+# Table 1 of the thesis, settled: what differs between the three data sets.
+PRESETS: dict[str, dict[str, Any]] = {
+    "mnist": {
+        "hidden": (800,),
+        "batch_size": 50,
+        "learning_rate": 0.003,
+        "learning_rate_decay": 1.0,
+        "learning_rate_min": 0.0,
+        "threshold_hidden": (0.2,),
+        "threshold_output": 1.3,
+        "max_spikes_hidden": (30,),
+        "max_spikes_output": 30,
+    },
+    "emnist": {
+        "hidden": (800,),
+        "batch_size": 50,
+        "learning_rate": 0.003,
+        "learning_rate_decay": 1.0,
+        "learning_rate_min": 0.0,
+        "threshold_hidden": (0.2,),
+        "threshold_output": 1.3,
+        "max_spikes_hidden": (30,),
+        "max_spikes_output": 30,
+    },
+    "fashion_mnist": {
+        "hidden": (400, 400),
+        "batch_size": 5,
+        "learning_rate": 0.0005,
+        "learning_rate_decay": 0.5,
+        "learning_rate_min": 1e-4,
+        "threshold_hidden": (0.13, 0.45),
+        "threshold_output": 0.7,
+        "max_spikes_hidden": (5, 5),
+        "max_spikes_output": 20,
+    },
+}
+
+
+def _finite(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], str | None]:
+    """Build a check that a number is finite and between `low` and `high`."""
+    above = "above" if open_low else "at least"
+    allowed = f"a number {above} {low:g}" + ("" if math.isinf(high) else f" and at most {high:g}")
+
+    def check(value: Any) -> str | None:
+        good = math.isfinite(value) and (value > low if open_low else value >= low) and value <= high
+        return None if good else allowed
+
+    return check
+
+
+def _each(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    """Build a check that every entry of a tuple passes `check`."""
+
+    def check_all(values: Any) -> str | None:
+        for value in values:
+            allowed = check(value)
+            if allowed is not None:
+                return f"entries that are each {allowed}"
+        return None
+
+    return check_all
+
+
+def _one_of(*choices: str) -> Callable[[Any], str | None]:
+    return lambda value: None if value in choices else "one of " + ", ".join(choices)
+
+
+def _name(value: Any) -> str | None:
+    return None if value.strip() == value and value else "the name of a data set or the path of an .npz file"
+
+
+def _param(
+    default: Any,
+    unit: str,
+    text: str,
+    check: Callable[[Any], str | None] | None = None,
+    *,
+    preset: bool = False,
+    measured: bool = True,
+) -> Any:
+    """Define one parameter.
+
+    With `preset` its default is None, which stands for the preset's value; without `measured` it changes nothing that
+    is measured.
+    """
+    return field(
+        default=None if preset else default,
+        metadata={"unit": unit, "text": text, "check": check, "preset": preset, "measured": measured},
+    )
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a run, for those who build options, cells and tables from it.
+
+    Attributes
+    ----------
+    name : str
+        Name of the attribute of :class:`Config`.
+    type : type
+        ``str``, ``int``, ``float``, ``bool`` or ``tuple``.
+    item : type or None
+        Type of the entries if `type` is ``tuple``.
+    default : object
+        Default value; None where the data set's preset decides or where None means "all".
+    unit, text : str
+        Unit ("1" for pure numbers, "" for names) and a short description.
+    from_preset : bool
+        Whether None stands for the preset's value.
+    optional : bool
+        Whether None is allowed at all.
+    measured : bool
+        Whether it can change anything that is measured; else it only says what is kept, or how things are computed.
+    """
+
+    name: str
+    type: type
+    item: builtins.type | None
+    default: Any
+    unit: str
+    text: str
+    from_preset: bool
+    optional: bool
+    measured: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All parameters of one run: what is trained, on what, with which time step.
+
+    A value that is not allowed is refused on construction. Parameters whose default is None take the
+    value of the data set's preset (Table 1 of the thesis), so a finished `Config` holds no None but in
+    `n_train` and `n_test`, where None means all samples.
+
+    Raises
+    ------
+    ValueError
+        If a value is not allowed; the message names the parameter, the value and what is allowed.
+    TypeError
+        If a value is of the wrong type.
+
+    Examples
+    --------
+    >>> config = Config(dataset="mnist", delta_t=0.004)
+    >>> config.hidden, config.threshold_hidden, config.batch_size
+    ((800,), (0.2,), 50)
+    >>> Config(delta_t=-1.0)
+    Traceback (most recent call last):
+        ...
+    ValueError: delta_t is -1.0; it must be a number at least 0.
+    """
+
+    # data
+    dataset: str = _param("mnist_small", "", "mnist_small, mnist, fashion_mnist, emnist, or the path of an .npz", _name)
+    n_train: int | None = _param(None, "1", "training samples used, from the first on; None: all", _finite(1))
+    n_test: int | None = _param(None, "1", "test samples used, from the first on; None: all", _finite(1))
+    # time
+    delta_t: float = _param(0.0, "s", "time step; 0 is continuous time", _finite(0))
+    rule: str = _param("drop", "", "collision rule: " + ", ".join(RULES), _one_of(*RULES))
+    duration: float = _param(0.2, "s", "length of the simulated window", _finite(0, open_low=True))
+    encoding_window: float = _param(0.1, "s", "window in which input spikes fall", _finite(0, open_low=True))
+    # network
+    hidden: tuple[int, ...] = _param((), "1", "neurons of each hidden layer", _each(_finite(1)), preset=True)
+    tau_syn: float = _param(
+        0.13, "s", "synaptic time constant; the membrane's is twice as long", _finite(0, open_low=True)
+    )
+    threshold_hidden: tuple[float, ...] = _param(
+        (), "1", "threshold of each hidden layer", _each(_finite(0, open_low=True)), preset=True
+    )
+    threshold_output: float = _param(0.0, "1", "threshold of the output layer", _finite(0, open_low=True), preset=True)
+    max_spikes_hidden: tuple[int, ...] = _param(
+        (), "1", "spikes kept per neuron and sample, each hidden layer", _each(_finite(1)), preset=True
+    )
+    max_spikes_output: int = _param(0, "1", "spikes kept per output neuron and sample", _finite(1), preset=True)
+    weight_scale: float = _param(
+        1.0, "1", "weights start uniform in [-weight_scale, weight_scale]", _finite(0, open_low=True)
+    )
+    # training
+    epochs: int = _param(10, "1", "passes over the training set", _finite(1))
+    batch_size: int = _param(0, "1", "training samples per update", _finite(1), preset=True)
+    test_batch_size: int = _param(
+        100, "1", "samples simulated together in evaluation; changes no result", _finite(1), measured=False
+    )
+    learning_rate: float = _param(0.0, "1", "step size of Adam", _finite(0, open_low=True), preset=True)
+    learning_rate_decay: float = _param(
+        1.0,
+        "1",
+        "factor on learning_rate every learning_rate_interval epochs",
+        _finite(0, 1, open_low=True),
+        preset=True,
+    )
+    learning_rate_interval: int = _param(10, "1", "epochs between two decays of the learning rate", _finite(1))
+    learning_rate_min: float = _param(0.0, "1", "lower bound of the learning rate", _finite(0), preset=True)
+    beta_1: float = _param(0.9, "1", "Adam's decay of the first moment", _finite(0, 0.999999999))
+    beta_2: float = _param(0.999, "1", "Adam's decay of the second moment", _finite(0, 0.999999999))
+    epsilon: float = _param(1e-8, "1", "Adam's term against division by zero", _finite(0, open_low=True))
+    target_true: float = _param(15.0, "1", "target spike count of the true class", _finite(0, open_low=True))
+    target_false: float = _param(3.0, "1", "target spike count of the other classes", _finite(0))
+    seed: int = _param(0, "1", "seed of weights and batch order", _finite(0, 2**32 - 1))
+    dtype: str = _param("float32", "", "float32, or float64 for checking", _one_of("float32", "float64"))
+    # what is kept
+    keep_samples: int = _param(5, "1", "test samples whose spikes are kept", _finite(0), measured=False)
+    keep_weights: str = _param(
+        "last",
+        "",
+        "weights kept: none, last (after the last epoch) or each (after every)",
+        _one_of("none", "last", "each"),
+        measured=False,
+    )
+
+    def __post_init__(self) -> None:
+        preset = PRESETS.get(self.preset, {})
+        for parameter in parameters():
+            value = getattr(self, parameter.name)
+            if value is None and parameter.from_preset:
+                value = preset[parameter.name]
+            object.__setattr__(self, parameter.name, _convert(parameter, value))
+        for f in dataclasses.fields(self):
+            value, check = getattr(self, f.name), f.metadata["check"]
+            allowed = None if value is None or check is None else check(value)
+            if allowed is not None:
+                raise ValueError(f"{f.name} is {value!r}; it must be {allowed}.")
+        # Rounded as it is in results, so that 0.1 + 0.2 and 0.3 are one run. None becomes continuous time by that.
+        if 0 < self.delta_t < 1e-9:
+            raise ValueError(f"delta_t is {self.delta_t}; it must be 0 (continuous time) or at least 1e-09 s.")
+        object.__setattr__(self, "delta_t", round(self.delta_t, 9))
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse values that are allowed alone but not together."""
+        for name in ("threshold_hidden", "max_spikes_hidden"):
+            values = getattr(self, name)
+            if len(values) != len(self.hidden):
+                raise ValueError(
+                    f"{name} is {list(values)}; it must have one entry for each of the {len(self.hidden)} hidden "
+                    f"layers in hidden={list(self.hidden)}."
+                )
+        if self.rule == "clocked" and self.delta_t == 0:
+            raise ValueError("rule is 'clocked' with delta_t 0; a clock needs a time step above 0.")
+        if self.delta_t > self.duration:
+            raise ValueError(f"delta_t is {self.delta_t}; it must be at most the duration, {self.duration} s.")
+        if self.delta_t and self.duration / self.delta_t > 2**30:
+            raise ValueError(
+                f"delta_t is {self.delta_t}; it must be 0 (continuous time) or at least {self.duration / 2**30:.3g} s, "
+                f"a 2^30th of the duration."
+            )
+        if self.encoding_window > self.duration:
+            raise ValueError(
+                f"encoding_window is {self.encoding_window}; it must be at most the duration, {self.duration} s."
+            )
+
+    @property
+    def preset(self) -> str:
+        """Name of the preset that fills in what is left open: the data set's own, else ``mnist``."""
+        return self.dataset if self.dataset in PRESETS else "mnist"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """Build a configuration from names and values, as a notebook or a command line gives them.
+
+        Raises
+        ------
+        ValueError
+            If a name is no parameter; the message says which names come close.
+        """
+        known = {p.name for p in parameters()}
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=3)
+                hint = f"did you mean {' or '.join(near)}?" if near else "allowed are " + ", ".join(sorted(known)) + "."
+                raise ValueError(f"{name!r} is no parameter of a run; {hint}")
+        return cls(**values)
+
+    def replace(self, **changes: Any) -> Config:
+        """Return a copy with some parameters changed, checked again."""
+        return Config.from_dict(self.to_dict() | changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all parameters as a dictionary that JSON can hold (tuples become lists)."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    def to_json(self) -> str:
+        """Return all parameters as JSON text with sorted names."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @property
+    def identity(self) -> str:
+        """Twelve hexadecimal digits that differ as soon as any parameter differs."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers, from the first hidden layer to the output: ``hidden_1``, …, ``output``."""
+        return (*(f"hidden_{i + 1}" for i in range(len(self.hidden))), "output")
+
+
+def _convert(parameter: Parameter, value: Any) -> Any:
+    """Turn a value into its parameter's type where nothing is lost by it, else raise TypeError."""
+    if value is None and parameter.optional:
+        return None
+    if parameter.type is tuple:
+        assert parameter.item is not None
+        values = value.tolist() if hasattr(value, "tolist") else value  # NumPy arrays and scalars
+        if isinstance(values, (int, float)) and not isinstance(values, bool):
+            values = [values]
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"{parameter.name} is {value!r}; it must be a list of {parameter.item.__name__}s.")
+        return tuple(_scalar(parameter.name, parameter.item, v) for v in values)
+    return _scalar(parameter.name, parameter.type, value)
+
+
+def _scalar(name: str, kind: type, value: Any) -> Any:
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) + 0.0  # -0.0 becomes 0.0, which is the same run
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not kind:
+        article = "an" if kind is int else "a"
+        raise TypeError(f"{name} is {value!r}; it must be {article} {kind.__name__}.")
+    return value
+
+
+_KINDS: dict[str, tuple[type, type | None, bool]] = {
+    "str": (str, None, False),
+    "int": (int, None, False),
+    "float": (float, None, False),
+    "bool": (bool, None, False),
+    "int | None": (int, None, True),
+    "tuple[int, ...]": (tuple, int, False),
+    "tuple[float, ...]": (tuple, float, False),
+}
+
+
+def parameters() -> tuple[Parameter, ...]:
+    """List every parameter of a run, in the order of :class:`Config`.
+
+    Examples
+    --------
+    >>> [p.name for p in parameters()][:3]
+    ['dataset', 'n_train', 'n_test']
+    """
+    found = []
+    for f in dataclasses.fields(Config):
+        kind, item, optional = _KINDS[str(f.type)]
+        unit, text, preset, measured = (f.metadata[key] for key in ("unit", "text", "preset", "measured"))
+        found.append(Parameter(f.name, kind, item, f.default, unit, text, preset, optional, measured))
+    return tuple(found)
+
+
+def parameters_cell() -> str:
+    """Return the Python source of the training notebook's parameters: one line a parameter.
+
+    Each line reads ``name: type = default  # text, unit``. ``None`` stands for the preset of the data set.
+    """
+    lines = []
+    for p in parameters():
+        kind = f"list[{p.item.__name__}]" if p.item else p.type.__name__
+        kind += " | None" if p.from_preset or p.optional else ""
+        unit = f", {p.unit}" if p.unit and p.unit != "1" else ""
+        note = "; None: preset" if p.from_preset else ""
+        # Quoted as the formatter does it, since a test compares the notebook's cell with this text.
+        default = json.dumps(p.default) if p.type is str else repr(p.default)
+        lines.append(f"{p.name}: {kind} = {default}  # {p.text}{unit}{note}")
+    return "\n".join(lines)

@@ -1,0 +1,243 @@
+"""The CUDA device behind one small class: allocate, copy, launch. Tests put another one in its place."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bats_lab.errors import DeviceError
+
+__all__ = ["KERNELS", "CupyDevice", "Device", "kernel_source", "missing"]
+
+#: Kernel files, in the order in which they are joined.
+SOURCES = ("common.cu", "forward.cu", "order.cu", "read_out.cu", "backward.cu")
+#: Their kernels, each a template on the scalar type.
+KERNELS = (
+    "select_samples",
+    "forward",
+    "order_spikes",
+    "read_out",
+    "finish_step",
+    "backward",
+    "input_errors",
+    "update",
+    "inspect_weights",
+)
+
+
+def kernel_source() -> str:
+    """Return the CUDA C++ source of all kernels."""
+    folder = Path(__file__).parent / "kernels"
+    return "".join((folder / name).read_text(encoding="utf-8") for name in SOURCES)
+
+
+class Device(Protocol):
+    """What the engine needs of a device; :class:`CupyDevice` says what each member is for."""
+
+    name: str
+    threads: int
+    order_threads: int
+    shared_bytes: int
+
+    def compile(self, dtype: np.dtype) -> None: ...  # noqa: D102
+    def empty(self, shape: Any, dtype: Any) -> Any: ...  # noqa: D102
+    def zeros(self, shape: Any, dtype: Any) -> Any: ...  # noqa: D102
+    def upload(self, array: np.ndarray) -> Any: ...  # noqa: D102
+    def download(self, array: Any) -> np.ndarray: ...  # noqa: D102
+    def fill(self, array: Any, values: np.ndarray) -> None: ...  # noqa: D102
+    def clear(self, array: Any) -> None: ...  # noqa: D102
+    def launch(  # noqa: D102
+        self,
+        kernel: str,
+        dtype: np.dtype,
+        n_blocks: int,
+        n_threads: int,
+        arguments: Sequence[Any],
+        shared_bytes: int = 0,
+    ) -> None: ...
+    def record(self, work: Callable[[], None]) -> Callable[[], None]: ...  # noqa: D102
+    def mark(self) -> Callable[[], None]: ...  # noqa: D102
+    def free_bytes(self) -> int: ...  # noqa: D102
+
+
+class CupyDevice:
+    """The current CUDA device, through CuPy: memory, copies, launches. Everything happens in one stream, in order.
+
+    Raises
+    ------
+    DeviceError
+        If CuPy, a driver or a device is missing; the message says which, and what helps.
+    """
+
+    #: Threads of a block, of a block that orders a sample's spikes (results depend on this one), and bytes of
+    #: shared memory that every device gives a block.
+    threads = 128
+    order_threads = 256
+    shared_bytes = 48 << 10
+
+    def __init__(self) -> None:
+        reason = missing()
+        if reason is not None:
+            raise DeviceError(reason)
+        import cupy
+
+        self._cupy = cupy
+        self._functions: dict[tuple[str, str], Any] = {}
+        with self._errors():
+            properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+            self.name = properties["name"].decode()
+            version = properties["major"], properties["minor"]
+            if version < (7, 5):
+                raise DeviceError(
+                    f"The device {self.name} has compute capability {version[0]}.{version[1]}; "
+                    "it must be 7.5 or higher."
+                )
+
+    @functools.cached_property
+    def _stream(self) -> Any:
+        """The stream of everything; it is made when it is needed, since with it the process takes memory."""
+        with self._errors():
+            return self._cupy.cuda.Stream(non_blocking=True)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return _DeviceErrors(self._cupy)
+
+    def compile(self, dtype: np.dtype) -> None:
+        """Compile and load all kernels for a type; CuPy keeps what it compiled in its cache on disk."""
+        scalar = "float" if dtype == np.float32 else "double"
+        if (KERNELS[0], scalar) in self._functions:
+            return
+        with self._errors():
+            names = [f"{kernel}<{scalar}>" for kernel in KERNELS]
+            module = self._cupy.RawModule(code=kernel_source(), options=("--std=c++17",), name_expressions=names)
+            for kernel, name in zip(KERNELS, names, strict=True):
+                function = module.get_function(name)
+                function.num_regs  # noqa: B018  (loads it: nothing may be loaded while a graph is recorded)
+                self._functions[kernel, scalar] = function
+
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        """Allocate an array; what is in it is undefined."""
+        with self._errors(), self._stream:
+            return self._cupy.empty(shape, dtype)
+
+    def zeros(self, shape: Any, dtype: Any) -> Any:
+        """Allocate an array of zeros."""
+        with self._errors(), self._stream:
+            return self._cupy.zeros(shape, dtype)
+
+    def upload(self, array: np.ndarray) -> Any:
+        """Copy an array to the device."""
+        with self._errors(), self._stream:
+            return self._cupy.asarray(np.ascontiguousarray(array))
+
+    def download(self, array: Any) -> np.ndarray:
+        """Copy an array, or part of one, from the device, after all that was launched before."""
+        with self._errors(), self._stream:
+            return self._cupy.ascontiguousarray(array).get(stream=self._stream)
+
+    def fill(self, array: Any, values: np.ndarray) -> None:
+        """Copy values into an array of the device."""
+        with self._errors():
+            array.set(np.ascontiguousarray(values, array.dtype), stream=self._stream)
+            self._stream.synchronize()  # `values` may be gone or changed afterwards
+
+    def clear(self, array: Any) -> None:
+        """Set an array to zeros."""
+        with self._errors():
+            array.data.memset_async(0, array.nbytes, self._stream)
+
+    def launch(
+        self,
+        kernel: str,
+        dtype: np.dtype,
+        n_blocks: int,
+        n_threads: int,
+        arguments: Sequence[Any],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Launch a kernel; `arguments` are arrays of the device and NumPy scalars of the kernel's types."""
+        function = self._functions[kernel, "float" if dtype == np.float32 else "double"]
+        with self._errors(), self._stream:
+            function((n_blocks,), (n_threads,), tuple(arguments), shared_mem=shared_bytes)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that does again what `work` launches, as one CUDA graph; nothing is done yet."""
+        with self._errors(), self._stream:
+            self._stream.begin_capture()
+            try:
+                work()
+            finally:
+                graph = self._stream.end_capture()
+
+        def replay() -> None:
+            with self._errors():
+                graph.launch(stream=self._stream)
+
+        return replay
+
+    def mark(self) -> Callable[[], None]:
+        """Return a function that waits for what has been launched up to now."""
+        with self._errors():
+            event = self._stream.record()
+
+        def wait() -> None:
+            with self._errors():
+                event.synchronize()
+
+        return wait
+
+    def free_bytes(self) -> int:
+        """Return the bytes that can still be allocated."""
+        with self._errors():
+            pool = self._cupy.get_default_memory_pool()
+            return int(self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+
+
+class _DeviceErrors(AbstractContextManager[None]):
+    """Turns what CuPy raises into one sentence."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        if error is None or isinstance(error, DeviceError):
+            return
+        if isinstance(error, self._cupy.cuda.memory.OutOfMemoryError):
+            raise DeviceError(f"The GPU is out of memory: {error}") from error
+        if type(error).__name__ in ("CUDARuntimeError", "CUDADriverError"):
+            raise DeviceError(f"The GPU failed: {error}") from error
+        if type(error).__name__ in ("CompileException", "NVRTCError", "DynamicLibNotFoundError"):
+            first = str(error).strip().splitlines()[0]
+            raise DeviceError(
+                f"The kernels could not be compiled ({first}); pip install 'bats-lab[cuda]' brings CUDA's compiler."
+            ) from error
+
+
+def missing() -> str | None:
+    """Say in one sentence what is missing for the device ``cuda`` and what helps, or return None."""
+    try:
+        import cupy
+    except ImportError as error:
+        if not isinstance(error, ModuleNotFoundError):
+            return f"The device cuda needs CuPy, which cannot be loaded ({error}); pip install 'bats-lab[cuda]' again."
+        return "The device cuda needs CuPy, which is not installed: pip install 'bats-lab[cuda]' (driver 580 or later)."
+    try:
+        driver = cupy.cuda.runtime.driverGetVersion()
+        if driver == 0:
+            return "The device cuda needs NVIDIA's driver, and there is none here; install driver 580 or later."
+        built = cupy.cuda.runtime.runtimeGetVersion()
+        if driver // 1000 < built // 1000:
+            return (
+                f"The device cuda needs a driver for CUDA {built // 1000}, and this one is for CUDA {driver // 1000}; "
+                f"install a newer driver, or CuPy for CUDA {driver // 1000} (pip install cupy-cuda{driver // 1000}x)."
+            )
+        if cupy.cuda.runtime.getDeviceCount() == 0:
+            return "The device cuda needs a CUDA device, and the driver finds none; see nvidia-smi."
+    except Exception as error:  # CuPy's own classes, which differ between versions
+        return f"The device cuda needs a CUDA device that works, and CuPy says: {error}; see nvidia-smi."
+    return None

@@ -1,0 +1,216 @@
+"""A digit of one's own: draw it, and watch its spikes travel and the decision form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import xarray as xr
+from bokeh.models import FreehandDrawTool
+
+from bats_lab.config import RULES
+from bats_lab.explore.live import LiveNetwork, Samples, first_shown, live_networks, load_samples, same_depth
+from bats_lab.explore.picture import Picture
+from bats_lab.explore.rasters import show_raster
+from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider, step_slider
+from bats_lab.network import Network
+from bats_lab.plots import style
+from bats_lab.plots.decision import bar_columns, decision_plots, spikes_until
+from bats_lab.plots.raster import RasterLayer, raster_plots
+
+__all__ = ["draw_strokes", "explore_digit"]
+
+_N = 28
+#: Steps of the time slider a second while time runs, and their number.
+_INTERVAL_MS, _N_STEPS = 100, 100
+
+
+@in_words
+def explore_digit(
+    source: xr.Dataset | Network | str | Path, samples: Samples | None = None, *, sample: int = 0
+) -> Explorer:
+    """Draw a digit, or pick one, and see its spikes travel through the layers and the decision form over time.
+
+    Parameters
+    ----------
+    source : xarray.Dataset, Network, str or Path
+        Results of one run or of many, some of which kept their weights; a folder of results; or a network of 28 × 28
+        inputs.
+    samples : Samples or None
+        Images that can be picked; None: the first test images of the data set.
+    sample : int
+        Image shown first.
+
+    Returns
+    -------
+    Explorer
+        With the controls `sample`, `delta_t`, `rule`, `time` (ms) and, where there are several, `network`, and the
+        button `clear`, which goes back to the sample; or a :class:`Sentence` where there is no network to run.
+        `strokes` is Bokeh's data source of what is drawn, as lists of x and y in pixels.
+    """
+    networks = live_networks(source if isinstance(source, Network) else opened(source))
+    # The coarsest clock shows most.
+    first = first_shown(networks)
+    networks = same_depth(networks, first)
+    if first.network.sizes[0] != _N * _N:
+        raise ValueError(f"The network has {first.network.sizes[0]} inputs; to look at a drawing it must have 28 × 28.")
+    known: dict[str, Samples] = {}
+
+    def of(network: LiveNetwork) -> Samples:
+        """Return the images that a network is shown: of the data set that it was trained on."""
+        if samples is not None:
+            return samples
+        name = network.config.dataset
+        if name not in known:
+            known[name] = load_samples(network.config)
+        return known[name]
+
+    images = of(first)
+    if not 0 <= sample < len(images):
+        raise ValueError(f"sample is {sample}; there are samples 0 to {len(images) - 1}.")
+    duration = first.config.duration
+    controls: dict[str, Any] = {
+        "sample": slider("sample", 0, len(images) - 1, sample),
+        "delta_t": step_slider(value=first.config.delta_t),
+        "rule": choice("rule", RULES, first.config.rule),
+        "time": slider("time", 0.0, 1e3 * duration, 1e3 * duration, step=1e3 * duration / _N_STEPS, unit="ms"),
+    }
+    rows = [["sample", "delta_t"], ["time", "rule"]]
+    if len(networks) > 1:
+        controls["network"] = choice("network", [(n.title, n) for n in networks], first)
+        rows.append(["network"])
+    play = ipywidgets.Play(min=0, max=_N_STEPS, interval=_INTERVAL_MS, layout=ipywidgets.Layout(width="120px"))
+
+    found = first.rasters(images.images[sample], delta_t=0.0, rule="drop", class_names=images.class_names)
+    options: dict[str, Any] = {"window": (0.0, duration), "complete": True, "width": 360, "height": 130}
+    rasters = Picture(raster_plots(found, 0.0, **options), share_x=True)
+    target, highest = first.config.target_true, first.config.max_spikes_output
+    looks = decision_plots(
+        images.images[sample],
+        np.zeros(len(found[-1].labels), int),
+        found[-1].labels,
+        target=target,
+        highest=min(highest, 1.6 * target),
+        size=210,
+    )
+    look = Picture(looks, toolbar=False)
+    pad = look.panels[0].figure
+    drawn = pad.multi_line(xs=[], ys=[], line_width=4, line_color=style.ACCENT_COLOR, line_alpha=0.5)
+    pen = FreehandDrawTool(renderers=[drawn])
+    pad.tools = [pen]
+    pad.toolbar.active_drag = pen
+    pad.outline_line_color = style.NEUTRAL_COLOR
+    pad.title.text = "draw here"
+    strokes = drawn.data_source
+    state: dict[str, Any] = {"run": None, "rasters": found, "sample": sample}
+
+    def draw(sample: int, delta_t: float, rule: str, time: float, network: LiveNetwork = first) -> str:
+        if sample != state["sample"]:
+            state["sample"] = sample
+            strokes.data = {"xs": [], "ys": []}
+        images = of(network)
+        sample = min(sample, len(images) - 1)
+        lines = [np.array([x, y], float) for x, y in zip(strokes.data["xs"], strokes.data["ys"], strict=True)]
+        image = draw_strokes(lines) if lines else images.images[sample]
+        label = None if lines or images.labels is None else int(images.labels[sample])
+        run = (image.tobytes(), delta_t, rule, network.title)
+        if run != state["run"]:
+            state["run"] = run
+            state["rasters"] = network.rasters(
+                image, delta_t=delta_t, rule=rule, class_names=images.class_names, label=label
+            )
+            look.panels[0].set_image("image", image.astype(float))
+        until = time / 1e3
+        for panel, raster in zip(rasters.panels, state["rasters"], strict=True):
+            show_raster(panel, _until(raster, until), delta_t, (0.0, duration))
+        output = state["rasters"][-1]
+        counts = spikes_until(output.sent, np.inf if until >= duration else until)
+        for name, columns in bar_columns(counts).items():
+            look.panels[1].set(name, columns)
+        told = output.labels[int(counts.argmax())] if counts.any() else "nothing yet"
+        look.panels[1].title(f"so far: {told}")
+        what = (
+            "Your drawing" if lines else f"Sample {sample}" + ("" if label is None else f", a {output.labels[label]},")
+        )
+        return f"{what} at {time:.0f} ms is taken for {told}, by {counts.max(initial=0)} spikes of {counts.sum()}."
+
+    def body() -> Any:
+        return ipywidgets.HBox([look.widget, rasters.widget], layout=ipywidgets.Layout(flex_flow="row wrap"))
+
+    buttons = {"play": play, "clear": "clear the drawing"}
+    explorer = Explorer(controls, draw, [look, rasters], body=body, rows=rows, buttons=buttons)
+    explorer.strokes = strokes
+    play.observe(lambda change: setattr(controls["time"], "value", change.new * 1e3 * duration / _N_STEPS), "value")
+
+    def clear(_: Any) -> None:
+        strokes.data = {"xs": [], "ys": []}
+
+    strokes.on_change("data", lambda attribute, old, new: explorer.redraw())
+    explorer.buttons["clear"].on_click(clear)
+    return explorer
+
+
+def _until(raster: RasterLayer, time: float) -> RasterLayer:
+    """Leave out the spikes that are computed after a time (s)."""
+    later = ~(raster.times <= time)
+    return RasterLayer(
+        raster.name,
+        np.where(later, np.inf, raster.times),
+        np.where(later, np.inf, raster.sent),
+        raster.labels,
+        raster.marked,
+    )
+
+
+def draw_strokes(strokes: list[np.ndarray], *, size: int = _N, inner: int = 20, pen: float = 1.1) -> np.ndarray:
+    """Draw strokes as MNIST has its digits: as large as a box allows, the centre of mass in the middle.
+
+    Parameters
+    ----------
+    strokes : list of ndarray, (2, point)
+        x and y of each stroke's points, y downwards, in any unit.
+    size : int
+        Rows and columns of the image.
+    inner : int
+        Side of the box that the digit fills, in pixels.
+    pen : float
+        Radius of the pen, in pixels.
+
+    Returns
+    -------
+    ndarray of uint8, (size, size)
+
+    Examples
+    --------
+    >>> image = draw_strokes([np.array([[0.0, 1.0], [0.0, 0.0]])])
+    >>> np.flatnonzero(image.any(axis=1)), int(image.any(axis=0).sum())
+    (array([12, 13, 14, 15]), 20)
+    """
+    points = np.concatenate([s for s in strokes if s.shape[1]] or [np.zeros((2, 0))], axis=1)
+    if not points.shape[1]:
+        return np.zeros((size, size), np.uint8)
+    low, extent = points.min(axis=1), np.ptp(points, axis=1).max()
+    scale = (inner - 2 * pen) / extent if extent > 0 else 1.0
+    middle = low + np.ptp(points, axis=1) / 2
+    lines = [(s - middle[:, None]) * scale + (size - 1) / 2 for s in strokes if s.shape[1]]
+    image = _ink(lines, size, pen)
+    rows, columns = np.indices(image.shape)
+    shift = (size - 1) / 2 - np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
+    image = _ink([line + shift[:, None] for line in lines], size, pen)
+    return np.round(255 * image).astype(np.uint8)
+
+
+def _ink(lines: list[np.ndarray], size: int, pen: float) -> np.ndarray:
+    """Return how much of each pixel the pen covers: full within its radius, fading over one pixel."""
+    y, x = np.indices((size, size))
+    nearest = np.full((size, size), np.inf)
+    for line in lines:
+        ends = line if line.shape[1] > 1 else np.repeat(line, 2, axis=1)
+        for (x_0, y_0), (x_1, y_1) in zip(ends.T[:-1], ends.T[1:], strict=True):
+            length = (x_1 - x_0) ** 2 + (y_1 - y_0) ** 2
+            along = 0.0 if length == 0 else np.clip(((x - x_0) * (x_1 - x_0) + (y - y_0) * (y_1 - y_0)) / length, 0, 1)
+            distance = np.hypot(x - x_0 - along * (x_1 - x_0), y - y_0 - along * (y_1 - y_0))
+            nearest = np.minimum(nearest, distance)
+    return np.clip(pen + 0.5 - nearest, 0, 1)

@@ -1,0 +1,346 @@
+"""What accuracy costs: runs in the plane of accuracy against spikes, events or time, and what is behind a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import ipywidgets
+import numpy as np
+import xarray as xr
+
+from bats_lab.config import Config
+from bats_lab.errors import BatsLabError
+from bats_lab.experiment import config_of
+from bats_lab.explore.live import single_runs
+from bats_lab.explore.picture import Picture
+from bats_lab.explore.rasters import show_raster
+from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words, opened, several
+from bats_lab.metrics import RUN_DIMS, VARIABLES
+from bats_lab.plots import style
+from bats_lab.plots.raster import RasterLayer, kept_rasters, raster_plots
+from bats_lab.plots.runs import run_title, split_results
+from bats_lab.plots.tradeoff import (
+    axes_of,
+    draw_tradeoff,
+    front_of,
+    hypervolume_text,
+    point_columns,
+    tradeoff_table,
+)
+from bats_lab.plots.weights import color_limit, layer_image
+from bats_lab.results import load_large
+
+__all__ = ["explore_tradeoff"]
+
+_COSTS = (
+    ("spikes", "spike_count"),
+    ("synaptic events", "synaptic_events"),
+    ("time to decision", "decision_time"),
+    ("time to first output spike", "first_spike_time"),
+)
+#: What is needed of a run to show it; every variable more takes its time.
+_SMALL = ("path", "accuracy", "spike_count", "layer_size", "confusion", "sample_label", "sample_prediction")
+_SPIKES = ("spike_times", "sent_times", "input_times", "input_sent_times")
+
+
+@in_words
+def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_count") -> Explorer:
+    """Explore accuracy against what it costs: choose runs, see the Pareto front follow, and look behind a point.
+
+    Parameters
+    ----------
+    results : xarray.Dataset, str or Path
+        Results of one run or of many, or a folder of results.
+    cost : str
+        Cost shown first: ``spike_count``, ``synaptic_events``, ``decision_time`` or ``first_spike_time``.
+
+    Returns
+    -------
+    Explorer
+        With the controls `cost`, `delta_t`, `rule` and `seed` (of which several values can be chosen), `run`, and
+        `part` where there are several data sets. A click on a point chooses its run. The button `save` writes the runs
+        chosen as CSV and NetCDF (:func:`save_selection`). A :class:`Sentence` where there is no finished run.
+    """
+    results = opened(results)
+    parts = dict(split_results(results))
+    if not parts:
+        raise ValueError("The results hold no finished run; there is nothing to explore.")
+    tables = {name: {c: _table(part, c) for _, c in _COSTS} for name, part in parts.items()}
+    runs = {name: {_key(run): run for run in single_runs(part)} for name, part in parts.items()}
+    kept = {name: {key: _n_kept(run) for key, run in own.items()} for name, own in runs.items()}
+    first = next(iter(parts))
+    tables_of_first = tables[first]
+    if not len(tables_of_first[cost]["cost"]):
+        raise ValueError("No run has an accuracy and a cost; there is nothing to explore.")
+    everything = {
+        name: np.concatenate([t[cost][name] for t in tables.values()]) for name in ("delta_t", "rule", "seed", "cost")
+    }
+    steps = sorted(set(everything["delta_t"].tolist()))
+    rules = list(dict.fromkeys(everything["rule"].tolist()))
+    seeds = sorted(set(everything["seed"].tolist()))
+
+    plane = Picture([_plane(tables, cost, width=420, height=300)])
+    detail = _Detail()
+    controls: dict[str, Any] = {
+        "cost": choice("cost", _COSTS, cost),
+        "delta_t": several("Δt", [(style.delta_t_label(v), v) for v in steps]),
+        "rule": several("rule", [(r, r) for r in rules]),
+        "seed": several("seed", [(str(s), s) for s in seeds]),
+        "run": choice("run", [("", None)]),
+    }
+    first_row = ["cost", "run"]
+    if len(parts) > 1:
+        controls["part"] = choice("data set", list(parts))
+        first_row.insert(0, "part")
+
+    def chosen(delta_t: Sequence[float], rule: Sequence[str], seed: Sequence[int], part: str, cost: str) -> Any:
+        table = tables[part][cost]
+        which = np.isin(table["delta_t"], delta_t) & np.isin(table["rule"], rule) & np.isin(table["seed"], seed)
+        return table, which
+
+    def draw(
+        cost: str,
+        delta_t: Sequence[float],
+        rule: Sequence[str],
+        seed: Sequence[int],
+        run: tuple[float, str, int] | None,
+        part: str = first,
+    ) -> str:
+        table, which = chosen(delta_t, rule, seed, part, cost)
+        panel = plane.panels[0]
+        for name in rules:
+            panel.set(f"rule {name}", point_columns(table, which & (table["rule"] == name)))
+        selected = {name: values[which] for name, values in table.items()}
+        (x, y), share, worst = front_of(selected, cost)
+        panel.set("front", {"cost": x, "accuracy": y})
+        dimensions = axes_of(cost)
+        panel.labels(x=dimensions[0].pprint_label)
+        panel.x_limits(*style.limits(selected["cost"], narrowest=0.1))
+        panel.y_limits(*style.limits(selected["accuracy"]))
+        count = f"{which.sum()} of {len(which)} runs"
+        panel.title(f"{count} are chosen\n{hypervolume_text(share, worst, cost) if which.any() else ' '}")
+        options = [(_label(k), k) for k in _best_first(selected)]
+        if [k for _, k in controls["run"].options] != [k for _, k in options]:
+            controls["run"].options = options or [("none", None)]
+            keys = [k for _, k in options]
+            # The best of those behind which there is most to see: of equals, max takes the first.
+            best = max(keys, key=lambda k: kept[part].get(k, 0), default=None)
+            controls["run"].value = run if run in keys else best
+        key = controls["run"].value
+        at = [i for i in range(len(table["cost"])) if _row_key(table, i) == key]
+        panel.set("chosen", {"cost": table["cost"][at], "accuracy": table["accuracy"][at]})
+        return detail.draw(runs[part].get(key) if key is not None else None)
+
+    def body() -> Any:
+        return ipywidgets.VBox([plane.widget, detail.heading, detail.rasters.widget, detail.weights.widget])
+
+    explorer = Explorer(
+        controls,
+        draw,
+        [plane, detail.rasters, detail.weights],
+        body=body,
+        rows=[first_row, ["delta_t", "rule", "seed"]],
+        buttons={"save": "save these runs (CSV, NetCDF)"},
+    )
+
+    def save(_: Any) -> None:
+        values: dict[str, Any] = {name: explorer.values[name] for name in ("delta_t", "rule", "seed", "cost")}
+        part = explorer.values.get("part", first)
+        table, which = chosen(**values, part=part)
+        try:
+            paths = save_selection(parts[part], table, which)
+            explorer.sentence.tell(f"Saved {which.sum()} runs as {paths[0]} and {paths[1]}.")
+        except (BatsLabError, OSError, ValueError) as error:
+            explorer.sentence.tell(str(error))
+
+    explorer.buttons["save"].on_click(save)
+
+    for name in rules:
+        source = plane.panels[0].source(f"rule {name}")
+
+        def click(_: str, __: Any, indices: list[int], source: Any = source) -> None:
+            if indices:
+                part = explorer.values.get("part", first)
+                table = tables[part][explorer.values["cost"]]
+                row = int(source.data["run"][indices[-1]])
+                explorer.controls["run"].value = _row_key(table, row)
+                # So that the same point can be clicked again, and no point is drawn as if the others were not there.
+                source.selected.indices = []
+
+        source.selected.on_change("indices", click)
+    return explorer
+
+
+def _table(part: xr.Dataset, cost: str) -> dict[str, np.ndarray]:
+    """List the runs of which the cost is known: none where nobody knows it."""
+    try:
+        return tradeoff_table(part, cost)
+    except ValueError:
+        names = ("cost", "accuracy", "delta_t", "seed", "rule", "file", "step", "color", "run")
+        return {name: np.empty(0, dtype=str if name in ("rule", "file", "step", "color") else float) for name in names}
+
+
+def _key(run: xr.Dataset) -> tuple[float, str, int]:
+    config = config_of(run)
+    return (config.delta_t, config.rule, config.seed)
+
+
+def _row_key(table: dict[str, np.ndarray], row: int) -> tuple[float, str, int]:
+    return (float(table["delta_t"][row]), str(table["rule"][row]), int(table["seed"][row]))
+
+
+def _best_first(table: dict[str, np.ndarray]) -> list[tuple[float, str, int]]:
+    return [_row_key(table, int(i)) for i in np.argsort(-table["accuracy"], kind="stable")]
+
+
+def _label(key: tuple[float, str, int]) -> str:
+    return f"{style.delta_t_label(key[0])}, {key[1]}, seed {key[2]}"
+
+
+def _plane(tables: dict[str, dict[str, dict[str, np.ndarray]]], cost: str, **size: Any) -> Any:
+    """Draw the plane with every rule and time step that there is in any part, so that each has its marker."""
+    several = [t[cost] for t in tables.values()]
+    together = {name: np.concatenate([t[name] for t in several]) for name in several[0]}
+    ring = hv.Scatter({"cost": [np.nan], "accuracy": [np.nan]}, *axes_of(cost), group="chosen")
+    ring = style.styled(
+        ring,
+        screen={"size": 16, "fill_color": None, "line_color": style.ACCENT_COLOR, "line_width": 2},
+        paper={"s": 90, "facecolors": "none", "edgecolors": style.ACCENT_COLOR},
+    )
+    return draw_tradeoff(together, cost, whole_title=" ", marks=[ring], **size)
+
+
+def _kept_spikes(run: xr.Dataset, config: Config) -> bool:
+    return "spike_times" in run and config.keep_samples > 0
+
+
+def _kept_weights(run: xr.Dataset, config: Config) -> bool:
+    return "weights" in run and config.keep_weights != "none"
+
+
+def _n_kept(run: xr.Dataset) -> int:
+    config = config_of(run)
+    return _kept_spikes(run, config) + _kept_weights(run, config)
+
+
+class _Detail:
+    """What is behind a point: the spikes that its run kept of one sample, and the weights of its first layer."""
+
+    def __init__(self) -> None:
+        # Of usual sizes, from which the size of the points follows.
+        sizes = {"input": 784, "hidden layer": 800, "output layer": 10}
+        empty = {name: np.full((n, 1), np.nan) for name, n in sizes.items()}
+        labels = {"output layer": tuple("0123456789")}
+        layers = [RasterLayer(name, none, none, labels.get(name, ())) for name, none in empty.items()]
+        options: dict[str, Any] = {"window": (0.0, 0.2), "complete": True, "width": 420, "height": 110}
+        self.rasters = Picture(raster_plots(layers, 0.004, **options), share_x=True)
+        self.weights = Picture([layer_image(np.zeros((2, 2)), 1.0, " ", width=420, height=220)])
+        self.heading = Sentence()
+        self._shown: Any = None
+        self._missing = ""
+
+    def draw(self, run: xr.Dataset | None) -> str:
+        """Show a run, or nothing; return what is missing of it."""
+        if run is None or run is not self._shown:
+            self._shown, self._missing = run, self._draw(run)
+        return self._missing
+
+    def _draw(self, run: xr.Dataset | None) -> str:
+        if run is None:
+            for picture in (self.rasters, self.weights):
+                picture.show(False)
+            self.heading.tell("")
+            return ""
+        config = config_of(run)
+        spikes, weights = _kept_spikes(run, config), _kept_weights(run, config)
+        self.rasters.show(spikes)
+        self.weights.show(weights)
+        wanted = [*(_SPIKES if spikes else ()), *(["weights"] if weights else ())]
+        names = [name for name in (*_SMALL, *wanted) if name in run]
+        first = {"weights": {"layer": 0}} if weights else {}
+        loaded = load_large(run[names], *(_SPIKES if spikes else ()), **first)
+        loaded = loaded.squeeze([d for d in RUN_DIMS if d in loaded.dims])
+        self.heading.tell(f"{run_title(run)}: {self._what(loaded, spikes)}")
+        if spikes:
+            found = kept_rasters(loaded, int(loaded["sample"].values[0]))
+            # Of networks of more layers: input, first hidden and output layer.
+            for panel, raster in zip(self.rasters.panels, [found[0], found[1], found[-1]], strict=True):
+                panel.title(raster.name)
+                show_raster(panel, raster, config.delta_t, (0.0, config.duration))
+        if weights:
+            values = loaded["weights"].transpose("post", "pre").values
+            values = values[np.isfinite(values[:, 0])][:, np.isfinite(values[0])]
+            self.weights.panels[0].set_image("weights", values, limit=color_limit(values))
+            self.weights.panels[0].title("weights of the first layer")
+        names = [name for name, kept in (("spikes", spikes), ("weights", weights)) if not kept]
+        return f"This run kept no {' and no '.join(names)}." if names else ""
+
+    @staticmethod
+    def _what(run: xr.Dataset, spikes: bool) -> str:
+        accuracy = run["accuracy"].sel(split="test").values
+        accuracy = accuracy[np.isfinite(accuracy)]
+        text = f"test accuracy {100 * accuracy[-1]:.2f} %" if len(accuracy) else "accuracy unknown"
+        if not spikes:
+            return text
+        label, told = (str(run[name].values[0]) for name in ("sample_label", "sample_prediction"))
+        return f"{text}; the first test sample is {label} and is taken for {told}"
+
+
+def save_selection(
+    results: xr.Dataset, table: dict[str, np.ndarray], which: np.ndarray, folder: str | Path | None = None
+) -> tuple[Path, Path]:
+    """Write chosen runs as a table and as a Dataset.
+
+    Parameters
+    ----------
+    results : xarray.Dataset
+        Results over `delta_t`, `seed` and `rule`.
+    table : dict of str to ndarray, (run,)
+        What :func:`bats_lab.plots.tradeoff.tradeoff_table` returned for them.
+    which : ndarray of bool, (run,)
+        The runs chosen.
+    folder : str, Path or None
+        Where to; None: the folder of the runs, or the current one if they come from none.
+
+    Returns
+    -------
+    (Path, Path)
+        ``selection.csv``: time step (s), rule, seed, accuracy (%), cost and file of each run. ``selection.nc``: all
+        their metrics; runs that were not chosen are NaN, weights and spikes stay where they are.
+
+    Raises
+    ------
+    ValueError
+        If no run is chosen.
+    OSError
+        If the files cannot be written.
+    """
+    import pandas as pd
+
+    if not which.any():
+        raise ValueError("No run is chosen; there is nothing to save.")
+    if folder is None:
+        paths = [p for p in np.ravel(results["path"].values) if p] if "path" in results else []
+        folder = Path(paths[0]).parent if paths else Path()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = ("delta_t", "rule", "seed", "accuracy", "cost", "file")
+    as_csv, as_netcdf = folder / "selection.csv", folder / "selection.nc"
+    pd.DataFrame({name: table[name][which] for name in columns}).to_csv(as_csv, index=False)
+
+    small = results.drop_vars([n for n, entry in VARIABLES.items() if entry.large and n in results])
+    dims = [d for d in ("delta_t", "seed", "rule") if d in small.dims]
+    chosen = xr.zeros_like(small["accuracy"].isel(split=0, epoch=0, drop=True), dtype=bool)
+    for row in np.flatnonzero(which):
+        chosen.loc[{d: table[d][row] for d in dims}] = True
+    small = small.isel({d: np.flatnonzero(chosen.any([o for o in dims if o != d]).values) for d in dims})
+    chosen = chosen.sel({d: small[d] for d in dims})
+    kept = {
+        name: variable.where(chosen, "" if variable.dtype.kind in "UO" else np.nan)
+        for name, variable in small.data_vars.items()
+    }
+    xr.Dataset(kept, attrs=small.attrs).drop_encoding().to_netcdf(as_netcdf, engine="netcdf4")
+    return as_csv, as_netcdf

@@ -1,0 +1,262 @@
+"""What networks have learned: the weights of two time steps side by side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from bats_lab.config import Config
+from bats_lab.experiment import config_of
+from bats_lab.explore.live import runs_with_weights
+from bats_lab.explore.picture import Picture
+from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider, step_slider
+from bats_lab.plots import style
+from bats_lab.plots.histograms import bin_edges, draw_histograms, histogram_columns
+from bats_lab.plots.runs import dataset_name
+from bats_lab.plots.weights import color_limit, layer_image, neuron_image, neuron_stems, stem_columns
+
+__all__ = ["explore_weights"]
+
+_WIDTH = 270
+_SIDES = ("left", "right")
+#: Runs whose weights are read when the explorer starts; those of further ones when they are chosen.
+_READ_AT_ONCE = 24
+
+
+@dataclass(eq=False)
+class _Run:
+    """A run that kept its weights."""
+
+    dataset: xr.Dataset
+    config: Config
+    _read: dict[int | None, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, float, str, int]:
+        """What it is chosen by: data set (and what else differs), time step, rule, seed."""
+        return (_part(self.dataset), self.config.delta_t, self.config.rule, self.config.seed)
+
+    def weights(self, epoch: int | None) -> dict[str, np.ndarray]:
+        """Return the weights (post, pre) of each layer after an epoch; None: after the last."""
+        if epoch not in self._read:
+            name = "weights" if epoch is None else "weights_by_epoch"
+            kept = self.dataset[name] if epoch is None else self.dataset[name].sel(epoch=epoch)
+            layers = list(self.config.layer_names())
+            alone = {d: 0 for d in kept.dims if d not in ("layer", "post", "pre")}
+            values = kept.isel(alone).sel(layer=layers).transpose("layer", "post", "pre").values
+            # Layers are padded with NaN to the size of the largest.
+            self._read[epoch] = {
+                layer: w[np.isfinite(w[:, 0])][:, np.isfinite(w[0])] for layer, w in zip(layers, values, strict=True)
+            }
+        return self._read[epoch]
+
+
+def _part(run: xr.Dataset) -> str:
+    """Name the data set of a run and what other parameters differ in the sweep."""
+    known = {"delta_t", "seed", "rule", "dataset", "epoch", "split", "layer"}
+    others = [str(c) for c in run.coords if run[c].ndim == 0 and c not in known]
+    return ", ".join([dataset_name(run), *(f"{name} {run[name].item()}" for name in others)])
+
+
+@in_words
+def explore_weights(
+    results: xr.Dataset | str | Path,
+    *,
+    layer: str = "hidden_1",
+    neuron: int = 0,
+    delta_t: tuple[float, float] | None = None,
+) -> Explorer:
+    """Explore the weights of trained networks: two time steps side by side, a whole layer and one of its neurons.
+
+    Parameters
+    ----------
+    results : xarray.Dataset, str or Path
+        Results of one run or of many, some of which kept their weights; or a folder of results.
+    layer : str
+        Layer shown first, as ``hidden_1`` or ``output``.
+    neuron : int
+        Neuron shown first.
+    delta_t : (float, float) or None
+        Time steps shown first, left and right, in seconds; None: the smallest and the largest.
+
+    Returns
+    -------
+    Explorer
+        With the controls `left` and `right` (time steps), `layer`, `neuron`, and `part`, `rule`, `seed` and `epoch`
+        where there is a choice; or a :class:`Sentence` where no run kept its weights.
+    """
+    runs = [_Run(run, config_of(run)) for run in runs_with_weights(opened(results))]
+    by_key = {run.key: run for run in runs}
+    parts = list(dict.fromkeys(key[0] for key in by_key))
+    steps = sorted({key[1] for key in by_key})
+    rules = list(dict.fromkeys(key[2] for key in by_key))
+    seeds = sorted({key[3] for key in by_key})
+    first, last = runs[0], max(runs, key=lambda run: run.config.delta_t)
+    layers = list(dict.fromkeys(name for run in runs for name in run.config.layer_names()))
+    layers.sort(key=lambda name: name == "output")
+    if layer not in layers:
+        raise ValueError(f"There is no layer {layer!r}; the results hold {', '.join(layers)}.")
+    for run in runs[:_READ_AT_ONCE]:
+        run.weights(None)
+    start = (min(steps), max(steps)) if delta_t is None else delta_t
+    n_epochs = max((run.config.epochs for run in runs if run.config.keep_weights == "each"), default=0)
+
+    controls: dict[str, Any] = {
+        "left": step_slider("Δt left", steps, start[0]),
+        "right": step_slider("Δt right", steps, start[1]),
+        "layer": choice("layer", [(style.layer_label(n, len(layers) - 1), n) for n in layers], layer),
+        "neuron": slider("neuron", 0, _size(runs, layer) - 1, neuron),
+    }
+    rows = [["left", "right"], ["layer", "neuron"]]
+    more: list[str] = []
+    choices: list[tuple[str, str, list[Any], Any]] = [
+        ("part", "data set", parts, first.key[0]),
+        ("rule", "rule", rules, first.key[2]),
+        ("seed", "seed", seeds, first.key[3]),
+    ]
+    for name, text, options, value in choices:
+        if len(options) > 1:
+            controls[name] = choice(text, options, value)
+            more.append(name)
+    if n_epochs > 1:
+        controls["epoch"] = slider("epoch", 1, n_epochs, n_epochs)
+        more.append("epoch")
+    rows += [more] if more else []
+
+    shown = [first.weights(None), last.weights(None)]
+    picture = _Weights(shown, layer, neuron)
+
+    def draw(
+        left: float,
+        right: float,
+        layer: str,
+        neuron: int,
+        part: str = parts[0],
+        rule: str = rules[0],
+        seed: int = seeds[0],
+        epoch: int = n_epochs,
+    ) -> str:
+        sides: list[tuple[float, np.ndarray | None]] = []
+        missing = []
+        for delta_t in (left, right):
+            run = by_key.get((part, delta_t, rule, seed))
+            chosen = None if run is None or epoch == run.config.epochs or n_epochs == 0 else epoch
+            if run is None:
+                missing.append(_absent(delta_t, rule, seed, list(by_key)))
+            elif layer not in run.config.layer_names():
+                missing.append(f"{style.delta_t_label(delta_t)}: this network has no {layer}.")
+            elif chosen is not None and run.config.keep_weights != "each":
+                missing.append(f"{style.delta_t_label(delta_t)}: this run kept the weights of its last epoch only.")
+            else:
+                sides.append((delta_t, run.weights(chosen)[layer]))
+                continue
+            sides.append((delta_t, None))
+        highest = max((len(w) for _, w in sides if w is not None), default=1) - 1
+        if controls["neuron"].max != highest:
+            # A value past the new end moves by itself, and draws anew.
+            controls["neuron"].max = highest
+        picture.draw(sides, layer, min(neuron, highest))
+        return " ".join(missing)
+
+    return Explorer(controls, draw, [picture.sides, picture.histogram], rows=rows)
+
+
+def _size(runs: list[_Run], layer: str) -> int:
+    return max(len(run.weights(None)[layer]) for run in runs[:1])
+
+
+def _absent(delta_t: float, rule: str, seed: int, keys: list[tuple[str, float, str, int]]) -> str:
+    others = sorted({(r, s) for _, d, r, s in keys if d == delta_t})
+    there = ", ".join(f"{r} with seed {s}" for r, s in others)
+    asked = f"No weights were kept for {style.delta_t_label(delta_t)}, {rule}, seed {seed}"
+    return f"{asked}; of this time step there are: {there}."
+
+
+class _Weights:
+    """The picture: heatmaps of a layer on top, a neuron of it below, and how both layers' weights are distributed."""
+
+    def __init__(self, shown: list[dict[str, np.ndarray]], layer: str, neuron: int) -> None:
+        values = [w[layer] for w in shown]
+        first = [next(iter(w.values())) for w in shown]
+        x = hv.Dimension("weight", label="weight")
+        heatmaps = [
+            layer_image(w, 1.0, " ", width=_WIDTH, height=220, marks=[_neuron_line(w.shape[1])]) for w in values
+        ]
+        square = [math.isqrt(w.shape[1]) for w in first]
+        images = [neuron_image(np.zeros((n, n)), 1.0, " ", width=_WIDTH) for n in square]
+        stems = [neuron_stems(w[0], " ", width=_WIDTH + 60, height=180) for w in values]
+        # One picture, so that its columns are as wide as each other.
+        self.sides = Picture([*heatmaps, *images, *stems], columns=2)
+        self._heatmaps, self._images, self._stems = (self.sides.panels[i : i + 2] for i in (0, 2, 4))
+        steps = {float(i): w for i, w in enumerate(values)}
+        histogram = draw_histograms(
+            steps, bin_edges(values), x, title="all weights of the layer", width=600, height=160
+        )
+        self.histogram = Picture([histogram], toolbar=False)
+        self._shown: list[np.ndarray | None] = [None, None]
+        self._neuron: int | None = None
+        self._limit = 1.0
+
+    def draw(self, sides: list[tuple[float, np.ndarray | None]], layer: str, neuron: int) -> None:
+        """Show a layer and a neuron of the networks of two time steps; None: there is no such network."""
+        # Most changes are of the neuron, and a layer is more than half a million numbers.
+        if not all(shown is w for shown, (_, w) in zip(self._shown, sides, strict=True)) or self._neuron is None:
+            self._draw_layers(sides)
+        for side, (_, weights) in enumerate(sides):
+            w = _NOTHING if weights is None else weights
+            line = {"pre": [-0.5, w.shape[1] - 0.5], "post": [neuron, neuron]}
+            self._heatmaps[side].set("neuron", line)
+            self._draw_neuron(side, w[neuron] if weights is not None else w[0], layer, neuron)
+        self._shown, self._neuron = [w for _, w in sides], neuron
+
+    def _draw_layers(self, sides: list[tuple[float, np.ndarray | None]]) -> None:
+        known = [w for _, w in sides if w is not None]
+        self._limit = max((color_limit(w) for w in known), default=1.0)
+        edges = bin_edges(known)
+        histogram, tallest = self.histogram.panels[0], 0.0
+        for side, (delta_t, weights) in enumerate(sides):
+            label = style.delta_t_label(delta_t)
+            heatmap = self._heatmaps[side]
+            if weights is None or weights is not self._shown[side]:
+                heatmap.set_image("weights", _NOTHING if weights is None else weights)
+            heatmap.scale("weights", self._limit)
+            heatmap.title(f"Δt: {label}")
+            columns = histogram_columns(_NOTHING if weights is None else weights, edges, "weight")
+            tallest = max(tallest, float(columns["share"].max()))
+            name = f"step {side}"
+            histogram.set(name, columns)
+            histogram.paint(name, style.delta_t_color(delta_t))
+            histogram.name(name, f"{_SIDES[side]}: {label}")
+        histogram.x_limits(edges[0], edges[-1])
+        histogram.y_limits(0, 1.06 * tallest or 1.0)
+
+    def _draw_neuron(self, side: int, values: np.ndarray, layer: str, neuron: int) -> None:
+        image, stems = self._images[side], self._stems[side]
+        n = math.isqrt(len(values))
+        as_image = layer == "hidden_1" and n * n == len(values)
+        image.show(as_image)
+        stems.show(not as_image)
+        if as_image:
+            image.set_image("weights", values.reshape(n, n), limit=self._limit)
+        else:
+            stems.set("stems", stem_columns(values))
+            stems.x_limits(-1, len(values))
+            stems.y_limits(-1.5 * self._limit, 1.5 * self._limit)
+        (image if as_image else stems).title(f"neuron {neuron}")
+
+
+def _neuron_line(n_pre: int) -> hv.Curve:
+    """Draw the line that marks a neuron in a heatmap, of group ``neuron``."""
+    # The dimensions of the heatmap, whose axes it shares.
+    line = hv.Curve(([-0.5, n_pre - 0.5], [0, 0]), "pre", "post", group="neuron")
+    return style.line(line, style.ACCENT_COLOR, width=0.6)
+
+
+#: In place of weights that are not there.
+_NOTHING = np.full((1, 1), np.nan, np.float32)

@@ -1,0 +1,98 @@
+"""Which class is taken for which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from bats_lab.plots import style
+from bats_lab.plots.runs import one_time_step, run_title
+
+__all__ = ["plot_confusion"]
+
+#: Up to this many classes, cells carry their number.
+_NUMBERED = 12
+
+
+def plot_confusion(
+    dataset: xr.Dataset,
+    *,
+    delta_t: float | None = None,
+    rule: str | None = None,
+    seed: int | None = None,
+    title: str | None = None,
+) -> hv.Overlay:
+    """Plot the confusion matrix of the test set after the last epoch.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Results of one run or of many.
+    delta_t, rule : float (s), str or None
+        Time step and collision rule; needed where there are several.
+    seed : int or None
+        Seed; None: all runs together.
+    title : str or None
+        Title; None: data set, time step, rule and seed.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Share in % of each true class's samples; the last column is samples without an output spike.
+
+    Raises
+    ------
+    ValueError
+        If there is no such run, or if it is not clear which time step or rule is meant.
+    """
+    runs = one_time_step(dataset, "confusion", delta_t=delta_t, rule=rule, seed=seed)
+    n_runs = int(runs["accuracy"].isel(epoch=0, split=0).notnull().sum())
+    counts = runs["confusion"]
+    counts = counts.sum("seed") if "seed" in counts.dims else counts
+    counts = counts.transpose("true_class", "predicted_class")
+    # Classes of other data sets are NaN here, and stay out.
+    counts = counts.isel(true_class=(counts.sum("predicted_class") > 0).values)
+    known = [*counts["true_class"].values.tolist(), counts["predicted_class"].values.tolist()[-1]]
+    share = (100 * counts / counts.sum("predicted_class")).sel(predicted_class=known).values
+    n = len(share)
+
+    x = hv.Dimension("predicted", label="predicted class")
+    y = hv.Dimension("true", label="true class")
+    z = hv.Dimension("share", label="share of the true class", unit="%")
+    if title is None:
+        title = run_title(runs) + ("" if n_runs == 1 else f", {n_runs} seeds together")
+    columns, rows = np.arange(n + 1), np.arange(n)
+    image = style.heatmap(hv.Image((columns, rows, share), [x, y], z), cmap="Blues", limits=(0, 100))
+    elements: list[Any] = [image]
+    if n <= _NUMBERED:
+        elements += _numbers(share, x, y)
+    ticks = [(int(i), str(name)) for i, name in zip(columns, known, strict=True)]
+    short = n <= _NUMBERED and max(len(str(name)) for name in known) <= 4
+    return style.overlay(
+        elements,
+        width=430,
+        height=390,
+        title=title,
+        xlabel=x.pprint_label,
+        ylabel=y.pprint_label,
+        xticks=ticks,
+        yticks=ticks[:-1],
+        xlim=(-0.5, n + 0.5),
+        ylim=(n - 0.5, -0.5),
+        grid=False,
+        colorbar=z.pprint_label,
+        xrotation=0 if short else 90,
+    )
+
+
+def _numbers(share: np.ndarray, x: hv.Dimension, y: hv.Dimension) -> list[Any]:
+    """Write the shares that do not round to nothing, light on dark and dark on light."""
+    found = []
+    for dark, color in ((True, "white"), (False, "#333333")):
+        rows, columns = np.nonzero((share > 0.5) & ((share > 50) == dark))
+        texts = [f"{v:.0f}" for v in share[rows, columns]]
+        found.append(style.text(hv.Labels((columns, rows, texts), [x, y], "text"), color))
+    return found

@@ -1,0 +1,551 @@
+"""How every plot looks: one colour per time step, the axis of time steps, sizes and fonts of both backends, files.
+
+HoloViews keeps options for Bokeh (screen) and Matplotlib (paper) side by side on an element. :func:`styled` sets
+both at once, so one and the same element is drawn by either.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import holoviews.plotting.bokeh
+import holoviews.plotting.mpl  # both imports register a backend
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from bokeh.embed import file_html
+from bokeh.resources import INLINE
+
+__all__ = [
+    "CONTINUOUS_COLOR",
+    "DeltaTAxis",
+    "delta_t_color",
+    "delta_t_label",
+    "layer_label",
+    "save_figure",
+    "show_figure",
+]
+
+#: Colour of continuous time, the limit that the scale of time steps starts from.
+CONTINUOUS_COLOR = "#1a1a1a"
+#: Lines that stand for no time step: means over time steps, fronts, references.
+NEUTRAL_COLOR = "#7f7f7f"
+#: What a plot points out: the Pareto front, the true label. Not on the scale of time steps.
+ACCENT_COLOR = "#c8102e"
+
+#: Markers and dashes that tell series (collision rules, …) apart, in this order.
+MARKERS = ("o", "s", "^", "d", ">")
+DASHES: tuple[Any, ...] = ("solid", "dashed", "dotted", "dashdot", (0, (8, 2, 2, 2, 2, 2)))
+_BOKEH_DASHES = ("solid", "dashed", "dotted", "dashdot", (8, 2, 2, 2, 2, 2))
+
+#: Time step at which 63 % of the colour scale are spent, in s.
+_COLOR_SCALE = 0.007
+#: Part of the colour map in use: its ends are too dark beside black, and too light on white.
+_FIRST, _LAST = 0.13, 0.93
+
+_SCREEN_FONTS = {"title": "11pt", "labels": "11pt", "ticks": "10pt", "legend": "10pt", "legend_title": "10pt"}
+_PAPER_FONTS = {"title": 9, "labels": 9, "ticks": 8, "legend": 8, "legend_title": 8}
+_PAPER: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "axes.linewidth": 0.8,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "bats_lab",
+}
+_FORMATS = (".png", ".svg", ".pdf", ".html")
+
+
+def delta_t_color(delta_t: float) -> str:
+    r"""Return the colour of a time step: the same in every plot, whatever else is drawn.
+
+    The colour map is viridis, which is ordered and safe for colour-blind readers, read at
+    :math:`1 - \exp(-\Delta t / 7\,\mathrm{ms})`, so that neighbours among the time steps that matter here (0.5 to
+    15 ms) differ clearly and none falls off the scale. Continuous time is almost black.
+
+    Parameters
+    ----------
+    delta_t : float
+        Time step in seconds, 0 for continuous time.
+
+    Returns
+    -------
+    str
+        Colour as ``#rrggbb``.
+
+    Examples
+    --------
+    >>> delta_t_color(0.0), delta_t_color(0.004)
+    ('#1a1a1a', '#228b8d')
+    """
+    if delta_t == 0:
+        return CONTINUOUS_COLOR
+    place = 1 - math.exp(-delta_t / _COLOR_SCALE)
+    return str(mpl.colors.to_hex(mpl.colormaps["viridis"](_FIRST + (_LAST - _FIRST) * place)))
+
+
+def delta_t_label(delta_t: float) -> str:
+    """Name a time step as legends do.
+
+    Examples
+    --------
+    >>> delta_t_label(0.0005), delta_t_label(0)
+    ('0.5 ms', 'continuous')
+    """
+    return "continuous" if delta_t == 0 else f"{_in_ms(delta_t):g} ms"
+
+
+def layer_label(layer: str, n_hidden: int) -> str:
+    """Name a layer for people: ``hidden_1`` is "hidden layer", or "hidden layer 1" where there are several."""
+    if not layer.startswith("hidden_"):
+        return f"{layer} layer"
+    return "hidden layer" if n_hidden == 1 else f"hidden layer {layer.removeprefix('hidden_')}"
+
+
+def _in_ms(seconds: float) -> float:
+    return round(seconds * 1e3, 6)
+
+
+@dataclass(frozen=True)
+class DeltaTAxis:
+    """A logarithmic axis of time steps in ms, with a place of its own for continuous time left of the smallest.
+
+    Attributes
+    ----------
+    positions : dict of float to float
+        Place of each time step (s) on the axis, in ms.
+    ticks : list of (float, str)
+        Places and their labels; of time steps too close together, one is labelled.
+    limits : (float, float)
+        Ends of the axis.
+
+    Examples
+    --------
+    >>> axis = DeltaTAxis.over([0, 0.001, 0.01])
+    >>> axis.ticks
+    [(0.501187, 'continuous'), (1.0, '1'), (10.0, '10')]
+    """
+
+    positions: dict[float, float]
+    ticks: list[tuple[float, str]]
+    limits: tuple[float, float]
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> DeltaTAxis:
+        """Lay out the time steps `values`, in seconds."""
+        values = sorted(float(v) for v in values)
+        grid = {v: _in_ms(v) for v in values if v > 0}
+        low, high = (min(grid.values()), max(grid.values())) if grid else (1.0, 1.0)
+        # In decades; a single time step gets the room of half a decade.
+        gap = max(0.3 * math.log10(high / low), 0.3)
+        positions = ({0.0: round(low / 10**gap, 6)} if 0 in values else {}) | grid
+        if not grid:
+            positions = {0.0: 1.0}
+        first, last = min(positions.values()), max(positions.values())
+        margin = 0.12 * max(math.log10(last / first), 1.0)
+        limits = (first / 10**margin, last * 10**margin)
+        width = math.log10(limits[1] / limits[0])
+        ticks: list[tuple[float, str]] = []
+        for place in sorted(grid.values(), reverse=True):
+            label = f"{place:g}"
+            # Room for both labels' halves and a gap, as fractions of the narrowest frame in use.
+            if not ticks or math.log10(ticks[-1][0] / place) > width * (0.03 + 0.012 * len(label + ticks[-1][1])):
+                ticks.append((place, label))
+        if 0 in values:
+            ticks.append((positions[0.0], "continuous"))
+        return cls(positions, ticks[::-1], limits)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of an overlay that has this axis as its x axis."""
+        return {"logx": True, "xticks": self.ticks, "xlim": self.limits, "xlabel": "time step Δt (ms)"}
+
+
+def styled(element: Any, *, screen: Mapping[str, Any], paper: Mapping[str, Any], **both: Any) -> Any:
+    """Return an element with options for Bokeh (`screen`), for Matplotlib (`paper`), and for `both`."""
+    return element.opts(backend="bokeh", **{**both, **screen}).opts(backend="matplotlib", **{**both, **paper})
+
+
+def line(
+    curve: hv.Curve,
+    color: str,
+    *,
+    series: int = 0,
+    width: float = 1.0,
+    tooltips: Sequence[tuple[str, str]] | None = None,
+    **both: Any,
+) -> hv.Curve:
+    """Style a line; `series` chooses its dash."""
+    hover = {"tools": ["hover"], "hover_tooltips": list(tooltips)} if tooltips else {}
+    return styled(
+        curve,
+        color=color,
+        screen={"line_width": 2 * width, "line_dash": _BOKEH_DASHES[series], **hover},
+        paper={"linewidth": 1.4 * width, "linestyle": DASHES[series]},
+        **both,
+    )
+
+
+def band(spread: hv.Spread, color: str) -> hv.Spread:
+    """Style an error band."""
+    return styled(
+        spread,
+        alpha=0.16,
+        color=color,
+        screen={"line_alpha": 0},
+        paper={"facecolor": color, "linewidth": 0},
+    )
+
+
+def bars(errors: hv.ErrorBars, color: str) -> hv.ErrorBars:
+    """Style error bars, the band of a single place."""
+    return styled(
+        errors,
+        screen={"line_color": color, "line_width": 1.5, "upper_head": None, "lower_head": None},
+        paper={"edgecolor": color, "linewidth": 1.2, "capsize": 0},
+    )
+
+
+def points(
+    scatter: Any,
+    color: Any,
+    *,
+    series: int = 0,
+    size: float = 1.0,
+    tooltips: Sequence[tuple[str, str]] | None = None,
+    **both: Any,
+) -> Any:
+    """Style markers; `series` chooses their shape."""
+    hover = {"tools": ["hover"], "hover_tooltips": list(tooltips)} if tooltips else {}
+    return styled(
+        scatter,
+        color=color,
+        marker=MARKERS[series],
+        screen={"size": 7 * size, "line_color": "white", "line_width": 0.5, **hover},
+        paper={"s": 22 * size**2, "edgecolor": "white", "linewidth": 0.4},
+        **both,
+    )
+
+
+def heatmap(image: hv.Image, *, cmap: str, limits: tuple[float, float]) -> hv.Image:
+    """Style an image whose colours are values; on paper :func:`overlay` adds its colour bar."""
+    bar = {"title": image.vdims[0].pprint_label, "width": 14, "title_standoff": 8}
+    return styled(
+        image,
+        cmap=cmap,
+        clim=limits,
+        screen={"tools": ["hover"], "colorbar": True, "colorbar_opts": bar},
+        paper={"interpolation": "nearest"},
+    )
+
+
+def text(labels: hv.Labels, color: str) -> hv.Labels:
+    """Style text within a plot."""
+    return styled(
+        labels,
+        screen={"text_color": color, "text_font_size": "9pt"},
+        paper={"color": color, "size": 7},
+    )
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One line of a legend: what an element with this label looks like.
+
+    Attributes
+    ----------
+    label : str
+        Label of the elements meant.
+    color : str
+        Their colour.
+    line, marker : int or None
+        The series whose dash and whose marker they have; None: they have no line, or no marker.
+    """
+
+    label: str
+    color: str
+    line: int | None = None
+    marker: int | None = None
+
+    def handle(self) -> mpl.lines.Line2D:
+        """Draw the entry for Matplotlib."""
+        return mpl.lines.Line2D(
+            [],
+            [],
+            label=self.label,
+            color=self.color,
+            linewidth=1.4,
+            linestyle="none" if self.line is None else DASHES[self.line],
+            marker="none" if self.marker is None else MARKERS[self.marker],
+            markersize=5,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+        )
+
+
+def overlay(
+    elements: Sequence[Any],
+    *,
+    width: int = 400,
+    height: int = 280,
+    legend: Sequence[LegendEntry] = (),
+    legend_title: str = "",
+    grid: bool = True,
+    colorbar: str = "",
+    left: int = 0,
+    **both: Any,
+) -> hv.Overlay:
+    """Lay elements over each other, in the common look.
+
+    Parameters
+    ----------
+    elements : sequence of HoloViews elements
+    width, height : int
+        Size of the frame, in pixels of the screen; on paper 100 of them are about an inch.
+    legend : sequence of LegendEntry
+        Legend, drawn right of the frame; empty: none. On the screen it follows from the elements' labels.
+    legend_title : str
+        Its title.
+    grid : bool
+        Whether there are grid lines.
+    colorbar : str
+        Label of the colour bar of the :func:`heatmap` among the elements; empty: none.
+    left : int
+        Least room left of the frame, in pixels of the screen; frames below each other are flush where it is enough for
+        the labels of all of them.
+    **both
+        Options of the overlay.
+    """
+    return styled(
+        hv.Overlay(list(elements)),
+        screen={
+            "show_grid": grid,
+            "frame_width": width,
+            "frame_height": height,
+            "fontsize": _SCREEN_FONTS,
+            "toolbar": "above",
+            "show_legend": bool(legend),
+            "legend_position": "right",
+            "legend_limit": 1000,
+            "legend_opts": {
+                "title": legend_title,
+                "location": "center",
+                "border_line_color": None,
+                "spacing": 0,
+                "padding": 2,
+            },
+            "gridstyle": {"grid_line_alpha": 0.25},
+            "hooks": [partial(_tidy_bokeh, left=left)],
+        },
+        paper={
+            "fig_inches": ((width + 100) / 100, (height + 80) / 100),
+            "aspect": "auto",
+            "fontsize": _PAPER_FONTS,
+            "show_legend": False,
+            "hooks": [
+                partial(
+                    _finish_matplotlib, legend=tuple(legend), legend_title=legend_title, grid=grid, colorbar=colorbar
+                )
+            ],
+        },
+        **({"title": ""} | both),  # HoloViews would put together one of names
+    )
+
+
+def _finish_matplotlib(
+    plot: Any, element: Any, *, legend: Sequence[LegendEntry], legend_title: str, grid: bool, colorbar: str
+) -> None:
+    axis = plot.handles["axis"]
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.minorticks_off()
+    if grid:
+        axis.grid(visible=True, alpha=0.25, linewidth=0.6)
+    axis.set_axisbelow(True)
+    if colorbar:
+        # The one of HoloViews takes its height from an axis whose aspect has not been set yet.
+        bar = axis.figure.colorbar(axis.images[0], cax=axis.inset_axes((1.03, 0, 0.035, 1)))
+        bar.set_label(colorbar, fontsize=_PAPER_FONTS["labels"])
+        bar.ax.tick_params(labelsize=_PAPER_FONTS["ticks"])
+        bar.outline.set_visible(False)
+        plot.handles["bbox_extra_artists"].append(bar.ax)
+    if legend:
+        # HoloViews takes the first of the elements that share a label, so a line's markers would be missing.
+        drawn = axis.legend(
+            handles=[entry.handle() for entry in legend],
+            title=legend_title,
+            loc="center left",
+            bbox_to_anchor=(1.03, 0.5),
+            frameon=False,
+            borderaxespad=0,
+            fontsize=_PAPER_FONTS["legend"],
+            title_fontsize=_PAPER_FONTS["legend_title"],
+        )
+        plot.handles["bbox_extra_artists"].append(drawn)
+
+
+def _tidy_bokeh(plot: Any, element: Any, *, left: int) -> None:
+    plot.state.outline_line_color = None
+    if left:
+        plot.state.min_border_left = left
+    for axis in plot.state.axis:
+        axis.minor_tick_line_color = None
+    # HoloViews says "fixed", which wants the outer size and not that of the frame.
+    plot.state.sizing_mode = None
+
+
+def limits(*values: Any, narrowest: float = 0.02) -> tuple[float, float]:
+    """Return ends of an axis with some room around the values; NaN is passed over.
+
+    Parameters
+    ----------
+    *values : array_like
+        What has to be seen.
+    narrowest : float
+        Least length of the axis, as a fraction of the largest value.
+    """
+    flat = np.concatenate([np.ravel(np.asarray(v, dtype=float)) for v in values])
+    flat = flat[np.isfinite(flat)]
+    if not len(flat):
+        return (0.0, 1.0)
+    low, high = float(flat.min()), float(flat.max())
+    least = narrowest * max(abs(low), abs(high)) or 1.0
+    if high - low < least:
+        low, high = (low, low + least) if low == 0 else ((low + high - least) / 2, (low + high + least) / 2)
+    return (low - 0.06 * (high - low), high + 0.06 * (high - low))
+
+
+def panels(
+    plots: Sequence[hv.Overlay],
+    *,
+    columns: int,
+    title: str = "",
+    width: int = 400,
+    height: int = 280,
+    gap: int = 80,
+    linked: bool = False,
+) -> hv.Overlay | hv.Layout:
+    """Put plots beside and below each other; a single one stays what it is.
+
+    Parameters
+    ----------
+    plots : sequence of holoviews.Overlay
+        What :func:`overlay` returned; if there are legends, only the last in a row should have one.
+    columns : int
+        Plots in a row.
+    title : str
+        Title above all of them; empty: none. A single plot gets it in front of its own.
+    width, height : int
+        Size of their frames.
+    gap : int
+        Height between frames, for labels and titles.
+    linked : bool
+        Whether plots move together on the screen when one is zoomed, along axes of the same dimension.
+    """
+    if len(plots) == 1:
+        if not title:
+            return plots[0]
+        own = hv.Store.lookup_options("bokeh", plots[0], "plot").kwargs.get("title", "")
+        return styled(plots[0], screen={}, paper={}, title=", ".join(part for part in (title, own) if part))
+    columns = min(columns, len(plots))
+    rows = -(-len(plots) // columns)
+    # Beside the frames there is room for their labels, in the same unit.
+    # A title above all stands in 0.3 inches more.
+    top = 0.3 if title else 0.0
+    inches = (columns * (width + 70) / 100, rows * (height + gap) / 100 + top)
+    return styled(
+        hv.Layout(list(plots)).cols(columns),
+        title=title,
+        screen={"toolbar": "above", "merge_tools": True, "shared_axes": linked},
+        paper={
+            "sublabel_format": "",
+            "fontsize": {"title": _PAPER_FONTS["title"] + 1},
+            "fig_inches": inches,
+            "fig_bounds": (0, 0, 1, 1 - (top + 0.15) / inches[1]),
+            "aspect_weight": 0,
+            "tight": False,
+            "hspace": 70 / width,
+            "vspace": gap / height,
+        },
+    )
+
+
+def save_figure(element: Any, path: str | Path, *more: str | Path, dpi: int = 200) -> Path:
+    """Draw an element into a file, or several; the suffix chooses format and backend.
+
+    Parameters
+    ----------
+    element : HoloViews element, Overlay or Layout
+        What a ``plot_`` function returned.
+    path, *more : str or Path
+        ``.pdf`` and ``.svg`` (for papers) and ``.png`` are drawn by Matplotlib, once for all of them; ``.html``
+        (interactive, works without a network) by Bokeh. Folders are made where they are missing.
+    dpi : int
+        Dots per inch of a ``.png``, and of images within ``.pdf`` and ``.svg``.
+
+    Returns
+    -------
+    Path
+        The first file.
+
+    Raises
+    ------
+    ValueError
+        If a suffix is none of these.
+    """
+    paths = [Path(p) for p in (path, *more)]
+    for p in paths:
+        if p.suffix.lower() not in _FORMATS:
+            raise ValueError(f"path is {str(p)!r}; it must end in one of {', '.join(_FORMATS)}.")
+    for p in paths:
+        p.parent.mkdir(parents=True, exist_ok=True)
+        if p.suffix.lower() == ".html":
+            state = hv.Store.renderers["bokeh"].get_plot(element).state
+            p.write_text(file_html(state, INLINE, p.stem), encoding="utf-8")
+    drawn = [p for p in paths if p.suffix.lower() != ".html"]
+    if drawn:
+        with mpl.rc_context(_PAPER):
+            figure = hv.Store.renderers["matplotlib"].get_plot(element).state
+            for p in drawn:
+                _save(figure, p, dpi)
+            plt.close(figure)
+    return paths[0]
+
+
+def show_figure(element: Any, *, dpi: int = 160) -> None:
+    """Show an element in a notebook as a picture, drawn by Matplotlib: it stays where there is no kernel and no script.
+
+    Parameters
+    ----------
+    element : HoloViews element, Overlay or Layout
+        What a ``plot_`` function returned.
+    dpi : int
+        Dots per inch. The picture is shown at 100 of them an inch, so that more make it sharper, not larger.
+    """
+    # Kept out of the module's imports: plots are of use where there is no notebook.
+    from IPython import display as ipython
+
+    with mpl.rc_context(_PAPER):
+        figure = hv.Store.renderers["matplotlib"].get_plot(element).state
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
+        plt.close(figure)
+    data = drawn.getvalue()
+    ipython.display(ipython.Image(data=data, width=round(png_width(data) * 100 / dpi)))
+
+
+def png_width(data: bytes) -> int:
+    """Return the width in pixels that the header of a PNG file states."""
+    return int.from_bytes(data[16:20], "big")
+
+
+def _save(figure: Any, path: Path, dpi: int) -> None:
+    kind = path.suffix.lower()[1:]
+    # Dates would make files of equal figures differ.
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    figure.savefig(path, format=kind, dpi=dpi, bbox_inches="tight", pad_inches=0.05, metadata=undated)

@@ -1,0 +1,259 @@
+"""The plane of accuracy against what it costs, with its Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from bats_lab.metrics import hypervolume, pareto_front
+from bats_lab.plots import style
+from bats_lab.plots.runs import after_epoch, check_choice, layers_of, runs_title, runs_to_draw
+
+__all__ = ["plot_tradeoff"]
+
+_SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class _Cost:
+    variable: str
+    label: str
+    unit: str = ""
+    factor: float = 1.0
+    of_layers: bool = True
+
+
+_COSTS = {
+    "spike_count": _Cost("spike_count", "spikes per sample"),
+    "synaptic_events": _Cost("synaptic_events", "synaptic events per sample"),
+    "decision_time": _Cost("decision_time", "time to decision", "ms", 1e3, of_layers=False),
+    "first_spike_time": _Cost("first_spike_time", "time to first output spike", "ms", 1e3, of_layers=False),
+}
+
+
+def plot_tradeoff(
+    dataset: xr.Dataset,
+    *,
+    cost: str = "spike_count",
+    layers: str | Sequence[str] | None = None,
+    reference: tuple[float, float] | None = None,
+    epoch: int | None = None,
+    title: str | None = None,
+) -> hv.Overlay:
+    """Plot test accuracy against its cost: one point a run, and the Pareto front of all of them.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Results of one run or of many; collision rules are told apart by marker.
+    cost : str
+        ``spike_count``, ``synaptic_events``, ``decision_time`` or ``first_spike_time``, all on the test set.
+    layers : str, sequence of str or None
+        Layers whose spikes or synaptic events are added up; None: all, hidden and output.
+    reference : (float, float) or None
+        Cost (in the unit of the axis) and accuracy (%) of the worst point that counts for the hypervolume; None: no
+        accuracy at all, at the next of 1, 2, 5, 10, … above the highest cost.
+    epoch : int or None
+        After which epoch; None: each run's last.
+    title : str or None
+        Title; None: data set, rule and number of seeds, and the hypervolume.
+
+    Returns
+    -------
+    holoviews.Overlay
+        Points carry their run's time step, seed, rule and file, which the screen shows under the pointer. The front is
+        the staircase of what is attained: at each cost, the best accuracy that costs no more.
+
+    Raises
+    ------
+    ValueError
+        If there is no finished run or no such layer, or if the results have to be narrowed to one data set or other
+        parameter first.
+
+    Notes
+    -----
+    The hypervolume (:func:`bats_lab.metrics.hypervolume`) is stated as a share of the rectangle between the reference
+    and the ideal point, which costs nothing and is always right; it can be compared between plots of equal reference.
+    """
+    check_choice("cost", cost, tuple(_COSTS))
+    chosen = _COSTS[cost]
+    runs = runs_to_draw(dataset, chosen.variable)
+    table = _table(runs, dataset, chosen, layers, epoch)
+    return draw_tradeoff(table, cost, reference=reference, title=runs_title(runs, averaged=False), whole_title=title)
+
+
+def draw_tradeoff(
+    table: dict[str, np.ndarray],
+    cost: str,
+    *,
+    reference: tuple[float, float] | None = None,
+    title: str = "",
+    whole_title: str | None = None,
+    marks: Sequence[Any] = (),
+    **both: Any,
+) -> hv.Overlay:
+    """Draw runs in the plane of accuracy and cost.
+
+    Parameters
+    ----------
+    table : dict of str to ndarray, (run,)
+        What :func:`tradeoff_table` returns.
+    cost, reference
+        As in :func:`plot_tradeoff`.
+    title : str
+        First line of the title; the second tells the hypervolume.
+    whole_title : str or None
+        Title in place of both lines.
+    marks : sequence of HoloViews elements
+        What is drawn above the runs.
+    **both
+        Options of the overlay.
+    """
+    x, y = axes_of(cost)
+    steps, share, worst = front_of(table, cost, reference)
+    elements, legend = _points(table, x, y)
+    front = hv.Curve(steps, x, y, label="Pareto front", group="front")
+    elements.insert(0, style.line(front, style.ACCENT_COLOR, width=0.8))
+    legend.append(style.LegendEntry("Pareto front", style.ACCENT_COLOR, line=0))
+    options: dict[str, Any] = {
+        "width": 460,
+        "height": 320,
+        "xlim": style.limits(table["cost"], narrowest=0.1),
+        "ylim": style.limits(table["accuracy"]),
+    }
+    return style.overlay(
+        [*elements, *marks],
+        legend=legend,
+        legend_title="Δt" if len(set(table["rule"])) == 1 else "Δt, rule",
+        title=f"{title}\n{hypervolume_text(share, worst, cost)}" if whole_title is None else whole_title,
+        xlabel=x.pprint_label,
+        ylabel=y.pprint_label,
+        **options | both,
+    )
+
+
+def axes_of(cost: str) -> tuple[hv.Dimension, hv.Dimension]:
+    """Return the axes of the plane."""
+    chosen = _COSTS[cost]
+    x = hv.Dimension("cost", label=chosen.label, unit=chosen.unit or None)
+    return x, hv.Dimension("accuracy", label="test accuracy", unit="%")
+
+
+def front_of(
+    table: dict[str, np.ndarray], cost: str, reference: tuple[float, float] | None = None
+) -> tuple[tuple[np.ndarray, np.ndarray], float, tuple[float, float]]:
+    """Return the corners of the Pareto front, the hypervolume as a share, and the reference it is measured from."""
+    if not len(table["cost"]):
+        return (np.empty(0), np.empty(0)), 0.0, (1.0, 0.0)
+    front = pareto_front(table["cost"], table["accuracy"])
+    reference = _round_reference(table["cost"]) if reference is None else reference
+    share = hypervolume(table["cost"], table["accuracy"], reference) / (reference[0] * (100 - reference[1]))
+    return _staircase(table["cost"][front], table["accuracy"][front], table["cost"].max()), share, reference
+
+
+def hypervolume_text(share: float, reference: tuple[float, float], cost: str) -> str:
+    """Tell the hypervolume and what it is measured from."""
+    worst = f"{reference[0]:,.6g} {_COSTS[cost].unit or _COSTS[cost].label}, {reference[1]:g} %"
+    return f"hypervolume {share:.3f} (reference: {worst})"
+
+
+def tradeoff_table(
+    dataset: xr.Dataset, cost: str, *, layers: str | Sequence[str] | None = None, epoch: int | None = None
+) -> dict[str, np.ndarray]:
+    """List runs: their accuracy (%), cost in the unit of the axis, and what tells them apart.
+
+    The arguments are those of :func:`plot_tradeoff`.
+    """
+    check_choice("cost", cost, tuple(_COSTS))
+    return _table(runs_to_draw(dataset, _COSTS[cost].variable), dataset, _COSTS[cost], layers, epoch)
+
+
+def _table(
+    runs: xr.Dataset, dataset: xr.Dataset, cost: _Cost, layers: str | Sequence[str] | None, epoch: int | None
+) -> dict[str, np.ndarray]:
+    """List the runs: their accuracy (%), cost, and what tells them apart."""
+    last = after_epoch(runs, epoch)
+    costs = cost.factor * last[cost.variable]
+    if "split" in costs.dims:
+        costs = costs.sel(split="test")
+    if cost.of_layers:
+        costs = costs.sel(layer=layers_of(costs, layers)).sum("layer", min_count=1)
+    elif layers is not None:
+        raise ValueError(f"layers is {layers!r}; {cost.label} belongs to the whole network.")
+    stacked = xr.Dataset({"cost": costs, "accuracy": 100 * last["accuracy"].sel(split="test")})
+    if "path" in dataset:
+        stacked["path"] = dataset["path"]
+    flat = stacked.stack(run=("rule", "delta_t", "seed"))
+    flat = flat.isel(run=np.flatnonzero((flat["cost"].notnull() & flat["accuracy"].notnull()).values))
+    if not flat.sizes["run"]:
+        raise ValueError(f"No run has both an accuracy and a {cost.label}; there is nothing to plot.")
+    # Of a single run that was selected from many, the path has no dimension.
+    paths = np.broadcast_to(flat["path"].values, flat.sizes["run"]) if "path" in flat else [""] * flat.sizes["run"]
+    names = [PurePath(str(p)).name for p in paths]
+    columns = {name: flat[name].values for name in ("cost", "accuracy", "delta_t", "seed", "rule")}
+    return columns | {
+        "file": np.array(names),
+        "step": np.array([style.delta_t_label(v) for v in columns["delta_t"]]),
+        "color": np.array([style.delta_t_color(v) for v in columns["delta_t"]]),
+        "run": np.arange(len(names)),
+    }
+
+
+#: Columns of a run's point; see :func:`point_columns`.
+_COLUMNS = ("cost", "accuracy", "seed", "rule", "step", "file", "color", "run")
+
+
+def point_columns(table: dict[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of the points of some runs: what is drawn, and what is shown under the pointer."""
+    return {name: table[name][which] for name in _COLUMNS}
+
+
+def _points(
+    table: dict[str, np.ndarray], x: hv.Dimension, y: hv.Dimension
+) -> tuple[list[Any], list[style.LegendEntry]]:
+    """Draw the runs, an element of group ``rule <rule>`` for each rule."""
+    rules = list(dict.fromkeys(table["rule"].tolist()))
+    steps = sorted(set(table["delta_t"].tolist()))
+    tooltips = [
+        ("Δt", "@step"),
+        ("seed", "@seed"),
+        ("rule", "@rule"),
+        (y.label, "@accuracy{0.00} %"),
+        (x.label, f"@cost{{0,0.[0]}} {x.unit or ''}"),
+        ("file", "@file"),
+    ]
+    elements = []
+    for i, rule in enumerate(rules):
+        columns = point_columns(table, table["rule"] == rule)
+        scatter = hv.Scatter(columns, x, [y, *_COLUMNS[2:]], group=f"rule {rule}")
+        scatter = style.points(scatter, "color", series=i, size=1.2, tooltips=tooltips)
+        # A click on a point chooses it, which explorers listen to; the others stay as they are.
+        elements.append(style.styled(scatter, screen={"tools": ["hover", "tap"], "nonselection_alpha": 1}, paper={}))
+    # The legend's entries: markers that are nowhere.
+    legend = [style.LegendEntry(style.delta_t_label(v), style.delta_t_color(v), marker=0) for v in steps]
+    if len(rules) > 1:
+        legend += [style.LegendEntry(rule, style.NEUTRAL_COLOR, marker=i) for i, rule in enumerate(rules)]
+    for entry in legend:
+        nowhere = hv.Scatter({"cost": [np.nan], "accuracy": [np.nan]}, x, y, label=entry.label)
+        elements.append(style.points(nowhere, entry.color, series=entry.marker or 0, size=1.2))
+    return elements, legend
+
+
+def _staircase(cost: np.ndarray, accuracy: np.ndarray, end: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners of the line that holds each accuracy until the next better one is paid for, up to `end`."""
+    return np.append(np.repeat(cost, 2)[1:], end), np.repeat(accuracy, 2)
+
+
+def _round_reference(cost: np.ndarray) -> tuple[float, float]:
+    highest = float(np.max(cost))
+    if highest <= 0:
+        return (1.0, 0.0)
+    decade = 10.0 ** math.floor(math.log10(highest))
+    return (next(m * decade for m in (1, 2, 5, 10) if m * decade > highest), 0.0)

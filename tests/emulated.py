@@ -1,0 +1,144 @@
+"""A stand-in for a GPU, for tests: the source of the CUDA kernels, compiled by the C++ compiler and run on the CPU.
+
+It offers what :class:`bats_lab.engine.device.CupyDevice` does, with NumPy arrays in place of CuPy's, so that the same
+host code drives the same kernels. New memory is poisoned, and threads run in an order that changes from launch to
+launch: what reads memory that nobody wrote, or depends on the order of threads, does not go unnoticed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bats_lab.engine.device import kernel_source
+
+HEADER = Path(__file__).parent / "emulator" / "cuda_on_cpu.h"
+KERNEL = re.compile(r"template <typename T>\n__global__ void (\w+)\((.*?)\) \{(.*?)\n\}\n", re.DOTALL)
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler, or None where there is none."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
+
+
+def launchers(source: str, scalars: Sequence[str]) -> str:
+    """C functions that launch each kernel as the driver does: from an array of pointers to its arguments."""
+    text = []
+    for name, parameters, body in KERNEL.findall(source):
+        kinds = [parameter.strip().rpartition(" ")[0] for parameter in parameters.split(",")]
+        barriers = "true" if re.search("__syncthreads|exclusive_scan", body) else "false"
+        for scalar in scalars:
+            typed = [re.sub(r"\bT\b", scalar, kind) for kind in kinds]
+            values = ", ".join(f"*({kind}*)arguments[{i}]" for i, kind in enumerate(typed))
+            text.append(
+                f'extern "C" int {name}_{scalar}(unsigned n_blocks, unsigned n_threads, unsigned shared_bytes, '
+                f"unsigned seed, void** arguments) {{\n"
+                f"    return emulator::launch(n_blocks, n_threads, shared_bytes, seed, {barriers}, "
+                f"[=] {{ {name}<{scalar}>({values}); }});\n}}\n"
+            )
+    return "".join(text)
+
+
+def folder() -> Path:
+    """Return the folder in which compiled kernels are kept."""
+    return Path(tempfile.gettempdir()) / f"bats-lab-emulator-{os.getuid()}"
+
+
+def build(folder: Path, *options: str, source: str | None = None, scalars: Sequence[str] = ("float", "double")) -> Path:
+    """Compile kernels and launchers to a library in `folder`, once for each state of their source."""
+    source = kernel_source() if source is None else source
+    text = f'#include "{HEADER}"\n{source}\n{launchers(source, scalars)}'
+    key = hashlib.sha256((text + HEADER.read_text() + " ".join(options)).encode()).hexdigest()[:16]
+    library = folder / f"kernels-{key}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            code, built = Path(scratch) / "kernels.cpp", Path(scratch) / "kernels.so"
+            code.write_text(text)
+            command = [compiler() or "c++", "-std=c++17", "-O1", "-shared", "-fPIC", "-fno-strict-aliasing", "-w"]
+            subprocess.run([*command, *options, str(code), "-o", str(built)], check=True)
+            os.replace(built, library)
+    return library
+
+
+class EmulatedDevice:
+    """Runs kernels on the CPU; see :class:`bats_lab.engine.device.CupyDevice` for what each method is for."""
+
+    #: Small blocks: one thread here costs what a thousand cost there.
+    threads = 32
+    order_threads = 8
+    #: Room for so few spikes in shared memory that longer sorts are tested too.
+    shared_bytes = 4096
+    name = "emulated"
+
+    def __init__(self, folder: Path, *, total_bytes: int = 1 << 34, library: str | None = None) -> None:
+        self._library = ctypes.CDLL(library or str(build(folder)))
+        self._seeds = itertools.count(1)
+        self._total_bytes = total_bytes
+
+    def compile(self, dtype: np.dtype) -> None:
+        pass
+
+    def empty(self, shape: Any, dtype: Any) -> np.ndarray:
+        array = np.empty(shape, dtype)
+        array.view(np.uint8 if array.ndim else None).reshape(-1)[:] = 0xFF  # NaN, or -1
+        return array
+
+    def zeros(self, shape: Any, dtype: Any) -> np.ndarray:
+        return np.zeros(shape, dtype)
+
+    def upload(self, array: np.ndarray) -> np.ndarray:
+        return np.array(array, order="C")
+
+    def download(self, array: np.ndarray) -> np.ndarray:
+        return array.copy()
+
+    def fill(self, array: np.ndarray, values: np.ndarray) -> None:
+        array[...] = values
+
+    def clear(self, array: np.ndarray) -> None:
+        array[...] = 0
+
+    def launch(
+        self,
+        kernel: str,
+        dtype: np.dtype,
+        n_blocks: int,
+        n_threads: int,
+        arguments: Sequence[Any],
+        shared_bytes: int = 0,
+    ) -> None:
+        values = []
+        for argument in arguments:
+            if isinstance(argument, np.ndarray):
+                assert argument.flags.c_contiguous
+                values.append(np.uintp(argument.ctypes.data))
+            else:
+                assert isinstance(argument, np.generic), (kernel, argument)
+                values.append(argument)
+        held = [np.array(value) for value in values]
+        pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
+        scalar = "float" if dtype == np.float32 else "double"
+        launch = getattr(self._library, f"{kernel}_{scalar}")
+        failed = launch(n_blocks, n_threads, shared_bytes, next(self._seeds), pointers)
+        assert not failed, f"the threads of {kernel} came to different barriers"
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+    def mark(self) -> Callable[[], None]:
+        return lambda: None
+
+    def free_bytes(self) -> int:
+        return self._total_bytes

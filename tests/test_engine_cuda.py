@@ -1,0 +1,246 @@
+"""The CUDA engine, also without a GPU: its kernels compile, and do what the CPU engine does."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import usable
+from emulated import EmulatedDevice, build, folder
+from strategies import RULES, assert_same_activity, random_case
+
+from bats_lab import engine
+from bats_lab.config import Config
+from bats_lab.datasets import load_dataset
+from bats_lab.engine import get_backend
+from bats_lab.engine.cuda import CudaBackend
+from bats_lab.engine.device import KERNELS, CupyDevice, kernel_source
+from bats_lab.errors import DeviceError
+from bats_lab.network import Network
+from bats_lab.train import input_spikes, train
+
+# Compilation
+
+
+@pytest.fixture(scope="module")
+def nvrtc() -> ctypes.CDLL:
+    """CUDA's compiler as a library, from its package or the system; it needs neither GPU nor driver."""
+    for place in map(Path, sys.path):
+        for library in sorted(place.glob("nvidia/*/lib/libnvrtc.so.*")):
+            for builtins in library.parent.glob("libnvrtc-builtins.so.*"):
+                ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)  # it is looked for by its bare name
+            return ctypes.CDLL(str(library))
+    pytest.skip("needs the package nvidia-cuda-nvrtc")
+
+
+def compile_kernels(nvrtc: ctypes.CDLL, architecture: str, scalar: str) -> str:
+    """Compile all kernels for a type; return the compiler's log, which is empty where all is well."""
+    program = ctypes.c_void_p()
+    assert not nvrtc.nvrtcCreateProgram(ctypes.byref(program), kernel_source().encode(), b"kernels.cu", 0, None, None)
+    for kernel in KERNELS:
+        assert not nvrtc.nvrtcAddNameExpression(program, f"{kernel}<{scalar}>".encode())
+    options = (ctypes.c_char_p * 2)(f"--gpu-architecture={architecture}".encode(), b"--std=c++17")
+    status = nvrtc.nvrtcCompileProgram(program, 2, options)
+    size = ctypes.c_size_t()
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return log.value.decode() + (f"\nstatus {status}" if status else "")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "scalar"), [("sm_75", "float"), ("sm_80", "double"), ("sm_90", "float"), ("sm_90", "double")]
+)
+def test_kernels_compile_without_a_warning(nvrtc: ctypes.CDLL, architecture: str, scalar: str) -> None:
+    assert compile_kernels(nvrtc, architecture, scalar) == ""
+
+
+def test_every_kernel_is_listed() -> None:
+    assert tuple(re.findall(r"__global__ void (\w+)\(", kernel_source())) == KERNELS
+
+
+def test_kernels_include_no_header() -> None:
+    assert "#include" not in kernel_source()
+
+
+# Against the CPU engine
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("delta_t", [0.0, 0.0004, 0.008])
+def test_float64_finds_every_spike_of_the_cpu(cuda_backend: str, rule: str, delta_t: float) -> None:
+    if rule == "clocked" and delta_t == 0:
+        pytest.skip("a clock needs a time step")
+    case = random_case(7, rule, sizes=(40, 60, 20, 5), samples=8, delta_t=delta_t, thresholds=[0.1, 0.13, 0.2])
+    for here, there in zip(case.simulate(cuda_backend), case.simulate("cpu"), strict=True):
+        for name in vars(here):
+            np.testing.assert_allclose(getattr(here, name), getattr(there, name), rtol=1e-11, err_msg=name)
+    for here, there in zip(case.gradients(cuda_backend), case.gradients("cpu"), strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=1e-10 * np.abs(there).max())
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
+def test_networks_of_full_size_do_the_same_to_digits(cuda_backend: str, dataset: str) -> None:
+    config = Config(dataset=dataset, delta_t=0.001).replace(dataset="mnist_small", dtype="float64")
+    spikes = input_spikes(load_dataset("mnist_small", n_train=4, n_test=1).x_train, config)
+    errors = np.random.default_rng(0).normal(size=(4, 10))
+    here, there = (Network.from_config(config, 784, 10, device=device) for device in (cuda_backend, "cpu"))
+    for a, b in zip(here.simulate(spikes), there.simulate(spikes), strict=True):
+        np.testing.assert_allclose(a.times, b.times, rtol=1e-10)
+        np.testing.assert_array_equal(a.spike_count, b.spike_count)
+    for a, b in zip(here.gradients(spikes, errors), there.gradients(spikes, errors), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())
+
+
+def test_training_ends_where_it_ends_on_the_cpu(cuda_backend: str) -> None:
+    config = Config(n_train=300, n_test=200, hidden=30, threshold_output=0.2, epochs=1, delta_t=0.002, batch_size=10)
+    data = load_dataset("mnist_small", n_train=300, n_test=200)
+    here, there = (train(config, data, device=device) for device in (cuda_backend, "cpu"))
+    other_seeds = [train(config.replace(seed=seed), data, device="cpu") for seed in (1, 2)]
+    loss = [t.records[-1].test.loss for t in (here, there, *other_seeds)]
+    assert abs(loss[0] - loss[1]) <= np.ptp(loss[1:])
+    double = config.replace(dtype="float64", n_train=60)
+    weights = [train(double, data, device=device).network.weights for device in (cuda_backend, "cpu")]
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+
+
+# Launches
+
+
+def test_result_depends_on_neither_the_order_of_threads_nor_their_number() -> None:
+    usable("emulated")  # a GPU chooses the order itself
+    case = random_case(3, "defer", sizes=(30, 90, 10), samples=10, max_spikes=[8, 12])
+    first, again = (case.gradients("emulated", "float32") for _ in range(2))
+    activity = case.simulate("emulated", "float32")
+    device = get_backend("emulated").device
+    usual = device.threads
+    device.threads = 7
+    try:
+        assert_same_activity(case.simulate("emulated", "float32"), activity)
+        other = case.gradients("emulated", "float32")
+    finally:
+        device.threads = usual
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
+def test_spikes_too_many_for_shared_memory_are_ordered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = random_case(1, "graded", sizes=(4, 70, 3), samples=2, delta_t=0.0004, max_spikes=[6, 20])
+    case = case.replace(weights=[abs(case.weights[0]) * 40, case.weights[1]])
+    usable("emulated")
+    narrow = CudaBackend(EmulatedDevice(folder()))
+    narrow.device.shared_bytes = 256
+    monkeypatch.setitem(engine._BACKENDS, "narrow", lambda: narrow)
+    assert case.simulate("cpu")[0].spike_count.sum() > 200
+    for rule, delta_t in (("graded", 0.0004), ("defer", 0.0004), ("drop", 0.0)):
+        other = case.replace(rule=rule, delta_t=delta_t)
+        assert_same_activity(other.simulate("narrow"), other.simulate("emulated"))
+        for a, b in zip(other.gradients("narrow"), other.gradients("emulated"), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# The device
+
+
+def test_device_that_is_not_there_is_named_with_what_to_install() -> None:
+    try:
+        found = get_backend("cuda")
+    except DeviceError as error:
+        assert re.match(r"The device cuda needs (CuPy|NVIDIA's driver|a driver|a CUDA device)", str(error))
+        assert re.search(r"pip install|install driver|nvidia-smi", str(error)) and "\n" not in str(error)
+        assert get_backend("auto").NAME == "cpu"
+    else:
+        assert get_backend("auto") is found
+
+
+def test_emulated_device_offers_what_the_real_one_does() -> None:
+    real, emulated = (
+        {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+        for kind in (CupyDevice, EmulatedDevice)
+    )
+    assert real.keys() | {"name"} == emulated.keys()
+    for name in real:
+        if callable(real[name]):
+            assert list(inspect.signature(real[name]).parameters) == list(inspect.signature(emulated[name]).parameters)
+
+
+def test_engine_is_imported_without_cupy_and_what_plots_need() -> None:
+    code = "import sys, bats_lab.engine.cuda, bats_lab.train; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"cupy", "holoviews", "papermill", "xarray", "pandas"} & set(run.stdout.split())
+
+
+# The emulator must find what it is there for.
+
+PLANTED = """
+#ifndef SHARED_ARRAY
+#define SHARED_ARRAY(type, name) extern __shared__ type name[]
+#endif
+template <typename T>
+__global__ void reverse_without_barrier(T* values) {
+    SHARED_ARRAY(double, shared);
+    shared[threadIdx.x] = values[threadIdx.x];
+    if (values[0] < 0) __syncthreads();
+    values[threadIdx.x] = shared[blockDim.x - 1 - threadIdx.x];
+}
+template <typename T>
+__global__ void meet_apart(T* values) {
+    if (threadIdx.x % 2) __syncthreads();
+    values[threadIdx.x] = 1;
+}
+"""
+
+
+def test_emulator_finds_races_and_barriers_that_threads_do_not_share(tmp_path: Path) -> None:
+    usable("emulated")
+    library = ctypes.CDLL(str(build(tmp_path, source=PLANTED, scalars=("float",))))
+
+    def launch(kernel: str, seed: int) -> tuple[int, bytes]:
+        values = np.arange(64, dtype=np.float32)
+        pointer = ctypes.c_void_p(values.ctypes.data)
+        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(pointer))
+        return getattr(library, f"{kernel}_float")(1, 64, 512, seed, arguments), values.tobytes()
+
+    assert len({launch("reverse_without_barrier", seed) for seed in range(1, 5)}) > 1
+    assert launch("meet_apart", 1)[0] == 1
+
+
+def test_kernels_read_and_write_within_their_arrays() -> None:
+    """Address and undefined-behaviour sanitizers watch in a process of its own."""
+    usable("emulated")
+    names = ("libasan.so", "libubsan.so", "libstdc++.so")
+    found = [subprocess.run(["c++", f"-print-file-name={n}"], capture_output=True, text=True).stdout for n in names]
+    libraries = [path.strip() for path in found]
+    if not all(map(os.path.isabs, libraries)):
+        pytest.skip("needs the compiler's sanitizers")
+    options = "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=float-divide-by-zero"
+    library = build(folder(), *options, scalars=("float",))
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+from conftest import usable
+from emulated import EmulatedDevice, folder
+from strategies import RULES, random_case
+from bats_lab import engine
+from bats_lab.engine.cuda import CudaBackend
+backend = CudaBackend(EmulatedDevice(folder(), library={str(library)!r}))
+engine._BACKENDS["watched"] = lambda: backend
+for rule in RULES:
+    case = random_case(0, rule, sizes=(30, 33, 20, 3), max_spikes=[4, 30, 3])
+    case.gradients("watched", "float32")
+print("done")
+"""
+    environment = os.environ | {"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.stdout.strip() == "done", run.stderr[-3000:]

@@ -1,0 +1,157 @@
+"""Networks trained side by side: each gives, bit for bit, what it gives alone."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import usable
+from emulated import EmulatedDevice, folder
+
+from bats_lab import engine
+from bats_lab.config import Config
+from bats_lab.datasets import ImageData, load_dataset
+from bats_lab.engine.cuda import CudaBackend
+from bats_lab.errors import BatsLabError, DeviceError, DivergedError
+from bats_lab.train import EpochRecord, Pass, Training, evaluate, input_spikes, train, train_group
+
+SMALL = Config(n_train=60, n_test=30, hidden=20, threshold_output=0.1, epochs=2, delta_t=0.004, batch_size=25)
+# They differ in everything in which networks of a group may.
+GROUP = [
+    SMALL,
+    SMALL.replace(seed=1, rule="graded", delta_t=0.008, keep_weights="each"),
+    SMALL.replace(delta_t=0, learning_rate=0.01, learning_rate_decay=0.5, learning_rate_interval=1),
+    SMALL.replace(rule="defer", delta_t=0.01, threshold_hidden=0.3, tau_syn=0.1, target_true=9.0),
+    SMALL.replace(rule="clocked", epochs=1, beta_1=0.8, epsilon=1e-6, weight_scale=0.7),
+    SMALL.replace(rule="merge", encoding_window=0.08, duration=0.15),
+]
+WILD = SMALL.replace(learning_rate=1e39)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_dataset("mnist_small", n_train=60, n_test=30)
+
+
+@pytest.fixture(scope="module")
+def together(backend: str, digits: ImageData) -> list[Training | DivergedError]:
+    return train_group([*GROUP[:3], WILD, *GROUP[3:]], digits, device=backend)
+
+
+def assert_same_pass(first: Pass, second: Pass) -> None:
+    for field in fields(Pass):
+        np.testing.assert_equal(getattr(first, field.name), getattr(second, field.name), err_msg=field.name)
+
+
+def assert_same_training(first: Any, second: Any) -> None:
+    for a, b in zip(first.records, second.records, strict=True):
+        assert (a.epoch, a.learning_rate) == (b.epoch, b.learning_rate)
+        assert_same_pass(a.train, b.train)
+        assert_same_pass(a.test, b.test)
+        np.testing.assert_equal([a.weight_norm, a.weights], [b.weight_norm, b.weights])
+    for a, b in zip(first.network.weights, second.network.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("place", range(len(GROUP)))
+def test_network_in_a_group_gives_what_it_gives_alone(
+    backend: str, together: list[Any], digits: ImageData, place: int
+) -> None:
+    alone = train(GROUP[place], digits, device=backend)
+    assert_same_training(together[place + (place >= 3)], alone)
+
+
+def test_network_that_diverges_leaves_the_group(together: list[Any]) -> None:
+    error = together[3]
+    assert isinstance(error, DivergedError) and (error.epoch, error.layer) == (1, "hidden_1")
+    assert str(error).startswith("Training diverged in epoch 1: ") and "learning_rate than 1e+39" in str(error)
+    assert all(isinstance(result, Training) for i, result in enumerate(together) if i != 3)
+
+
+def test_group_goes_on_from_checkpoints_of_different_epochs(
+    backend: str, together: list[Any], digits: ImageData, tmp_path: Path
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(record: EpochRecord) -> None:
+        raise Stop
+
+    paths = [tmp_path / f"{i}.npz" for i in range(3)]
+    with pytest.raises(Stop):
+        train(GROUP[0], digits, device=backend, checkpoint=paths[0], on_epoch=stop)
+    train(GROUP[1], digits, device=backend, checkpoint=paths[1])
+    heard: list[tuple[int, int]] = []
+    resumed = train_group(
+        GROUP[:3], digits, device=backend, checkpoints=paths, on_epoch=lambda i, r: heard.append((i, r.epoch))
+    )
+    assert sorted(heard) == [(i, epoch) for i in range(3) for epoch in (1, 2)]
+    for first, second in zip(resumed, together[:3], strict=True):
+        assert_same_training(first, second)
+
+
+def test_progress_counts_the_samples_of_all_networks(backend: str, digits: ImageData) -> None:
+    heard: list[tuple[int, int]] = []
+    train_group(GROUP[:2], digits, device=backend, on_batch=lambda done, total: heard.append((done, total)))
+    assert heard and all(0 < done <= total == 120 for done, total in heard)
+
+
+def test_networks_of_different_shape_are_refused(backend: str, digits: ImageData) -> None:
+    for change in ({"hidden": 21}, {"batch_size": 5}, {"max_spikes_output": 9}, {"dtype": "float64"}):
+        with pytest.raises(ValueError, match="must have the same data set, sizes, spike limits"):
+            train_group([SMALL, SMALL.replace(**change)], digits, device=backend)
+
+
+def test_checkpoint_of_another_run_is_refused(backend: str, digits: ImageData, tmp_path: Path) -> None:
+    train(SMALL.replace(epochs=1), digits, device=backend, checkpoint=tmp_path / "0.npz")
+    with pytest.raises(BatsLabError, match="of a run with other parameters"):
+        train_group([SMALL], digits, device=backend, checkpoints=[tmp_path / "0.npz"])
+
+
+def test_network_may_be_run_and_measured_in_turns(backend: str, digits: ImageData) -> None:
+    config = GROUP[0].replace(epochs=1)
+    network, spikes = train(config, digits, device=backend).network, input_spikes(digits.x_test, config)
+    first = evaluate(network, spikes, digits.y_test)
+    activity = network.simulate(input_spikes(np.repeat(digits.x_test, 9, axis=0), config))
+    assert_same_pass(evaluate(network, spikes, digits.y_test), first)
+    for layer, repeated in zip(network.simulate(spikes), activity, strict=True):
+        np.testing.assert_array_equal(layer.times, repeated.times[::9])
+
+
+# Memory, on a device that has little of it
+
+
+@pytest.fixture
+def small_device(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes a device of so many bytes, by the name ``small``."""
+    usable("emulated")
+
+    def make(n_bytes: int) -> str:
+        backend = CudaBackend(EmulatedDevice(folder(), total_bytes=n_bytes))
+        monkeypatch.setitem(engine._BACKENDS, "small", lambda: backend)
+        return "small"
+
+    return make
+
+
+def test_group_that_does_not_fit_is_split(small_device: Any, digits: ImageData) -> None:
+    sizes = dict(sizes=(784, 20, 10), max_spikes=(30, 30), batch=100, dtype="float32")
+    data = dict(n_samples=90, n_spikes=10_000, n_encodings=1, n_grids=1)
+    fitting = [engine.get_backend(small_device(n << 20)).n_fitting(9, **sizes, **data) for n in (16, 32, 64, 1000)]
+    assert fitting == sorted(fitting) and fitting[1] < 4 < 9 == fitting[-1]
+    configs = [SMALL.replace(seed=seed, epochs=1) for seed in range(4)]
+    split = train_group(configs, digits, device=small_device(32 << 20))
+    whole = train_group(configs, digits, device=small_device(1 << 30))
+    for first, second in zip(split, whole, strict=True):
+        assert_same_training(first, second)
+
+
+def test_network_that_does_not_fit_is_refused_with_the_numbers(small_device: Any, digits: ImageData) -> None:
+    message = (
+        r"A network 784-20-10 does not fit the memory of emulated: it needs \d\.\d\d GiB, .* 0\.00 GiB can be used"
+    )
+    with pytest.raises(DeviceError, match=message):
+        train(SMALL, digits, device=small_device(1 << 20))

@@ -1,0 +1,105 @@
+"""Every notebook is executed, as its users and the sweep do it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from runs import make_run
+
+from bats_lab.execute import Call, Pool
+from bats_lab.results import save_run
+from bats_lab.sweep import make_report, notebook_path
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+#: The parameters with which each notebook is executed here, small; RESULTS stands for the folder of a small real sweep.
+RESULTS = "folder of a small sweep"
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "00_tour": {"results_dir": RESULTS, "n_train": 100},
+    "01_spike_times": {},
+    "02_time_step": {},
+    "03_learning_through_spikes": {"n_updates": 3},
+} | {
+    name: {"results_dir": RESULTS}
+    for name in (
+        *("21_rasters", "22_weights", "23_tradeoff", "24_latency", "25_digit"),
+        *("30_thesis_mnist", "31_thesis_emnist", "32_thesis_fashion_mnist"),
+    )
+}
+
+#: Notebooks that are executed in another way, and by which test.
+ELSEWHERE = {
+    "10_train": "test_sweep::test_runs_leave_results_and_executed_notebooks",
+    "20_report": "test_notebooks::test_report_holds_its_figures_and_needs_no_network",
+}
+
+FIGURES = (
+    "accuracy_over_delta_t",
+    "accuracy_over_epochs",
+    "spike_count_over_delta_t",
+    "spike_count_over_epochs",
+    "confidence",
+    "confidence_over_delta_t",
+    "tradeoff",
+    "collisions",
+)
+
+
+def test_every_notebook_is_executed_by_a_test() -> None:
+    assert {path.stem for path in NOTEBOOKS} == {*PARAMETERS, *ELSEWHERE}
+    for place in ELSEWHERE.values():
+        file, _, test = place.partition("::")
+        assert f"def {test}(" in (Path(__file__).parent / f"{file}.py").read_text()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_notebook_runs_to_its_end(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    parameters = {
+        key: str(request.getfixturevalue("small_results")) if value is RESULTS else value
+        for key, value in PARAMETERS[name].items()
+    }
+    arguments = {"source": str(notebook_path(name)), "out": str(tmp_path / "out.ipynb"), "parameters": parameters}
+    with Pool(1) as pool:
+        *_, last = pool.run([Call("bats_lab.execute:run_notebook", arguments)])
+    assert last.kind == "finished", last.text
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of made-up runs of two rules, of which one is missing."""
+    folder = tmp_path_factory.mktemp("report")
+    for delta_t, seed, rule in [(0.0, 0, "drop"), (0.004, 0, "drop"), (0.004, 1, "drop"), (0.004, 0, "graded")]:
+        save_run(make_run(delta_t=delta_t, seed=seed, rule=rule), folder)
+    return make_report(folder)
+
+
+def test_report_holds_its_figures_and_needs_no_network(page: Path) -> None:
+    text = page.read_text()
+    assert page.name == "report.html" and text.count('src="data:image/png;base64,') == len(FIGURES)
+    # A link that a reader may click is no request; what a browser loads by itself is.
+    loaded = re.findall(
+        r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'>\s]+)""", text
+    )
+    assert loaded == [] and not re.search(r"@import|url\(['\"]?(?:https?:)?//", text)
+    assert "4 runs on mnist_small" in text and "Traceback" not in text
+
+
+def test_report_leaves_each_figure_as_a_file_and_the_executed_notebook(page: Path) -> None:
+    folder = page.parent
+    assert {p.name for p in (folder / "figures").iterdir()} == {f"{n}.{s}" for n in FIGURES for s in ("pdf", "png")}
+    executed = nbformat.read(folder / "report.ipynb", 4)
+    printed = "".join(o.text for o in executed.cells[-1].outputs)
+    assert printed == f"Figures are in {(folder / 'figures').resolve()}\n"
+    assert not list(folder.glob("*.running.ipynb")) and not list(folder.glob("*.part"))
+
+
+def test_report_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"There are no results in .*; a report needs at least one finished run\."
+    ):
+        make_report(tmp_path)
+    assert not list(tmp_path.iterdir())

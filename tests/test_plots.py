@@ -1,0 +1,571 @@
+"""Plots: what is drawn is what was measured, in both backends; and what a report says about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pytest
+import xarray as xr
+from runs import CLASSES, make_run
+
+from bats_lab import plots
+from bats_lab.plots import report
+from bats_lab.plots.style import CONTINUOUS_COLOR, delta_t_label
+from bats_lab.results import open_results, save_run
+
+DELTA_TS, SEEDS = (0.0, 0.001, 0.004), (0, 1, 2)
+LAYERS = ("hidden_1", "output")
+
+# Plots of many runs, and those of one time step or one run.
+OF_MANY: dict[str, Callable[..., Any]] = {
+    name: getattr(plots, name)
+    for name in (
+        "plot_accuracy_over_delta_t",
+        "plot_accuracy_over_epochs",
+        "plot_collisions",
+        "plot_confidence",
+        "plot_confidence_over_delta_t",
+        "plot_spike_count_over_delta_t",
+        "plot_spike_count_over_epochs",
+        "plot_stopping",
+        "plot_tradeoff",
+    )
+}
+OF_ONE: dict[str, Callable[..., Any]] = {
+    name: getattr(plots, name) for name in ("plot_confusion", "plot_decision", "plot_raster", "plot_weights")
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
+    """Made-up results over three time steps and three seeds."""
+    folder = tmp_path_factory.mktemp("results")
+    for delta_t in DELTA_TS:
+        for seed in SEEDS:
+            save_run(make_run(delta_t=delta_t, seed=seed, weight_scale=8.0), folder)
+    return open_results(folder).load()
+
+
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
+    """Made-up results of two rules, of which runs and epochs are missing."""
+    folder = tmp_path_factory.mktemp("gaps")
+    for delta_t, seed, rule in [(0.001, 0, "merge"), (0.001, 1, "drop"), (0.02, 1, "drop"), (0.02, 0, "drop")]:
+        save_run(make_run(delta_t=delta_t, seed=seed, rule=rule, target_true=5), folder)
+    return open_results(folder).load()
+
+
+def elements(plot: Any, kind: type) -> list[Any]:
+    """All elements of exactly this type in a plot."""
+    return [e for e in plot.traverse(lambda e: e, [kind]) if type(e) is kind]
+
+
+def option(plot: Any, name: str, backend: str = "bokeh") -> Any:
+    return hv.Store.lookup_options(backend, plot, "plot").kwargs.get(name)
+
+
+def color(element: Any) -> str:
+    return hv.Store.lookup_options("bokeh", element, "style").kwargs["color"]
+
+
+def draw(plot: Any) -> None:
+    """Draw a plot by both backends."""
+    for backend in ("bokeh", "matplotlib"):
+        assert hv.Store.renderers[backend].get_plot(plot).state is not None
+    hv.plotting.mpl.plt.close("all")
+
+
+def last(results: xr.Dataset, name: str, **selected: Any) -> xr.DataArray:
+    return results[name].isel(epoch=-1).sel(**selected)
+
+
+# All of them
+
+
+def test_every_plot_is_tested_here() -> None:
+    drawn = {name for name in plots.__all__ if name.startswith("plot_")}
+    by_themselves = {"plot_discretization", "plot_gradient_histogram", "plot_weight_histogram"}
+    in_test_plots_neuron = {"plot_potential", "plot_sensitivity"}
+    assert drawn == {*OF_MANY, *OF_ONE} | by_themselves | in_test_plots_neuron
+
+
+@pytest.mark.parametrize("name", OF_MANY)
+def test_plot_of_many_runs_is_drawn_whatever_there_is(name: str, results: xr.Dataset, gaps: xr.Dataset) -> None:
+    draw(OF_MANY[name](gaps))
+    draw(OF_MANY[name](results.isel(seed=[1], delta_t=[2])))
+    assert OF_MANY[name](make_run()) is not None
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_plot_of_one_run_is_drawn_of_a_run_alone_and_of_one_among_many(name: str, results: xr.Dataset) -> None:
+    draw(OF_ONE[name](make_run(delta_t=0.004)))
+    draw(OF_ONE[name](results, delta_t=0.001, seed=2))
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_plot_of_one_run_asks_which_one(name: str, results: xr.Dataset, gaps: xr.Dataset) -> None:
+    with pytest.raises(
+        ValueError, match=r"^The results hold several values of 'delta_t'; choose one: 0, 0\.001, 0\.004"
+    ):
+        OF_ONE[name](results)
+    with pytest.raises(ValueError, match=r"^delta_t is 0\.002; the results hold 0, 0\.001, 0\.004\.$"):
+        OF_ONE[name](results, delta_t=0.002, seed=0)
+    with pytest.raises(ValueError, match=r"^The results hold no run with Δt = 20 ms, merge(, seed 0)?\.$"):
+        OF_ONE[name](gaps, delta_t=0.02, seed=0, rule="merge")
+
+
+@pytest.mark.parametrize("name", [*OF_MANY, *OF_ONE])
+def test_results_without_a_finished_run_are_refused_in_a_sentence(name: str, results: xr.Dataset) -> None:
+    function = {**OF_MANY, **OF_ONE}[name]
+    chosen = {"delta_t": 0.001} if name in OF_ONE else {}
+    for nothing in (results.assign(accuracy=results["accuracy"] * np.nan), results.isel(seed=[])):
+        with pytest.raises(ValueError, match=r"^The results hold no finished run; there is nothing to plot\.$"):
+            function(nothing, **chosen)
+    with pytest.raises(ValueError, match=r"^The results have no variable 'accuracy', which this plot needs"):
+        function(results.drop_vars("accuracy"), **chosen)
+    with pytest.raises(TypeError, match=r"^dataset is a DataArray; it must be an xarray.Dataset"):
+        function(results["accuracy"], **chosen)
+
+
+@pytest.mark.parametrize("name", OF_MANY)
+def test_other_swept_parameter_has_to_be_narrowed_first(name: str, tmp_path: Path) -> None:
+    for rate in (0.001, 0.01):
+        save_run(make_run(learning_rate=rate), tmp_path)
+    results = open_results(tmp_path)
+    with pytest.raises(ValueError, match=r"several values of 'learning_rate' \(0\.001, 0\.01\).*select it first"):
+        OF_MANY[name](results)
+    parts = dict(plots.split_results(results))
+    assert list(parts) == ["mnist_small, learning_rate 0.001", "mnist_small, learning_rate 0.01"]
+    for part in parts.values():
+        OF_MANY[name](part)
+
+
+# Colours and labels
+
+
+def test_colour_belongs_to_the_time_step_in_every_plot(results: xr.Dataset) -> None:
+    wanted = {delta_t_label(d): plots.delta_t_color(d) for d in DELTA_TS}
+    assert len(set(wanted.values())) == 3 and wanted["continuous"] == CONTINUOUS_COLOR
+    for plot in (plots.plot_accuracy_over_epochs(results), plots.plot_confidence(results)):
+        assert {e.label: color(e) for e in elements(plot, hv.Curve)} == wanted
+    # Also where others are missing.
+    alone = plots.plot_confidence(results.sel(delta_t=[0.004]))
+    assert {color(e) for e in elements(alone, hv.Curve)} == {wanted["4 ms"]}
+
+
+def test_colours_of_time_steps_are_all_different_and_in_order() -> None:
+    steps = [0.0, 0.0001, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015]
+    colors = [plots.delta_t_color(step) for step in steps]
+    assert len(set(colors)) == len(steps) and all(re.fullmatch("#[0-9a-f]{6}", c) for c in colors)
+    greens = [int(c[3:5], 16) for c in colors[1:]]
+    assert greens == sorted(greens)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "y"),
+    [
+        ("plot_accuracy_over_delta_t", "time step Δt (ms)", "test accuracy (%)"),
+        ("plot_accuracy_over_epochs", "epoch", "test accuracy (%)"),
+        ("plot_confidence", "time (ms)", "prediction confidence"),
+        ("plot_confidence_over_delta_t", "time step Δt (ms)", "prediction confidence"),
+        ("plot_tradeoff", "spikes per sample", "test accuracy (%)"),
+    ],
+)
+def test_axes_say_what_they_show_and_in_which_unit(results: xr.Dataset, name: str, x: str, y: str) -> None:
+    plot = OF_MANY[name](results)
+    for backend in ("bokeh", "matplotlib"):
+        assert (option(plot, "xlabel", backend), option(plot, "ylabel", backend)) == (x, y)
+
+
+def test_titles_tell_data_set_rule_and_seeds(results: xr.Dataset) -> None:
+    assert option(plots.plot_accuracy_over_delta_t(results), "title") == "mnist_small, drop, mean ± std of 3 seeds"
+    assert option(plots.plot_confidence(results.isel(seed=[0])), "title") == "mnist_small, drop, 1 seed"
+    assert option(plots.plot_confidence(results, title="mine"), "title") == "mine"
+
+
+# What is drawn
+
+
+def shares(curve: hv.Curve) -> np.ndarray:
+    """Shares of the bins whose outline a curve is: its corners lie on both sides of each bin."""
+    return curve["share"][1:-1:2]
+
+
+def test_weight_histogram_counts_every_weight_once(results: xr.Dataset) -> None:
+    plot = plots.plot_weight_histogram(results, seed=1)
+    draw(plot)
+    hidden, output = (elements(part, hv.Curve) for part in elements(plot, hv.Overlay))
+    assert [curve.label for curve in hidden] == [delta_t_label(d) for d in DELTA_TS]
+    for curve in (*hidden, *output):
+        assert shares(curve).sum() == pytest.approx(100)
+    weights = results["weights"].sel(delta_t=0.004, seed=1, layer="output").values
+    low, high = np.nanmin(results["weights"].sel(seed=1, layer="output")), curve["weight"][-1]
+    counts, _ = np.histogram(weights[np.isfinite(weights)], np.linspace(low, high, 61))
+    np.testing.assert_allclose(shares(output[-1]), 100 * counts / counts.sum(), atol=100.1 / counts.sum())
+
+
+def test_gradient_histogram_leaves_out_weights_without_gradient(small_results: Path) -> None:
+    results = open_results(small_results)
+    plot = plots.plot_gradient_histogram(results, layers="hidden_1", seed=0, n_samples=3)
+    draw(plot)
+    for curve in elements(plot, hv.Curve):
+        # Pixels that are dark in all three images drive no weight.
+        assert 5 < shares(curve).sum() < 60 and (curve["gradient"] > 0).all()
+    with pytest.raises(ValueError, match=r"^n_samples is 0; it must be at least 1\.$"):
+        plots.plot_gradient_histogram(results, seed=0, n_samples=0)
+
+
+def test_histograms_without_weights_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"did not keep its weights|no variable 'weights'"):
+        plots.plot_weight_histogram(make_run(keep_weights="none"))
+
+
+def test_decisions_taken_early_are_means_over_seeds(results: xr.Dataset) -> None:
+    accuracy, spikes = elements(plots.plot_stopping(results), hv.Overlay)
+    curve = next(e for e in elements(accuracy, hv.Curve) if e.label == "4 ms")
+    kept = results.sel(delta_t=0.004)
+    np.testing.assert_allclose(curve["accuracy"], 100 * kept["stopped_accuracy"].mean("seed"))
+    curve = next(e for e in elements(spikes, hv.Curve) if e.label == "4 ms")
+    np.testing.assert_allclose(curve["spikes"], kept["stopped_spike_count"].sum("layer").mean("seed"))
+
+
+def test_decision_counts_the_spikes_sent_so_far(results: xr.Dataset) -> None:
+    plot = plots.plot_decision(results, delta_t=0.004, seed=0, time=0.1)
+    sent = results["sent_times"].sel(delta_t=0.004, seed=0, sample=0, layer="output").values[: len(CLASSES)]
+    bars = {int(row[1]): row[2] for e in elements(plot, hv.Segments) for row in e.array()}
+    wanted = {i: n for i, n in enumerate((sent <= 0.1 + 1e-9).sum(axis=1)) if n}
+    assert bars == wanted
+
+
+def test_accuracy_over_time_steps_is_the_mean_and_standard_deviation_over_seeds(results: xr.Dataset) -> None:
+    plot = plots.plot_accuracy_over_delta_t(results)
+    [scatter] = elements(plot, hv.Scatter)
+    accuracy = 100 * last(results, "accuracy", split="test").values
+    np.testing.assert_allclose(scatter["accuracy"], accuracy.mean(axis=1))
+    np.testing.assert_allclose(scatter["std"], accuracy.std(axis=1, ddof=1))
+    assert scatter["color"].tolist() == [plots.delta_t_color(d) for d in DELTA_TS]
+    assert scatter["delta_t"].tolist()[1:] == [1, 4] and scatter["delta_t"][0] < 0.6
+    assert dict(option(plot, "xticks"))[scatter["delta_t"][0]] == "continuous"
+    # The line leaves out continuous time, which is beside the axis; its band is a bar.
+    [line], [band] = elements(plot, hv.Curve), elements(plot, hv.Spread)
+    assert line["delta_t"].tolist() == band["delta_t"].tolist() == [1, 4]
+    [bar] = elements(plot, hv.ErrorBars)
+    assert bar["accuracy"][0] == pytest.approx(accuracy[0].mean())
+
+
+def test_accuracy_of_another_epoch_and_split_can_be_drawn(results: xr.Dataset) -> None:
+    [scatter] = elements(plots.plot_accuracy_over_delta_t(results, split="train", epoch=1), hv.Scatter)
+    expected = 100 * results["accuracy"].sel(split="train", epoch=1).mean("seed")
+    np.testing.assert_allclose(scatter["accuracy"], expected)
+    for options, message in [
+        ({"epoch": 3}, "^epoch is 3; the results hold 1 to 2"),
+        ({"split": "tset"}, "^split is 'tset'; it must be one of train, test"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            plots.plot_accuracy_over_delta_t(results, **options)
+
+
+def test_one_seed_has_no_band(results: xr.Dataset) -> None:
+    for name in ("plot_accuracy_over_delta_t", "plot_accuracy_over_epochs", "plot_confidence"):
+        plot = OF_MANY[name](results.isel(seed=[0]))
+        assert not elements(plot, hv.Spread) and not elements(plot, hv.ErrorBars)
+        assert elements(plot, hv.Curve)
+
+
+def test_missing_runs_are_left_out_of_means(gaps: xr.Dataset) -> None:
+    drop, merge = elements(plots.plot_accuracy_over_delta_t(gaps), hv.Scatter)
+    accuracy = 100 * last(gaps, "accuracy", split="test")
+    assert (drop.label, merge.label) == ("drop", "merge")
+    assert drop["runs"].tolist() == [1, 2] and merge["runs"].tolist() == [1]
+    np.testing.assert_allclose(drop["accuracy"], accuracy.sel(rule="drop").mean("seed"))
+    assert merge["accuracy"][0] == accuracy.sel(rule="merge", delta_t=0.001, seed=0).item()
+
+
+def test_accuracy_over_epochs_is_a_curve_a_time_step(results: xr.Dataset) -> None:
+    curves = {e.label: e for e in elements(plots.plot_accuracy_over_epochs(results), hv.Curve)}
+    for delta_t in DELTA_TS:
+        curve = curves[delta_t_label(delta_t)]
+        expected = 100 * results["accuracy"].sel(split="test", delta_t=delta_t)
+        assert curve["epoch"].tolist() == [1, 2]
+        np.testing.assert_allclose(curve["accuracy"], expected.mean("seed"))
+        np.testing.assert_allclose(curve["std"], expected.std("seed", ddof=1))
+
+
+def test_confidence_is_over_time_in_milliseconds(results: xr.Dataset) -> None:
+    curves = {e.label: e for e in elements(plots.plot_confidence(results), hv.Curve)}
+    assert curves["1 ms"]["time"].tolist() == [20, 30, 50, 80, 100, 130, 150, 180, 200]
+    np.testing.assert_allclose(curves["1 ms"]["confidence"], last(results, "confidence", delta_t=0.001).mean("seed"))
+
+
+def test_confidence_at_times_is_a_series_a_time(results: xr.Dataset) -> None:
+    series = elements(plots.plot_confidence_over_delta_t(results, times=[0.05, 0.2]), hv.Scatter)
+    assert [e.label for e in series] == ["50 ms", "200 ms"]
+    np.testing.assert_allclose(series[0]["confidence"], last(results, "confidence", time=0.05).mean("seed"))
+    with pytest.raises(ValueError, match=r"^times holds 0\.04 s; confidence is measured at 0\.02, 0\.03"):
+        plots.plot_confidence_over_delta_t(results, times=[0.04])
+    with pytest.raises(ValueError, match=r"^times has 0 entries; it must have 1 to 5"):
+        plots.plot_confidence_over_delta_t(results, times=[])
+
+
+@pytest.mark.parametrize(("per_neuron", "name"), [(False, "spike_count"), (True, "spikes_per_neuron")])
+def test_spike_counts_are_those_of_each_layer(results: xr.Dataset, per_neuron: bool, name: str) -> None:
+    layout = plots.plot_spike_count_over_delta_t(results, per_neuron=per_neuron)
+    assert [option(part, "title") for part in layout] == ["hidden layer", "output layer"]
+    for part, layer in zip(layout, LAYERS, strict=True):
+        [scatter] = elements(part, hv.Scatter)
+        np.testing.assert_allclose(scatter[name], last(results, name, split="test", layer=layer).mean("seed"))
+    over_epochs = plots.plot_spike_count_over_epochs(results, per_neuron=per_neuron, layers="output")
+    curves = {e.label: e for e in elements(over_epochs, hv.Curve)}
+    expected = results[name].sel(split="test", layer="output", delta_t=0.004).mean("seed")
+    np.testing.assert_allclose(curves["4 ms"][name], expected)
+    with pytest.raises(ValueError, match=r"^There is no layer 'hidden_2'; the results hold hidden_1, output\."):
+        plots.plot_spike_count_over_delta_t(results, layers=["hidden_2"])
+
+
+def test_collisions_delay_and_silence_are_drawn_layer_by_layer(results: xr.Dataset) -> None:
+    layout = plots.plot_collisions(results)
+    units = {"collisions": 1, "spike_delay": 1e3, "silent_fraction": 100}
+    pairs = [(layer, name) for layer in LAYERS for name in units]
+    assert len(layout) == len(pairs)
+    for part, (layer, name) in zip(layout, pairs, strict=True):
+        [scatter] = elements(part, hv.Scatter)
+        np.testing.assert_allclose(scatter[name], units[name] * last(results, name, layer=layer).mean("seed"))
+    labels = [option(part, "ylabel") for part in list(layout)[:3]]
+    assert labels == ["collisions per sample", "mean delay of spikes (ms)", "silent neurons (%)"]
+
+
+def runs_in(plot: Any) -> list[hv.Scatter]:
+    """The points of runs; those that only stand in the legend are nowhere."""
+    return [e for e in elements(plot, hv.Scatter) if np.isfinite(e["cost"]).any()]
+
+
+def test_tradeoff_has_a_point_a_run_and_the_front_of_those_no_other_beats(results: xr.Dataset) -> None:
+    plot = plots.plot_tradeoff(results)
+    found = {(c, a) for e in runs_in(plot) for c, a in zip(e["cost"], e["accuracy"], strict=True)}
+    cost = last(results, "spike_count", split="test").sum("layer").values.ravel()
+    accuracy = 100 * last(results, "accuracy", split="test").values.ravel()
+    runs = list(zip(cost, accuracy, strict=True))
+    assert len(found) == 9 and np.allclose(sorted(found), sorted(runs))
+    best = {(c, a) for c, a in runs if not any(c2 <= c and a2 >= a and (c2, a2) != (c, a) for c2, a2 in runs)}
+    [front] = elements(plot, hv.Curve)
+    corners = set(zip(front["cost"].round(6), front["accuracy"].round(6), strict=True))
+    assert {(round(c, 6), round(a, 6)) for c, a in best} <= corners
+    files = [f for e in runs_in(plot) for f in e["file"]]
+    assert len(set(files)) == 9 and all(f.startswith("run-mnist_small-dt") for f in files)
+
+
+@pytest.mark.parametrize(
+    ("cost", "factor"), [("decision_time", 1e3), ("first_spike_time", 1e3), ("synaptic_events", 1)]
+)
+def test_tradeoff_can_be_with_other_costs(results: xr.Dataset, cost: str, factor: float) -> None:
+    found = [c for e in runs_in(plots.plot_tradeoff(results, cost=cost)) for c in e["cost"]]
+    expected = last(results, cost)
+    expected = expected.sum("layer") if "layer" in expected.dims else expected
+    np.testing.assert_allclose(sorted(found), sorted(factor * expected.values.ravel()))
+
+
+def test_tradeoff_with_a_cost_that_does_not_exist_is_refused(results: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=r"^cost is 'money'; it must be one of spike_count, synaptic_events"):
+        plots.plot_tradeoff(results, cost="money")
+    with pytest.raises(ValueError, match="time to decision belongs to the whole network"):
+        plots.plot_tradeoff(results, cost="decision_time", layers="output")
+
+
+def test_confusion_is_the_share_of_each_true_class(results: xr.Dataset) -> None:
+    counts = results["confusion"].sel(delta_t=0.001).sum("seed").transpose("true_class", "predicted_class").values
+    [image] = elements(plots.plot_confusion(results, delta_t=0.001), hv.Image)
+    share = image.dimension_values("share", flat=False)
+    np.testing.assert_allclose(share, 100 * counts / counts.sum(axis=1, keepdims=True))
+    plot = plots.plot_confusion(results, delta_t=0.001, seed=1)
+    assert [name for _, name in option(plot, "xticks")] == [*CLASSES, "none"]
+    assert [name for _, name in option(plot, "yticks")] == list(CLASSES)
+    assert option(plot, "title") == "mnist_small, Δt = 1 ms, drop, seed 1"
+
+
+def test_raster_shows_every_spike_when_computed_and_when_sent(results: xr.Dataset) -> None:
+    run = results.sel(delta_t=0.004, seed=0, sample=1)
+    layout = plots.plot_raster(results, delta_t=0.004, seed=0, sample=1)
+    assert [option(part, "title") for part in layout] == ["input", "hidden layer", "output layer"]
+    for part, layer in zip(list(layout)[1:], LAYERS, strict=True):
+        computed = next(e for e in elements(part, hv.Scatter) if e.label == "computed")
+        sent = next(e for e in elements(part, hv.Scatter) if e.label == "sent, Δt = 4 ms")
+        times = run["spike_times"].sel(layer=layer).values
+        ticks = run["sent_times"].sel(layer=layer).values
+        assert len(computed) == len(sent) == np.isfinite(ticks).sum() > 0
+        np.testing.assert_allclose(sorted(computed["time"]), np.sort(1e3 * times[np.isfinite(ticks)]))
+        np.testing.assert_allclose(sorted(sent["time"]), np.sort(1e3 * ticks[np.isfinite(ticks)]))
+    label = str(run["sample_label"].values)
+    *above, marked = [e for e in elements(layout, hv.Curve) if e.label == "true class"]
+    assert marked.dimension_values(1).tolist() == [CLASSES.index(label)] * 2
+    assert all(len(e) == 0 or np.isnan(e.dimension_values(1).astype(float)).all() for e in above)
+    with pytest.raises(ValueError, match=r"^sample is 7; the results keep samples 0, 1\."):
+        plots.plot_raster(results, delta_t=0.004, seed=0, sample=7)
+
+
+def test_runs_that_kept_nothing_say_how_to_keep_it() -> None:
+    run = make_run(keep_samples=0, keep_weights="none")
+    with pytest.raises(ValueError, match=r"no variable 'spike_times'.*; runs keep it with keep_samples above 0"):
+        plots.plot_raster(run)
+    with pytest.raises(ValueError, match=r"no variable 'weights'.*; runs keep it with keep_weights='last'"):
+        plots.plot_weights(run)
+    with pytest.raises(ValueError, match=r"no variable 'weights_by_epoch'.*; runs keep it with keep_weights='each'"):
+        plots.plot_weights(run, epoch=1)
+
+
+def test_weights_of_a_layer_and_of_a_neuron_are_those_kept(results: xr.Dataset) -> None:
+    chosen = {"delta_t": 0.0, "seed": 2}
+    weights = results["weights"].sel(layer="output", **chosen).values[:3, :6]
+    [image] = elements(plots.plot_weights(results, layer="output", **chosen), hv.Image)
+    np.testing.assert_allclose(image.dimension_values("weight", flat=False), weights)
+    [stems] = elements(plots.plot_weights(results, layer="output", neuron=1, **chosen), hv.Curve)
+    np.testing.assert_allclose(stems["weight"][1::3], weights[1])
+    [pixels] = elements(plots.plot_weights(results, neuron=4, shape=(3, 4), **chosen), hv.Image)
+    first = results["weights"].sel(layer="hidden_1", **chosen).values[4, :12]
+    np.testing.assert_allclose(pixels.dimension_values("weight", flat=False), first.reshape(3, 4))
+    for options, message in [
+        ({"neuron": 6}, "^neuron is 6; 'hidden_1' has neurons 0 to 5"),
+        ({"neuron": 0, "shape": (2, 5)}, r"^shape is \(2, 5\), which is 10 pixels; the neuron has 12 weights"),
+        ({"layer": "hidden_9"}, "^There is no layer 'hidden_9'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            plots.plot_weights(results, **chosen, **options)
+
+
+def test_discretization_is_a_staircase_that_starts_a_step_up() -> None:
+    plot = plots.plot_discretization([0.004, 0.002])
+    draw(plot)
+    stairs = {e.label: e for e in elements(plot, hv.Curve)}
+    assert list(stairs) == ["continuous", "2 ms", "4 ms"]
+    np.testing.assert_allclose(stairs["4 ms"]["time"][:5], [0, 4, np.nan, 4, 8])
+    np.testing.assert_allclose(stairs["4 ms"]["sent"][:5], [4, 4, np.nan, 8, 8])
+    for delta_t, until, message in [
+        (0, None, "^delta_t is 0; it must be one or more numbers above 0"),
+        ([], None, r"^delta_t is \[\]; it must be one or more"),
+        (0.001, -1, "^until is -1; it must be above 0"),
+        (0.001, 1, "which is 1000 time steps; at most 500 can be seen"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            plots.plot_discretization(delta_t, until=until)
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("html", b"<!DOCTYPE html>")]
+)
+def test_figures_are_saved_in_the_format_of_their_suffix(
+    results: xr.Dataset, tmp_path: Path, suffix: str, start: bytes
+) -> None:
+    path = tmp_path / "new" / f"figure.{suffix.upper()}"
+    assert plots.save_figure(plots.plot_collisions(results), path) == path
+    content = path.read_bytes()
+    assert content.strip().startswith(start) and len(content) > 5000
+
+
+def test_page_of_a_figure_loads_nothing_from_the_network(results: xr.Dataset, tmp_path: Path) -> None:
+    for plot in (plots.plot_tradeoff(results), plots.plot_collisions(results)):
+        page = plots.save_figure(plot, tmp_path / "figure.html").read_text()
+        assert not re.search(r"""<(script|link|img|iframe)[^>]*(src|href)\s*=\s*["']?(https?:)?//""", page)
+        assert "Bokeh" in page
+
+
+def test_several_files_are_written_at_once_and_twice_the_same(results: xr.Dataset, tmp_path: Path) -> None:
+    plot = plots.plot_confidence(results)
+    for name in ("a", "b"):
+        plots.save_figure(plot, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
+    for suffix in ("svg", "pdf"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+def test_other_suffix_is_refused_before_anything_is_written(results: xr.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"it must end in one of \.png, \.svg, \.pdf, \.html\."):
+        plots.save_figure(plots.plot_confidence(results), tmp_path / "a.png", tmp_path / "a.gif")
+    assert not list(tmp_path.iterdir())
+
+
+# What a report says
+
+
+@pytest.fixture
+def known(results: xr.Dataset) -> xr.Dataset:
+    """Results with numbers of which one knows what is to be said."""
+    known = results.copy(deep=True)
+    known["accuracy"].loc[{"split": "test", "epoch": 2}] = [[0.94, 0.95, 0.96], [0.945, 0.945, 0.945], [0.8, 0.7, 0.9]]
+    known["n_samples"].loc[{"split": "test"}] = 10_000
+    known["class_silent"][:] = False
+    for layer, counts in (("hidden_1", [700.0, 800.0, 1000.0]), ("output", [40.0, 42.0, 30.0])):
+        known["spike_count"].loc[{"split": "test", "epoch": 2, "layer": layer}] = np.array(counts)[:, None]
+    known["confidence"].loc[{"epoch": 2}] = 0.5
+    known["decision_time"].loc[{"epoch": 2}] = 0.12
+    return known
+
+
+def test_report_tells_up_to_which_time_step_accuracy_holds(known: xr.Dataset) -> None:
+    assert report.describe_accuracy(known) == (
+        "Test accuracy is best in continuous time: 95.0 ± 1.0 % over 3 seeds. The largest time step within one "
+        "standard deviation of it is 1 ms (94.5 %); beyond, accuracy falls to 80.0 % at Δt = 4 ms."
+    )
+    known["class_silent"].loc[{"delta_t": 0.004, "seed": 1, "epoch": 2, "true_class": "one"}] = True
+    assert report.describe_accuracy(known).endswith(
+        "In 1 of 9 runs the output neuron of at least one class never spikes on the test set, which costs accuracy by "
+        "itself (Δt: 4 ms)."
+    )
+
+
+def test_report_takes_the_test_set_into_account_where_there_is_one_seed(known: xr.Dataset) -> None:
+    text = report.describe_accuracy(known.sel(seed=[1]))
+    assert text.startswith(
+        "Test accuracy is best in continuous time: 95.0 %. No larger time step is within 0.2 percentage"
+    )
+    assert "the standard error on 10,000 test samples" in text
+    assert report.describe_accuracy(known.sel(delta_t=[0.004], seed=[1])) == (
+        "Test accuracy is 70.0 % at Δt = 4 ms, the only time step so far."
+    )
+
+
+def test_report_tells_spikes_confidence_and_tradeoff(known: xr.Dataset) -> None:
+    assert report.describe_spike_count(known) == (
+        "The hidden layer sends 700 spikes a sample in continuous time and 1,000 at Δt = 4 ms. The output layer sends "
+        "40.0 spikes a sample in continuous time and 30.0 at Δt = 4 ms (highest: 42.0 at Δt = 1 ms)."
+    )
+    assert report.describe_confidence(known) == (
+        "Prediction confidence grows with time: after 100 ms it is 0.50 in continuous time and 0.50 at Δt = 4 ms; "
+        "after 200 ms it is 0.50 in continuous time and 0.50 at Δt = 4 ms. "
+        "The mean time to decision is 120 ms in continuous time and 120 ms at Δt = 4 ms."
+    )
+    assert report.describe_tradeoff(known) == (
+        "1 of 9 runs is on the Pareto front (Δt: continuous). Of the runs within one percentage point of the best, the "
+        "cheapest is one in continuous time: 95.0 % with 740 spikes a sample, hidden and output layers together."
+    )
+
+
+def test_report_tells_what_was_run_and_what_is_missing(results: xr.Dataset, gaps: xr.Dataset) -> None:
+    assert report.describe_runs(results) == (
+        "9 runs on mnist_small: 3 time steps (continuous, 1 ms, 4 ms), 3 seeds, rule drop; layers of 6-3 neurons, 20 "
+        "training and 20 test samples, 2 epochs."
+    )
+    assert report.describe_runs(gaps).endswith("Missing so far: 4 of 8 combinations.")
+    assert report.describe_runs(make_run()).startswith(
+        "1 run on mnist_small: 1 time step (continuous), 1 seed, rule drop"
+    )
+
+
+def test_report_tells_each_rule_apart(gaps: xr.Dataset) -> None:
+    for describe in (report.describe_accuracy, report.describe_spike_count, report.describe_collisions):
+        lines = [line for line in describe(gaps).splitlines() if line.startswith("- rule ")]
+        assert [line.split(":")[0] for line in lines] == ["- rule drop", "- rule merge"]
+        assert "nan" not in describe(gaps)
+
+
+def test_table_of_a_report_is_the_summary_with_units(known: xr.Dataset) -> None:
+    table = report.results_table(known)
+    assert table["Δt"].tolist() == ["continuous", "1 ms", "4 ms"] and table["runs"].tolist() == ["3"] * 3
+    assert table["test accuracy (%)"].tolist() == ["95.0 ± 1.0", "94.5 ± 0.0", "80.0 ± 10.0"]
+    assert table["hidden spikes"].tolist() == ["700", "800", "1,000"]
+    assert table["time to decision (ms)"].tolist() == ["120"] * 3

@@ -1,0 +1,410 @@
+"""A sweep, with real Papermill executions of tiny trainings."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import psutil
+import pytest
+
+from bats_lab.config import Config
+from bats_lab.datasets import load_dataset
+from bats_lab.errors import BatsLabError, DataError, DeviceError
+from bats_lab.execute import KILLED, Call, Event, Pool
+from bats_lab.experiment import run_experiment
+from bats_lab.results import is_finished, open_results, open_run, run_path
+from bats_lab.sweep import (
+    Progress,
+    SweepReport,
+    _cores,
+    _groups,
+    _locked,
+    checkpoint_path,
+    expand_grid,
+    notebook_path,
+    prepare_notebooks,
+    run_sweep,
+)
+
+ROOT = Path(__file__).parents[1]
+# Thresholds low enough that a network that small has no silent outputs.
+SMALL: dict[str, Any] = {"n_train": 200, "n_test": 100, "hidden": 20, "threshold_output": 0.1, "epochs": 1}
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def start_sweep(out: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a sweep of one small run as a process of its own, as a terminal does, and end it whatever happens."""
+    command = [sys.executable, "-m", "bats_lab", "sweep", "--out", str(out), "--no-report", "--n-train=200"]
+    command += ["--n-test=100", "--hidden=20", "--threshold-output=0.1", *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def all_ended(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=30)[1]
+
+
+# ------------------------------------------------------------------------------------------------------- the grid
+
+
+def test_grid_holds_every_combination_with_the_seed_slowest() -> None:
+    grid = expand_grid({"delta_t": [0, 0.004], "rule": ["drop", "graded"], "epochs": 2}, seeds=2)
+    assert [(c.seed, c.delta_t, c.rule) for c in grid[:3]] == [(0, 0, "drop"), (0, 0, "graded"), (0, 0.004, "drop")]
+    assert len(grid) == 8 and {c.epochs for c in grid} == {2}
+
+
+def test_grid_takes_a_list_of_lists_for_a_parameter_that_is_a_list() -> None:
+    assert [c.hidden for c in expand_grid({"hidden": [[30], [40]]})] == [(30,), (40,)]
+    two = expand_grid({"hidden": [30, 40], "threshold_hidden": [0.2, 0.3], "max_spikes_hidden": [9, 8]})
+    assert [c.hidden for c in two] == [(30, 40)]
+
+
+def test_grid_leaves_out_repetitions() -> None:
+    assert len(expand_grid({"delta_t": np.array([0.3e-3, 0.1e-3 + 0.2e-3])}, seeds=[4, 4])) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds", "message"),
+    [
+        ({"detla_t": [0]}, None, "'detla_t' is no parameter of a run; did you mean delta_t"),
+        ({"delta_t": [0, -1]}, None, "delta_t is -1.0"),
+        ({"rule": ["drop", "dorp"]}, 2, "rule is 'dorp'"),
+        ({"delta_t": []}, None, "delta_t has no values"),
+        ({"seed": 1}, 3, "seed and seeds"),
+        ({}, 0, "seeds is 0"),
+    ],
+)
+def test_bad_grid_is_refused_in_one_sentence(values: dict[str, Any], seeds: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        expand_grid(values, seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "error"),
+    [
+        ({"epochs": [1, 0]}, {}, ValueError),
+        ({"n_train": 10**6}, {}, ValueError),
+        ({"dataset": "mnits"}, {}, ValueError),
+        ({"dataset": "missing.npz"}, {}, DataError),
+        ({}, {"jobs": -1}, ValueError),
+        ({}, {"timeout": 0.0}, ValueError),
+        ({}, {"side_by_side": -1}, ValueError),
+        ({}, {"device": "abacus"}, DeviceError),
+        ({}, {"notebook": "no.ipynb"}, FileNotFoundError),
+        ([], {}, ValueError),
+    ],
+)
+def test_nothing_is_written_when_something_is_wrong_before_the_start(
+    tmp_path: Path, values: Any, options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        run_sweep(values, tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------------------------------ sweeps
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepReport, list[dict[str, Any]]]:
+    """A sweep of three runs in two processes, one of which diverges, and all its states of progress."""
+    out = tmp_path_factory.mktemp("swept")
+    (out / "notebooks").mkdir()
+    (out / "notebooks" / "run-old.running.ipynb").write_text("left by a sweep that was killed")
+    states: list[dict[str, Any]] = []
+
+    def note(progress: Progress) -> None:
+        states.append({**vars(progress), "running": list(progress.running)})
+
+    configs = expand_grid({**SMALL, "delta_t": [0, 0.004]})
+    configs.insert(1, configs[0].replace(learning_rate=1e39))
+    return run_sweep(configs, out, jobs=2, progress=note), states
+
+
+def test_runs_leave_results_and_executed_notebooks(swept: Any) -> None:
+    report, _ = swept
+    assert [o.status for o in report.outcomes] == ["finished", "failed", "finished"]
+    results = open_results(report.out)
+    assert results["accuracy"].sel(split="test").notnull().all()
+    assert results["delta_t"].values.tolist() == [0, 0.004]
+    for outcome in report.finished:
+        notebook = nbformat.read(outcome.notebook, 4)
+        injected = next(c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", []))
+        assert f"delta_t = {outcome.config.delta_t}" in injected.source
+        assert str(run_path(report.out, outcome.config)) in notebook.cells[-1].outputs[0].text
+    assert not list(report.out.glob("notebooks/*.running.ipynb"))
+
+
+def test_failed_run_is_reported_with_reason_and_traceback_and_stops_no_other(swept: Any) -> None:
+    report, _ = swept
+    (failed,) = report.failed
+    assert failed.label == "delta_t 0.0, learning_rate 1e+39"
+    assert failed.reason.startswith("DivergedError: Training diverged in epoch 1:") and "hidden_1" in failed.reason
+    assert failed.notebook.name.endswith(".failed.ipynb")
+    outputs = [o for c in nbformat.read(failed.notebook, 4).cells for o in c.get("outputs", [])]
+    assert any(o.output_type == "error" and "DivergedError" in "".join(o.traceback) for o in outputs)
+    assert not is_finished(report.out, failed.config)
+
+
+def test_progress_tells_what_is_done_running_failed_and_left(swept: Any) -> None:
+    _, states = swept
+    assert [s["stage"] for s in states if s["stage"] == "compiling"]
+    assert max(len(s["running"]) for s in states) == 2
+    assert states[0]["total"] == 3 and states[0]["seconds_left"] is None
+    last = states[-1]
+    assert (last["stage"], last["finished"], last["failed"], last["running"]) == ("over", 2, 1, [])
+    assert last["seconds_left"] == 0
+    assert any(s["last_line"].startswith("epoch 1/1: test accuracy") for s in states)
+
+
+def test_finished_runs_are_not_repeated(swept: Any) -> None:
+    report, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in report.out.rglob("run-*")}
+    again = run_sweep([o.config for o in report.finished], report.out, progress=False)
+    assert [o.status for o in again.outcomes] == ["skipped", "skipped"]
+    assert {path: path.stat().st_mtime_ns for path in report.out.rglob("run-*")} == before
+
+
+def test_runs_on_own_images_are_repeated_once_these_were_replaced(tmp_path: Path) -> None:
+    data = load_dataset("mnist_small", n_train=200, n_test=100)
+    mine = tmp_path / "mine.npz"
+
+    def sweep(inverted: bool) -> tuple[str, str]:
+        images = {name: getattr(data, name) for name in ("x_train", "x_test")}
+        if inverted:
+            images = {name: 255 - values for name, values in images.items()}
+        np.savez(mine, **images, y_train=data.y_train, y_test=data.y_test)
+        grid = SMALL | {"dataset": str(mine), "delta_t": 0.004}
+        [outcome] = run_sweep(grid, tmp_path / "out", jobs=1, progress=False).outcomes
+        return outcome.status, str(open_results(tmp_path / "out")["data_hash"].values.item())
+
+    first = sweep(False)
+    assert sweep(False) == ("skipped", first[1])
+    again = sweep(True)
+    assert again[0] == "finished" and again[1] != first[1]
+
+
+def test_runs_take_no_more_threads_than_numba_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    assert _cores() == 1
+    monkeypatch.delenv("NUMBA_NUM_THREADS")
+    assert _cores() == len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def test_two_sweeps_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    message = f"Another sweep is at work in {re.escape(str(tmp_path))} .process {os.getpid()}.;"
+    with _locked(tmp_path), pytest.raises(BatsLabError, match=message):
+        run_sweep(SMALL, tmp_path)
+
+
+def test_notebook_that_saves_nothing_counts_as_failed(tmp_path: Path) -> None:
+    notebook = nbformat.read(notebook_path("10_train"), 4)
+    notebook.cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    nbformat.write(notebook, tmp_path / "idle.ipynb")
+    report = run_sweep(SMALL, tmp_path / "out", notebook=tmp_path / "idle.ipynb", jobs=1, progress=False)
+    assert [o.reason for o in report.failed] == ["the notebook ran to its end but saved no results"]
+    assert [p.name for p in tmp_path.glob("out/notebooks/*")] == [report.failed[0].notebook.name]  # type: ignore[union-attr]
+
+
+# ------------------------------------------------------------------------------------------------ runs side by side
+
+
+@pytest.mark.filterwarnings("ignore:The output neurons of")
+def test_runs_side_by_side_share_a_notebook_and_leave_their_own_results(tmp_path: Path) -> None:
+    configs = expand_grid({**SMALL, "delta_t": [0, 0.004]})
+    configs.insert(1, configs[0].replace(learning_rate=1e39))
+    lines: list[str] = []
+    report = run_sweep(
+        configs, tmp_path, side_by_side=9, progress=lambda state: lines.extend([state.last_line] if state.last else [])
+    )
+    assert [o.status for o in report.outcomes] == ["finished", "failed", "finished"]
+    assert report.failed[0].reason.startswith("DivergedError: Training diverged in epoch 1:")
+    assert len({o.notebook for o in report.outcomes}) == len(list(tmp_path.glob("notebooks/*"))) == 1
+    assert lines[0].startswith("epoch 1/1: test accuracy") and lines[1] == "" and lines[2] != lines[0]
+    for config in (configs[0], configs[2]):
+        run, alone = open_run(run_path(tmp_path, config)), run_experiment(config, threads=1)
+        for name in ("accuracy", "loss", "spike_count", "weights"):
+            np.testing.assert_array_equal(run[name], alone[name])
+
+
+def test_runs_of_different_shape_are_not_put_side_by_side() -> None:
+    grid = expand_grid({**SMALL, "hidden": [[20], [30]], "delta_t": [0, 0.004]}, seeds=2)
+    groups = _groups(grid, 3)
+    assert sorted(i for group in groups for i in group) == list(range(8)) and max(map(len, groups)) == 3
+    assert all(len({grid[i].hidden for i in group}) == 1 for group in groups)
+    assert _groups(grid, 1) == [[i] for i in range(8)]
+
+
+def notebook_that_first(code: str, path: Path) -> Path:
+    """The training notebook with some code to be run before anything else."""
+    notebook = nbformat.read(notebook_path("10_train"), 4)
+    place = next(i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(code))
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_runs_of_a_group_that_failed_are_taken_up_again_in_smaller_groups(tmp_path: Path) -> None:
+    notebook = notebook_that_first("if side_by_side: raise RuntimeError('all is lost')", tmp_path / "train.ipynb")
+    configs, out = expand_grid(SMALL, seeds=2), tmp_path / "out"
+    report = run_sweep(configs, out, side_by_side=2, jobs=1, notebook=notebook, progress=False)
+    assert [o.status for o in report.outcomes] == ["finished", "finished"]
+    assert len(list(out.glob("notebooks/*"))) == 2 and not list(out.glob("notebooks/*.failed.ipynb"))
+
+
+@pytest.mark.parametrize(("failures", "status"), [(1, "finished"), (2, "failed")])
+def test_run_whose_device_failed_is_tried_once_more(tmp_path: Path, failures: int, status: str) -> None:
+    code = f"""
+from pathlib import Path
+from bats_lab.errors import DeviceError
+tried = Path(results_dir) / "tried"
+n = len(tried.read_text()) if tried.exists() else 0
+if n < {failures}:
+    tried.write_text("x" * (n + 1))
+    raise DeviceError("The GPU failed: it is gone")
+"""
+    notebook = notebook_that_first(code, tmp_path / "train.ipynb")
+    [outcome] = run_sweep(SMALL, tmp_path / "out", jobs=1, notebook=notebook, progress=False).outcomes
+    assert outcome.status == status
+    assert outcome.reason == ("" if status == "finished" else "DeviceError: The GPU failed: it is gone")
+
+
+# ------------------------------------------------------------------------------------- being stopped, and going on
+
+
+@pytest.mark.filterwarnings("ignore:The output neurons of")
+def test_killed_sweep_leaves_no_process_and_goes_on_from_its_checkpoint_to_the_same_numbers(tmp_path: Path) -> None:
+    config = Config(**SMALL | {"epochs": 60, "delta_t": 0.004})
+    state = checkpoint_path(tmp_path, config)
+    options = ["--epochs=60", "--delta-t=4ms", "--checkpoint", "--threads=1"]
+    with start_sweep(tmp_path, *options) as process:
+        wait_for(state.exists, process)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert all_ended(children)
+    assert not is_finished(tmp_path, config)
+    assert len(list(tmp_path.glob("notebooks/*.running.ipynb"))) == 1
+    with np.load(state) as kept:
+        before = json.loads(str(kept["records"]))
+    (state.parent / f".{state.name}.abcdefgh.part").write_bytes(b"half a state")  # what a kill in mid-write leaves
+
+    report = run_sweep([config], tmp_path, checkpoint=True, threads=1, progress=False)
+    assert [o.status for o in report.outcomes] == ["finished"]
+    run = open_run(run_path(tmp_path, config)).squeeze()
+    assert run["train_seconds"].values[: len(before)].tolist() == [r["train_seconds"] for r in before]
+    whole = run_experiment(config, threads=1).squeeze()
+    for name in ("accuracy", "loss", "spike_count", "weights"):
+        np.testing.assert_array_equal(run[name], whole[name])
+    assert [p.name for p in tmp_path.iterdir() if p.name == "checkpoints"] == []
+    assert not list(tmp_path.glob("notebooks/*.running.ipynb"))
+
+
+def test_one_ctrl_c_ends_everything_and_says_how_to_go_on(tmp_path: Path) -> None:
+    with start_sweep(tmp_path, "--epochs=100000", "--jobs=2", "--seeds=2") as process:
+        wait_for(lambda: len(list(tmp_path.glob("notebooks/*.running.ipynb"))) == 2, process)
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == (
+        "bats-lab: Stopped; 0 of 2 runs are finished. The same command goes on from there."
+    )
+    assert all_ended(children)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [".lock"]
+
+
+# ------------------------------------------------------------------------------------------------- the pool itself
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A notebook that does what its parameter says."""
+    code = """
+import os, time
+print("here", flush=True)
+if what == "die":
+    os.kill(os.getpid(), 9)
+if what == "sleep":
+    time.sleep(1000)
+"""
+    parameters = nbformat.v4.new_code_cell("what: str | None = None", metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(code)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = tmp_path_factory.mktemp("toy") / "toy.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def execute(toy: Path, out: Path, timeout: float | None = None, **parameters: Any) -> list[Event]:
+    arguments = {"source": str(toy), "out": str(out), "parameters": parameters}
+    with Pool(1) as pool:
+        events = pool.run([Call("bats_lab.execute:run_notebook", arguments)], timeout=timeout)
+        return [event for event in events if event.kind != "tick"]
+
+
+def test_kernel_that_is_killed_fails_with_a_reason(toy: Path, tmp_path: Path) -> None:
+    started, *_, failed = execute(toy, tmp_path / "toy.ipynb", what="die")
+    assert (started.kind, failed.kind, failed.text) == ("started", "failed", KILLED)
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.failed.ipynb"]
+
+
+def test_notebook_that_takes_too_long_is_ended(toy: Path, tmp_path: Path) -> None:
+    *_, failed = execute(toy, tmp_path / "toy.ipynb", what="sleep", timeout=4)
+    assert (failed.kind, failed.text) == ("failed", "stopped after 4 s")
+    assert not (tmp_path / "toy.ipynb").exists()
+
+
+def test_misspelt_notebook_parameter_is_refused(toy: Path, tmp_path: Path) -> None:
+    *_, failed = execute(toy, tmp_path / "toy.ipynb", waht="sleep")
+    assert failed.text == "ValueError: 'waht' is no parameter of toy.ipynb; it declares what."
+    assert not list(tmp_path.iterdir())
+
+
+def test_worker_that_dies_is_replaced_and_its_call_reported() -> None:
+    with Pool(1) as pool:
+        kill = Call("os:abort", {})
+        events = [e for e in pool.run([kill, Call("builtins:dict", {})]) if e.kind not in ("tick", "started")]
+    assert [(e.index, e.kind) for e in events] == [(0, "failed"), (1, "finished")]
+    assert events[0].text.startswith(f"its process ended with exit status {-signal.SIGABRT}")
+
+
+# ------------------------------------------------------------------------------------------------------- notebooks
+
+
+def test_notebooks_are_used_in_place_in_a_checkout_and_copied_on_request(tmp_path: Path) -> None:
+    assert prepare_notebooks() == ROOT
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "10_train.ipynb").write_text("changed by its user")
+    assert prepare_notebooks(tmp_path) == tmp_path
+    copied = sorted(p.name for p in (tmp_path / "notebooks").iterdir())
+    assert copied == sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
+    assert (tmp_path / "notebooks" / "10_train.ipynb").read_text() == "changed by its user"
+
+
+def test_installed_package_without_its_notebooks_says_so() -> None:
+    with pytest.raises(FileNotFoundError, match="no notebook '99_none'"):
+        notebook_path("99_none")
