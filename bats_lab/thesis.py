@@ -35,7 +35,7 @@ class Study:
     repeats : int
         Seeds.
     kept : tuple of float
-        Time steps of which the first seed keeps its weights, in seconds.
+        Time steps of which the first seed keeps its weights and the spikes of some test images, in seconds.
     """
 
     dataset: str
@@ -88,19 +88,13 @@ def study_configs(dataset: str, *, seeds: int | None = None, quick: bool = False
         raise ValueError(f"seeds is {seeds}; it must be at least 1.")
     # The preset is the study's, whatever data the networks are shown.
     preset = Config(dataset=dataset).to_dict() | (QUICK if quick else {})
-    return [
-        Config.from_dict(
-            preset
-            | {
-                "delta_t": delta_t,
-                "seed": seed,
-                "keep_weights": "last" if seed == 0 and delta_t in study.kept else "none",
-                "keep_samples": 5 if seed == 0 else 0,
-            }
-        )
-        for seed in range(seeds)
-        for delta_t in study.delta_t
-    ]
+    configs = []
+    for seed in range(seeds):
+        for delta_t in study.delta_t:
+            kept = seed == 0 and delta_t in study.kept
+            keep = {"keep_weights": "last" if kept else "none", "keep_samples": 5 if kept else 0}
+            configs.append(Config.from_dict(preset | {"delta_t": delta_t, "seed": seed} | keep))
+    return configs
 
 
 def stand_in(results: xr.Dataset) -> str:
