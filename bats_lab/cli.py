@@ -59,6 +59,7 @@ examples:
 
 _STUDY = """\
 Runs what is not finished yet, executes the notebook with the thesis' figures and claims on it, and prints which hold.
+"collapse" compares collision rules, and runs the experiments that tell why training fails at coarse time steps.
 
 examples:
   bats-lab reproduce mnist --quick
@@ -176,9 +177,13 @@ def make_parser() -> argparse.ArgumentParser:
     _add_parameters(sweep, several=True)
 
     reproduce = add("reproduce", _reproduce, "Run the study of the thesis on a data set and check its claims.", _STUDY)
-    reproduce.add_argument("study", metavar="DATASET", help="mnist, emnist, fashion_mnist or all")
-    reproduce.add_argument("--quick", action="store_true", help="three epochs on mnist_small: a look in minutes")
-    repeats = "seeds, counted from 0 (default: as many as in the thesis, one with --quick)"
+    reproduce.add_argument(
+        "study",
+        metavar="DATASET",
+        help="mnist, emnist, fashion_mnist; collapse: why training fails at coarse time steps; or all",
+    )
+    reproduce.add_argument("--quick", action="store_true", help="few epochs on mnist_small: a look in minutes")
+    repeats = "seeds, counted from 0 (default: as many as in the thesis; one with --quick; two for collapse)"
     reproduce.add_argument("--seeds", type=int, metavar="N", help=repeats)
     folder = "folder for the folders of results (default: %(default)s)"
     reproduce.add_argument("--out", default="results", metavar="DIR", help=folder)
@@ -366,15 +371,22 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
+    from bats_lab import collapse
     from bats_lab.results import is_finished, open_results
     from bats_lab.sweep import make_report, notebook_path, run_sweep
     from bats_lab.thesis import STUDIES, judge, study_configs
 
-    names = list(STUDIES) if args.study == "all" else [args.study]
-    studies = {name: study_configs(name, seeds=args.seeds, quick=args.quick) for name in names}
+    names = [*STUDIES, "collapse"] if args.study == "all" else [args.study]
+    studies = {}
+    for name in names:
+        if name == "collapse":
+            seeds = {} if args.seeds is None else {"seeds": args.seeds}
+            studies[name] = collapse.collapse_configs(quick=args.quick, **seeds), collapse.NOTEBOOK
+        else:
+            studies[name] = study_configs(name, seeds=args.seeds, quick=args.quick), STUDIES[name].notebook
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status, verdicts = OK, []
-    for name, configs in studies.items():
+    for name, (configs, notebook) in studies.items():
         out = Path(args.out) / f"{'quick' if args.quick else 'thesis'}_{name}"
         try:
             report = run_sweep(
@@ -386,6 +398,10 @@ def _reproduce(args: argparse.Namespace) -> int:
                 checkpoint=True,
                 progress="lines" if args.quiet else True,
             )
+            if name == "collapse":
+                collapse.run_collapse_experiments(
+                    out, data_dir=args.data_dir, device=args.device, quick=args.quick, report=_tell
+                )
         except KeyboardInterrupt:
             done = sum(is_finished(out, config) for config in configs)
             _complain(
@@ -396,13 +412,17 @@ def _reproduce(args: argparse.Namespace) -> int:
             print(f"{outcome.label} failed: {outcome.reason}")
             status = FAILED
         if len(report.failed) < len(configs):
-            print("drawing the figures …", file=sys.stderr)
-            page = make_report(out, notebook=notebook_path(STUDIES[name].notebook))
-            print(f"figures: {_shown(page)}")
-            verdicts += judge(name, open_results(out, large=False))
+            _tell("drawing the figures …")
+            print(f"figures: {_shown(make_report(out, notebook=notebook_path(notebook)))}")
+            if name in STUDIES:
+                verdicts += judge(name, open_results(out, large=False))
     for verdict in verdicts:
         print(f"figure {verdict.figure:7} {verdict.word:14} {verdict.text}\n{'':30} {verdict.found}")
     return status
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _seeds(text: str | None) -> int | list[int] | None:

@@ -33,7 +33,17 @@ from bats_lab.config import RULES, Config, parameters
 from bats_lab.errors import ResultsError
 from bats_lab.metrics import COORDINATES, NO_CLASS, RUN_DIMS, VARIABLES, Entry
 
-__all__ = ["is_finished", "load_large", "open_results", "open_run", "run_path", "save_run", "validate_run"]
+__all__ = [
+    "is_finished",
+    "load_large",
+    "open_dataset",
+    "open_results",
+    "open_run",
+    "run_path",
+    "save_dataset",
+    "save_run",
+    "validate_run",
+]
 
 _CACHE = ".cache"
 _CACHE_FORMAT = 1
@@ -161,16 +171,52 @@ def open_run(path: str | Path) -> xr.Dataset:
     ResultsError
         If the file cannot be read or does not keep to the schema.
     """
+    dataset = _plain(open_dataset(path))
+    validate_run(dataset)
+    return dataset
+
+
+def save_dataset(dataset: xr.Dataset, path: str | Path) -> Path:
+    """Write any Dataset into a NetCDF file, compressed, whole or not at all.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        What is written; the schema of runs does not apply.
+    path : str or Path
+        The file; its folder is made if it is not there.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; what was there before is untouched.
+    """
     path = Path(path)
-    if not path.is_file():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = {name: {"zlib": True} for name, v in dataset.variables.items() if v.ndim and v.dtype.kind in "fiu"}
+    with _NETCDF:
+        content = dataset.to_netcdf(None, engine="netcdf4", format="NETCDF4", encoding=packed)
+    _write_whole(path, content)
+    return path
+
+
+def open_dataset(path: str | Path) -> xr.Dataset:
+    """Read a file that :func:`save_dataset` wrote, whole.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ResultsError
+        If it cannot be read.
+    """
+    if not Path(path).is_file():
         raise FileNotFoundError(f"There is no results file {path}.")
     try:
         with _NETCDF, xr.open_dataset(path, engine="netcdf4") as opened:
-            dataset = _plain(opened.load())
+            return opened.load()
     except Exception as error:  # the libraries raise all kinds of errors on a damaged file
         raise ResultsError(f"{path} cannot be read as results: {error}") from error
-    validate_run(dataset)
-    return dataset
 
 
 def validate_run(dataset: xr.Dataset) -> None:

@@ -43,7 +43,7 @@ ORDER = [
         "optim",
         "train",
     ),
-    *("metrics", "experiment", "results", "thesis", "plots", "explore", "execute", "sweep", "cli"),
+    *("metrics", "experiment", "results", "thesis", "collapse", "plots", "explore", "execute", "sweep", "cli"),
 ]
 
 

@@ -1,6 +1,14 @@
 """Plots of results: HoloViews elements that Bokeh draws on the screen and Matplotlib on paper."""
 
 from bats_lab.plots.accuracy import plot_accuracy_over_delta_t, plot_accuracy_over_epochs
+from bats_lab.plots.collapse import (
+    plot_cross_test,
+    plot_crossed_training,
+    plot_drive_response,
+    plot_gradient_quality,
+    plot_highest_count,
+    plot_step_along_gradient,
+)
 from bats_lab.plots.collisions import plot_collisions
 from bats_lab.plots.confidence import plot_confidence, plot_confidence_over_delta_t
 from bats_lab.plots.confusion import plot_confusion
@@ -26,14 +34,20 @@ __all__ = [
     "plot_confidence",
     "plot_confidence_over_delta_t",
     "plot_confusion",
+    "plot_cross_test",
+    "plot_crossed_training",
     "plot_decision",
     "plot_discretization",
+    "plot_drive_response",
     "plot_gradient_histogram",
+    "plot_gradient_quality",
+    "plot_highest_count",
     "plot_potential",
     "plot_raster",
     "plot_sensitivity",
     "plot_spike_count_over_delta_t",
     "plot_spike_count_over_epochs",
+    "plot_step_along_gradient",
     "plot_stopping",
     "plot_tradeoff",
     "plot_weight_histogram",

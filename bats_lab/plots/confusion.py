@@ -68,7 +68,7 @@ def plot_confusion(
     image = style.heatmap(hv.Image((columns, rows, share), [x, y], z), cmap="Blues", limits=(0, 100))
     elements: list[Any] = [image]
     if n <= _NUMBERED:
-        elements += _numbers(share, x, y)
+        elements += style.numbers(share, x, y, dark_from=50, hidden_below=0.5)
     ticks = [(int(i), str(name)) for i, name in zip(columns, known, strict=True)]
     short = n <= _NUMBERED and max(len(str(name)) for name in known) <= 4
     return style.overlay(
@@ -86,13 +86,3 @@ def plot_confusion(
         colorbar=z.pprint_label,
         xrotation=0 if short else 90,
     )
-
-
-def _numbers(share: np.ndarray, x: hv.Dimension, y: hv.Dimension) -> list[Any]:
-    """Write the shares that do not round to nothing, light on dark and dark on light."""
-    found = []
-    for dark, color in ((True, "white"), (False, "#333333")):
-        rows, columns = np.nonzero((share > 0.5) & ((share > 50) == dark))
-        texts = [f"{v:.0f}" for v in share[rows, columns]]
-        found.append(style.text(hv.Labels((columns, rows, texts), [x, y], "text"), color))
-    return found

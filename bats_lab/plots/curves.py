@@ -24,6 +24,7 @@ def over_delta_t(
     title: str,
     legend_title: str = "rule",
     show_legend: bool = True,
+    marks: Sequence[Any] = (),
     **both: Any,
 ) -> hv.Overlay:
     """Draw the mean over seeds against the time step, with a band of ±1 standard deviation.
@@ -40,6 +41,8 @@ def over_delta_t(
         What labels are.
     show_legend : bool
         Whether there is a legend, if there are several series.
+    marks : sequence of HoloViews elements
+        What is drawn above the curves.
     **both
         Options of the overlay.
 
@@ -79,7 +82,7 @@ def over_delta_t(
         elements.append(style.points(scatter, "color", series=i, tooltips=tooltips))
     legend = [style.LegendEntry(label, style.NEUTRAL_COLOR, i, i) for i, label in enumerate(series)]
     return style.overlay(
-        elements,
+        [*elements, *marks],
         legend=legend if len(series) > 1 and show_legend else (),
         legend_title=legend_title,
         title=title,

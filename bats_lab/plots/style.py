@@ -233,14 +233,14 @@ def points(
     )
 
 
-def heatmap(image: hv.Image, *, cmap: str, limits: tuple[float, float]) -> hv.Image:
+def heatmap(image: hv.Image, *, cmap: str, limits: tuple[float, float], colorbar: bool = True) -> hv.Image:
     """Style an image whose colours are values; on paper :func:`overlay` adds its colour bar."""
     bar = {"title": image.vdims[0].pprint_label, "width": 14, "title_standoff": 8}
     return styled(
         image,
         cmap=cmap,
         clim=limits,
-        screen={"tools": ["hover"], "colorbar": True, "colorbar_opts": bar},
+        screen={"tools": ["hover"], "colorbar": colorbar, "colorbar_opts": bar},
         paper={"interpolation": "nearest"},
     )
 
@@ -252,6 +252,30 @@ def text(labels: hv.Labels, color: str) -> hv.Labels:
         screen={"text_color": color, "text_font_size": "9pt"},
         paper={"color": color, "size": 7},
     )
+
+
+def numbers(
+    values: np.ndarray, x: hv.Dimension, y: hv.Dimension, *, dark_from: float, hidden_below: float = -math.inf
+) -> list[hv.Labels]:
+    """Write the values of a heatmap into its cells, light on dark and dark on light.
+
+    Parameters
+    ----------
+    values : ndarray, (row, column)
+        Values; those that are unknown, or not above `hidden_below`, are left out.
+    x, y : holoviews.Dimension
+        Axes, on which columns and rows count from 0.
+    dark_from : float
+        Value above which cells are dark.
+    hidden_below : float
+        What says nothing, as it rounds to 0.
+    """
+    found = []
+    for dark, color in ((True, "white"), (False, "#333333")):
+        rows, columns = np.nonzero((values > hidden_below) & ((values > dark_from) == dark))
+        texts = [f"{v:.0f}" for v in values[rows, columns]]
+        found.append(text(hv.Labels((columns, rows, texts), [x, y], "text"), color))
+    return found
 
 
 @dataclass(frozen=True)
