@@ -29,7 +29,7 @@ from bats_lab.errors import DivergedError
 from bats_lab.losses import spike_count_loss
 from bats_lab.network import Network
 from bats_lab.optim import Adam
-from bats_lab.results import save_dataset
+from bats_lab.results import open_dataset, save_dataset
 from bats_lab.spikes import Spikes
 from bats_lab.train import evaluate, input_spikes, train_group
 
@@ -44,6 +44,7 @@ __all__ = [
     "drive_response",
     "experiment_path",
     "gradient_quality",
+    "open_experiments",
     "run_collapse_experiments",
     "train_crossed",
 ]
@@ -547,6 +548,35 @@ EXPERIMENTS: dict[str, Callable[[str, ImageData, str], xr.Dataset]] = {
 def experiment_path(folder: str | Path, name: str, dataset: str) -> Path:
     """Return the file of an experiment on a data set."""
     return Path(folder) / f"experiment-{name}-{dataset}.nc"
+
+
+def open_experiments(folder: str | Path) -> dict[str, dict[str, xr.Dataset]]:
+    """Read the experiments that lie in a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    dict
+        For each of :data:`EXPERIMENTS` its results by data set; empty where it has not been run.
+
+    Raises
+    ------
+    ResultsError
+        If a file cannot be read.
+    """
+    return {
+        name: {
+            str(dataset.attrs["dataset"]): dataset
+            for dataset in map(
+                open_dataset, sorted(Path(folder).glob(experiment_path("", name, "*").name), reverse=True)
+            )
+        }
+        for name in EXPERIMENTS
+    }
 
 
 def run_collapse_experiments(

@@ -32,7 +32,7 @@ from bats_lab.sweep import expand_grid
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--n-train=200", "--n-test=100", "--hidden=20", "--threshold-output=0.1"]
-COMMANDS = ["run", "sweep", "report", "data", "lab", "dashboard", "info"]
+COMMANDS = ["run", "sweep", "reproduce", "report", "data", "lab", "dashboard", "info"]
 DATA_COMMANDS = ["list", "download", "verify", "where"]
 
 
