@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
 
-from bats_lab import collapse, plots
+from bats_lab import collapse
 from bats_lab.cli import main
 from bats_lab.collapse import (
     agreement,
@@ -181,15 +180,6 @@ def test_collapse_is_run_drawn_and_answered_by_one_command(
     assert again == []  # what is there is not measured again
     found = open_experiments(folder)
     assert "gradient" in report.describe_collapse({}, found).splitlines()[2]
-    for name, options in (
-        ("plot_cross_test", {}),
-        ("plot_crossed_training", {"tested": "continuous"}),
-        ("plot_gradient_quality", {"weights": "own"}),
-        ("plot_step_along_gradient", {"gradient": "continuous"}),
-    ):
-        experiment = {"plot_cross_test": "cross_test", "plot_crossed_training": "train_crossed"}
-        part = found[experiment.get(name, "gradient_quality")]["mnist_small"]
-        assert isinstance(getattr(plots, name)(part, **options), (hv.Layout, hv.Overlay))
 
 
 def test_damaged_experiment_is_named(tmp_path: Path) -> None:
@@ -238,8 +228,3 @@ def test_answer_does_not_blame_the_rule_where_others_fail_too() -> None:
     results, experiments = made_up(40)
     results["mnist"]["accuracy"][1] = 0.4
     assert "but not under that rule alone" in report.describe_collapse(results, experiments)
-
-
-def test_time_step_without_a_drive_response_is_refused(drive: xr.Dataset) -> None:
-    with pytest.raises(ValueError, match=r"delta_t is 0\.5; the results hold"):
-        plots.plot_drive_response(drive, delta_t=[0.5])
