@@ -125,6 +125,8 @@ def stand_in(results: xr.Dataset) -> str:
 
 #: Percentage points of accuracy within which two time steps count as equally accurate.
 SIMILAR = 0.5
+#: Percentage points below the best up to which a time step counts as one that learns.
+LEARNS = 5.0
 #: Level of the tests over paired seeds, before it is divided by the number of time steps that are looked at.
 LEVEL = 0.05
 
@@ -283,12 +285,14 @@ def _spread(values: np.ndarray, unit: str = " %", digits: int = 1) -> str:
 
 
 def _falls(findings: Findings, steps: list[float], *, to_the_end: bool) -> tuple[bool, str]:
-    """Whether accuracy falls from epoch to epoch at every one of some time steps."""
+    """Whether accuracy falls at every one of some time steps: nearly each epoch (`to_the_end`), or after its best."""
     told, holds = [], True
     for step in steps:
         mean = findings.accuracy(step).mean(axis=0)
         falls = int((np.diff(mean) < 0).sum())
-        holds &= falls == len(mean) - 1 if to_the_end else mean[-1] < mean.max() - SIMILAR
+        # A step or two may go up by chance.
+        falling = mean[-1] < mean[0] - SIMILAR and falls >= 0.75 * (len(mean) - 1)
+        holds &= falling if to_the_end else mean[-1] < mean.max() - SIMILAR
         told.append(
             f"{_in_ms(step)}: {mean[0]:.1f} % after epoch 1, best {mean.max():.1f} %, {_spread(findings.final(step))} "
             f"after {len(mean)}, fell in {falls} of {len(mean) - 1} steps"
@@ -365,7 +369,7 @@ def _later_decisions(findings: Findings) -> tuple[bool | None, str]:
     from scipy import stats
 
     best = max(float(findings.final(step).mean()) for step in findings.delta_t)
-    steps = [step for step in findings.delta_t if findings.final(step).mean() > best - 2]
+    steps = [step for step in findings.delta_t if findings.final(step).mean() > best - LEARNS]
     if len(steps) < 3:
         raise LookupError("fewer than three time steps learn")
     times = [findings.decision_ms(step) for step in steps]
@@ -390,16 +394,19 @@ def _latency_unaffected(findings: Findings) -> tuple[bool | None, str]:
 
 
 def _continuous_is_best(findings: Findings) -> tuple[bool | None, str]:
+    """Whether no time step is better than continuous time; open where the best is as accurate within half a point."""
     findings.need(0.0)
-    told, holds = [], True
+    told, holds = [], []
     for split in ("train", "test"):
-        best = max(findings.delta_t, key=lambda step: float(findings.final(step, split).mean()))
-        holds &= best == 0
+        means = {step: float(findings.final(step, split).mean()) for step in findings.delta_t}
+        best = max(means, key=means.__getitem__)
+        holds.append(True if best == 0 else None if means[best] - means[0.0] <= SIMILAR else False)
         told.append(
             f"{split}: continuous {_spread(findings.final(0.0, split), digits=2)}, best "
             f"{_spread(findings.final(best, split), digits=2)} at {_in_ms(best) if best else 'continuous time'}"
         )
-    return holds, "; ".join(told)
+    verdict = False if False in holds else None if None in holds else True
+    return verdict, "; ".join(told)
 
 
 def _two_points_apart(findings: Findings) -> tuple[bool | None, str]:
@@ -463,7 +470,7 @@ def _fashion_best(findings: Findings) -> tuple[bool | None, str]:
 def _linear_latency(findings: Findings) -> tuple[bool | None, str]:
     """Whether confidence after 100 ms falls along a line over the time steps that learn (R² of at least 0.9)."""
     best = max(float(findings.final(step).mean()) for step in findings.delta_t)
-    steps = [step for step in findings.delta_t if findings.final(step).mean() > best - 2]
+    steps = [step for step in findings.delta_t if findings.final(step).mean() > best - LEARNS]
     if len(steps) < 3:
         raise LookupError("fewer than three time steps learn")
     at = list(findings.results["time"].values).index(0.1)
