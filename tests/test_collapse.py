@@ -203,7 +203,7 @@ def made_up(drop: float) -> tuple[dict[str, xr.Dataset], dict[str, dict[str, xr.
         coords | {"delta_t": [0.0, 0.01], "split": ["train", "test"], "epoch": [1], "dataset": "mnist"},
     )
     tested = np.full((1, 3, 2, 2), 0.95)
-    tested[0, 0, 0, 1] = drop / 100
+    tested[0, 0, :, 1] = drop / 100, drop / 100 - 0.1
     cross = xr.Dataset(
         {"accuracy": (("seed", "rule", "trained_at", "tested_at"), tested)},
         coords | {"trained_at": [0.0, 0.01], "tested_at": [0.0, 0.01]},
@@ -216,6 +216,8 @@ def test_answer_names_the_rule_where_it_alone_fails() -> None:
     first, second, third = text.splitlines()
     assert "not from the straight-through estimator" in first and "55.0 points under `drop`, 0.0 under `merge`" in first
     assert "tested at 10 ms, 40.0 % under `drop`, 95.0 % under `merge`" in second
+    fails_there = 40 - 10
+    assert f"under `drop` at 10 ms have {fails_there:.1f} % there, but 95.0 % in continuous time" in second
     assert "not been measured" in third
 
 
