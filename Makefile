@@ -10,7 +10,7 @@ PYTHONS = $(PYTHON) python3.13 python3.12 python3.11 python3 python
 ENGINE_TESTS = $(wildcard tests/test_engine_*.py)
 # Comes with the CUDA toolkit.
 SANITIZER ?= compute-sanitizer
-SWEEP   = --dataset mnist_small --delta-t 0,0.001,0.004,0.008,0.01 --seeds 2 --epochs 3 --out results/sweep
+SWEEP   = --dataset mnist_small --delta-t 0,0.001,0.004,0.008,0.01 --seeds 2 --epochs 2 --out results/sweep
 
 # Where this is set, each process compiles every module it imports anew, which costs seconds.
 export PYTHONDONTWRITEBYTECODE =
