@@ -376,7 +376,10 @@ def _reproduce(args: argparse.Namespace) -> int:
     from bats_lab.sweep import make_report, notebook_path, run_sweep
     from bats_lab.thesis import STUDIES, judge, study_configs
 
-    names = [*STUDIES, "collapse"] if args.study == "all" else [args.study]
+    known = [*STUDIES, "collapse"]
+    if args.study not in (*known, "all"):
+        raise ValueError(f"There is no study {args.study!r}; there are {', '.join(known)} and all.")
+    names = known if args.study == "all" else [args.study]
     studies = {}
     for name in names:
         if name == "collapse":

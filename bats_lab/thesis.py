@@ -81,7 +81,7 @@ def study_configs(dataset: str, *, seeds: int | None = None, quick: bool = False
         If there is no such study, or `seeds` is below 1.
     """
     if dataset not in STUDIES:
-        raise ValueError(f"There is no study {dataset!r}; there are {', '.join(STUDIES)}, and collapse.")
+        raise ValueError(f"There is no study {dataset!r}; there are {', '.join(STUDIES)}.")
     study = STUDIES[dataset]
     seeds = (1 if quick else study.repeats) if seeds is None else seeds
     if seeds < 1:

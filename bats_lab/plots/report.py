@@ -115,6 +115,8 @@ def show_figures(
     display: Any = ipython.display
     markdown: Any = ipython.Markdown
     image: Any = ipython.Image
+    if not parts:
+        display(markdown("Of this there are no results yet."))
     for title, part in parts.items():
         heading = f"**{title}.** " if len(parts) > 1 else ""
         try:
