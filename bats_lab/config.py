@@ -18,10 +18,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["PRESETS", "RULES", "Config", "Parameter", "parameters", "parameters_cell"]
+__all__ = ["ESTIMATORS", "PRESETS", "RULES", "Config", "Parameter", "parameters", "parameters_cell"]
 
 #: The collision rules: what happens to a crossing before the neuron's last spike has left.
 RULES = ("drop", "merge", "defer", "graded", "clocked")
+
+#: The gradient estimators: what stands for the derivative of the time grid (:class:`bats_lab.discretize.Estimator`).
+ESTIMATORS = ("straight_through", "delayed", "surrogate", "stochastic")
 
 #: Times at which prediction confidence is read, in seconds.
 LATENCY_TIMES = (0.02, 0.03, 0.05, 0.08, 0.1, 0.13, 0.15, 0.18, 0.2)
@@ -105,15 +108,17 @@ def _param(
     *,
     preset: bool = False,
     measured: bool = True,
+    added: bool = False,
 ) -> Any:
     """Define one parameter.
 
     With `preset` its default is None, which stands for the preset's value; without `measured` it changes nothing that
-    is measured.
+    is measured. One that was `added` after runs had been published is left out of a run's identity at its default, so
+    that those runs keep their names.
     """
     return field(
         default=None if preset else default,
-        metadata={"unit": unit, "text": text, "check": check, "preset": preset, "measured": measured},
+        metadata={"unit": unit, "text": text, "check": check, "preset": preset, "measured": measured, "added": added},
     )
 
 
@@ -182,9 +187,22 @@ class Config:
     dataset: str = _param("mnist_small", "", "mnist_small, mnist, fashion_mnist, emnist, or the path of an .npz", _name)
     n_train: int | None = _param(None, "1", "training samples used, from the first on; None: all", _finite(1))
     n_test: int | None = _param(None, "1", "test samples used, from the first on; None: all", _finite(1))
+    validation_fraction: float = _param(
+        0.0, "1", "fraction of the training samples held out for choices", _finite(0, 0.9), added=True
+    )
     # time
     delta_t: float = _param(0.0, "s", "time step; 0 is continuous time", _finite(0))
     rule: str = _param("drop", "", "collision rule: " + ", ".join(RULES), _one_of(*RULES))
+    estimator: str = _param(
+        "straight_through",
+        "",
+        "gradient estimator of the time grid: " + ", ".join(ESTIMATORS),
+        _one_of(*ESTIMATORS),
+        added=True,
+    )
+    surrogate_width: float = _param(
+        0.25, "1", "half-width, in time steps, of the surrogate's steps", _finite(0.01, 100), added=True
+    )
     duration: float = _param(0.2, "s", "length of the simulated window", _finite(0, open_low=True))
     encoding_window: float = _param(0.1, "s", "window in which input spikes fall", _finite(0, open_low=True))
     # network
@@ -265,6 +283,11 @@ class Config:
                 )
         if self.rule == "clocked" and self.delta_t == 0:
             raise ValueError("rule is 'clocked' with delta_t 0; a clock needs a time step above 0.")
+        if self.rule == "clocked" and self.estimator == "stochastic":
+            raise ValueError(
+                "estimator is 'stochastic' with rule 'clocked', which rounds no crossing to the grid; it must be "
+                "one of straight_through, delayed, surrogate."
+            )
         if self.delta_t > self.duration:
             raise ValueError(f"delta_t is {self.delta_t}; it must be at most the duration, {self.duration} s.")
         if self.delta_t and self.duration / self.delta_t > 2**30:
@@ -314,7 +337,11 @@ class Config:
     @property
     def identity(self) -> str:
         """Twelve hexadecimal digits that differ as soon as any parameter differs."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        told = self.to_dict()
+        for f in dataclasses.fields(self):
+            if f.metadata["added"] and getattr(self, f.name) == f.default:
+                del told[f.name]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers, from the first hidden layer to the output: ``hidden_1``, …, ``output``."""

@@ -29,6 +29,8 @@ __all__ = [
     "RUN_DIMS",
     "VARIABLES",
     "Entry",
+    "best_epoch",
+    "choice_split",
     "dead_classes",
     "decide_at",
     "describe",
@@ -227,6 +229,9 @@ def measure(config: Config, records: Sequence[EpochRecord], class_names: Sequenc
     sizes = np.array([*config.hidden, len(class_names)], dtype=np.float64)
     splits: list[list[Pass]] = [[r.train for r in records], [r.test for r in records]]
     test = splits[1]
+    held_out = [r.validation for r in records if r.validation is not None]
+    if held_out:
+        splits.append(held_out)
 
     def over_splits(name: str) -> np.ndarray:
         return np.array([[getattr(p, name) for p in passes] for passes in splits])
@@ -259,7 +264,7 @@ def measure(config: Config, records: Sequence[EpochRecord], class_names: Sequenc
         {name: values[name] for name in VARIABLES if name in values},
         {
             **{dim: [getattr(config, dim)] for dim in RUN_DIMS},
-            "split": ["train", "test"],
+            "split": ["train", "test", "validation"][: len(splits)],
             "epoch": [r.epoch for r in records],
             "layer": config.layer_names(),
             "time": LATENCY_TIMES,
@@ -383,6 +388,48 @@ def last_epoch(dataset: xr.Dataset) -> xr.Dataset:
     measured = small["accuracy"].sel(split="test", drop=True).notnull()
     from_end = measured.isel(epoch=slice(None, None, -1)).argmax("epoch")
     return small.isel(epoch=small.sizes["epoch"] - 1 - from_end)
+
+
+def choice_split(dataset: xr.Dataset) -> str:
+    """Return the part of the data on which choices between runs may be made.
+
+    A choice made by test accuracy is made on the test set, and flatters what is chosen.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Results of one run or of many.
+
+    Returns
+    -------
+    str
+        ``validation`` if every run held out training samples (`validation_fraction`), else ``test``: there is no other.
+    """
+    if "validation" not in dataset["split"].values:
+        return "test"
+    accuracy = dataset["accuracy"]
+    held_out = accuracy.sel(split="validation").notnull()
+    return "validation" if bool((held_out == accuracy.sel(split="test").notnull()).all()) else "test"
+
+
+def best_epoch(dataset: xr.Dataset) -> xr.DataArray:
+    """Return the epoch after which each run was best, the first of equals, on the samples for choices.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Results of one run or of many.
+
+    Returns
+    -------
+    xarray.DataArray
+        Over the dimensions of runs; NaN where there is no run. Its attribute `split` is that of :func:`choice_split`;
+        ``results.sel(epoch=best)`` reads test accuracy beside it.
+    """
+    split = choice_split(dataset)
+    accuracy = dataset["accuracy"].sel(split=split, drop=True)
+    best = accuracy.fillna(-1).idxmax("epoch").where(accuracy.notnull().any("epoch"))
+    return best.rename("best_epoch").assign_attrs(units="1", long_name="epoch of the best accuracy", split=split)
 
 
 def summary_table(dataset: xr.Dataset) -> pd.DataFrame:

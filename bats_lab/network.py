@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bats_lab.config import Config
-from bats_lab.discretize import rule_code
+from bats_lab.discretize import STRAIGHT_THROUGH, Estimator, rule_code
 from bats_lab.engine import get_backend
 from bats_lab.spikes import Spikes
 
@@ -207,7 +207,9 @@ class Network:
             raise ValueError("rule is 'clocked' with delta_t 0; a clock needs a time step above 0.")
         return rule
 
-    def forward(self, spikes: Spikes, samples: np.ndarray, *, rule: str) -> Spikes:
+    def forward(
+        self, spikes: Spikes, samples: np.ndarray, *, rule: str, estimator: Estimator = STRAIGHT_THROUGH
+    ) -> Spikes:
         """Run a batch through all layers; what it leaves in them is for `backward` and the read-out.
 
         Parameters
@@ -218,20 +220,25 @@ class Network:
             Samples to run.
         rule : str
             Collision rule.
+        estimator : Estimator
+            What a backward pass after this one puts in place of the derivative of the time grid. Spikes are sent at
+            eq. 14 here whatever the estimator: ``stochastic`` rounds otherwise in training only.
 
         Returns
         -------
         Spikes
             Output spikes of the batch.
         """
-        return self._forward(spikes, samples, rule)[-1]
+        return self._forward(spikes, samples, rule, estimator)[-1]
 
-    def _forward(self, spikes: Spikes, samples: np.ndarray, rule: str) -> list[Spikes]:
+    def _forward(
+        self, spikes: Spikes, samples: np.ndarray, rule: str, estimator: Estimator = STRAIGHT_THROUGH
+    ) -> list[Spikes]:
         """Do as `forward`, and return the spikes of every layer."""
         self.checked_rule(rule, spikes)
         sent: list[Spikes] = []
         for layer in self.layers:
-            sent.append(layer.forward(sent[-1] if sent else spikes, samples, rule=rule))
+            sent.append(layer.forward(sent[-1] if sent else spikes, samples, rule=rule, estimator=estimator))
             samples = np.arange(len(samples))
         return sent
 
@@ -299,7 +306,14 @@ class Network:
                     )
         return [LayerActivity(*(np.concatenate(x) for x in zip(*map(_values, p), strict=True))) for p in found]
 
-    def gradients(self, spikes: Spikes, output_errors: np.ndarray, *, rule: str = "drop") -> list[np.ndarray]:
+    def gradients(
+        self,
+        spikes: Spikes,
+        output_errors: np.ndarray,
+        *,
+        rule: str = "drop",
+        estimator: Estimator = STRAIGHT_THROUGH,
+    ) -> list[np.ndarray]:
         """Return the gradient of the loss for every weight, the mean over samples (eq. 11-16).
 
         Parameters
@@ -310,6 +324,8 @@ class Network:
             Error of every spike of each output neuron, :math:`y_j - n_j` for the loss of eq. 10.
         rule : str
             Collision rule.
+        estimator : Estimator
+            What stands for the derivative of the time grid.
 
         Returns
         -------
@@ -325,7 +341,7 @@ class Network:
         with self.backend.using(self.threads):
             for layer in self.layers:
                 layer.clear_gradient()
-            self.forward(spikes, np.arange(len(spikes)), rule=rule)
+            self.forward(spikes, np.arange(len(spikes)), rule=rule, estimator=estimator)
             self.backward(output_errors)
             gradients = [layer.gradient / max(len(spikes), 1) for layer in self.layers]
             for layer in self.layers:

@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bats_lab.config import Config
 from bats_lab.datasets import ImageData
-from bats_lab.discretize import discretize_spikes
+from bats_lab.discretize import Estimator, discretize_spikes
 from bats_lab.encode import encode_images
 from bats_lab.engine import get_backend
 from bats_lab.engine.group import Member, Sums
@@ -37,6 +37,7 @@ __all__ = [
     "input_spikes",
     "inputs_of_group",
     "reachable_target_warning",
+    "split_training",
     "train",
     "train_group",
 ]
@@ -104,6 +105,8 @@ class EpochRecord:
         Measured on the training batches while training, each before its update.
     test : Pass
         Measured on the test set after the epoch.
+    validation : Pass or None
+        Measured after the epoch on the training samples that are held out, where the run holds out some.
     weight_norm : ndarray, (layer,)
         Frobenius norm after the epoch.
     learning_rate : float
@@ -121,6 +124,7 @@ class EpochRecord:
     learning_rate: float
     train_seconds: float
     test_seconds: float
+    validation: Pass | None = None
     weights: list[np.ndarray] | None = None
 
 
@@ -314,7 +318,8 @@ def group_shape(config: Config) -> tuple[Any, ...]:
     (True, False)
     """
     return (
-        *(config.dataset, config.n_train, config.n_test, config.hidden, config.max_spikes_hidden),
+        *(config.dataset, config.n_train, config.n_test, config.validation_fraction),
+        *(config.hidden, config.max_spikes_hidden),
         *(config.max_spikes_output, config.batch_size, config.test_batch_size, config.dtype),
     )
 
@@ -383,24 +388,75 @@ def train_group(
     return results
 
 
-def _samples_used(config: Config, data: ImageData) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return images and labels for training, and for testing."""
-    train, test = slice(config.n_train), slice(config.n_test)
-    return data.x_train[train], data.y_train[train], data.x_test[test], data.y_test[test]
+def split_training(n_samples: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Split training samples into those that are trained on and those held out, on which choices are made.
+
+    Parameters
+    ----------
+    n_samples : int
+        Training samples there are.
+    fraction : float
+        Fraction that is held out, from 0 to below 1.
+
+    Returns
+    -------
+    trained, held_out : ndarray of int64
+        Indices, ascending. They depend on the two arguments alone: runs of all seeds hold out the same samples.
+
+    Raises
+    ------
+    ValueError
+        If one of the two would be empty though `fraction` is above 0.
+
+    Examples
+    --------
+    >>> split_training(10, 0.2)
+    (array([0, 1, 2, 3, 5, 7, 8, 9]), array([4, 6]))
+    """
+    n_held_out = round(fraction * n_samples)
+    if fraction and not 0 < n_held_out < n_samples:
+        raise ValueError(
+            f"validation_fraction is {fraction:g}; of {n_samples} training samples it must leave at least one on "
+            f"either side."
+        )
+    held_out = np.zeros(n_samples, bool)
+    held_out[np.random.default_rng(0).permutation(n_samples)[:n_held_out]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+class _Samples(NamedTuple):
+    """Images and labels of one part of the data."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def _samples_used(config: Config, data: ImageData) -> dict[str, _Samples]:
+    """Return what a run trains on (`train`), tests on (`test`), and holds out (`validation`), if anything."""
+    x_train, y_train = data.x_train[: config.n_train], data.y_train[: config.n_train]
+    parts = {
+        "train": _Samples(x_train, y_train),
+        "test": _Samples(data.x_test[: config.n_test], data.y_test[: config.n_test]),
+    }
+    if config.validation_fraction:
+        trained, held_out = split_training(len(y_train), config.validation_fraction)
+        parts["train"] = _Samples(x_train[trained], y_train[trained])
+        parts["validation"] = _Samples(x_train[held_out], y_train[held_out])
+    return parts
 
 
 def _fitting(configs: Sequence[Config], data: ImageData, device: str) -> int:
     """Return how many of the networks fit the device's memory at once."""
     config = configs[0]
-    x_train, _, x_test, _ = _samples_used(config, data)
+    parts = _samples_used(config, data)
     return get_backend(device).n_fitting(
         len(configs),
-        sizes=(x_train[0].size, *config.hidden, data.n_classes),
+        sizes=(parts["train"].images[0].size, *config.hidden, data.n_classes),
         max_spikes=(*config.max_spikes_hidden, config.max_spikes_output),
         batch=max(config.batch_size, config.test_batch_size),
         dtype=config.dtype,
-        n_samples=len(x_train) + len(x_test),
-        n_spikes=np.count_nonzero(x_train) + np.count_nonzero(x_test),
+        n_samples=sum(len(part.labels) for part in parts.values()),
+        n_spikes=sum(np.count_nonzero(part.images) for part in parts.values()),
         n_encodings=len({c.encoding_window for c in configs}),
         n_grids=len({(c.encoding_window, c.delta_t, c.tau_syn, c.duration) for c in configs}),
     )
@@ -417,11 +473,10 @@ def _train_together(
 ) -> list[Training | DivergedError]:
     """Do as `train_group` for networks that fit the device at once."""
     config = configs[0]
-    x_train, y_train, x_test, y_test = _samples_used(config, data)
+    parts = _samples_used(config, data)
+    n_inputs, n_train = parts["train"].images[0].size, len(parts["train"].labels)
     backend = get_backend(device)
-    networks = [
-        Network.from_config(c, x_train[0].size, data.n_classes, device=device, threads=threads) for c in configs
-    ]
+    networks = [Network.from_config(c, n_inputs, data.n_classes, device=device, threads=threads) for c in configs]
     results: list[Training | DivergedError | None] = [None] * len(configs)
     records: list[list[EpochRecord]] = []
     for i, (c, path, network) in enumerate(zip(configs, paths, networks, strict=True)):
@@ -430,8 +485,8 @@ def _train_together(
             if on_epoch:
                 on_epoch(i, record)
     with backend.using(threads):
-        train_spikes, test_spikes = inputs_of_group(x_train, configs), inputs_of_group(x_test, configs)
-    n_train_spikes, n_test_spikes = ([int(s.count.sum()) for s in spikes] for spikes in (train_spikes, test_spikes))
+        inputs = {name: inputs_of_group(part.images, configs) for name, part in parts.items()}
+    n_input_spikes = {name: [int(s.count.sum()) for s in spikes] for name, spikes in inputs.items()}
 
     def finished(i: int) -> None:
         results[i] = Training(configs[i], records[i], networks[i], backend.NAME, backend.device_name())
@@ -445,27 +500,35 @@ def _train_together(
     while at_work:
         members = [_member(configs[i]) for i in at_work]
         group = backend.Group([networks[i].layers for i in at_work], members, threads=threads)
-        train_samples = group.load([train_spikes[i] for i in at_work], y_train)
-        test_samples = group.load([test_spikes[i] for i in at_work], y_test)
+        samples = {name: group.load([inputs[name][i] for i in at_work], part.labels) for name, part in parts.items()}
         goes_on = list(at_work)
         while goes_on == at_work:
             epochs = [len(records[i]) + 1 for i in at_work]
             rates = [Adam.from_config(configs[i]).rate(epoch) for i, epoch in zip(at_work, epochs, strict=True)]
             orders = [
-                np.random.default_rng([configs[i].seed, epoch]).permutation(len(y_train))
+                np.random.default_rng([configs[i].seed, epoch]).permutation(n_train)
                 for i, epoch in zip(at_work, epochs, strict=True)
             ]
+            noise = [_noise(configs[i], epoch) for i, epoch in zip(at_work, epochs, strict=True)]
             begin = time.perf_counter()
-            trained = group.train(
-                train_samples, orders, batch_size=config.batch_size, learning_rates=rates, on_batch=on_batch
+            sums = {}
+            sums["train"] = group.train(
+                samples["train"],
+                orders,
+                batch_size=config.batch_size,
+                learning_rates=rates,
+                noise=noise,
+                on_batch=on_batch,
             )
             norms, broken = group.inspect()
             middle = time.perf_counter()
-            tested = group.evaluate(test_samples, batch_size=config.test_batch_size)
+            for name in parts:
+                if name != "train":
+                    sums[name] = group.evaluate(samples[name], batch_size=config.test_batch_size)
             end = time.perf_counter()
             for place, i in enumerate(at_work):
                 c, epoch = configs[i], epochs[place]
-                error = _divergence(c, networks[i], epoch, broken[place], trained[place].loss, records[i])
+                error = _divergence(c, networks[i], epoch, broken[place], sums["train"][place].loss, records[i])
                 if error is not None:
                     results[i] = error
                     goes_on.remove(i)
@@ -474,8 +537,10 @@ def _train_together(
                     group.store(place)
                 record = EpochRecord(
                     epoch=epoch,
-                    train=_measured(trained[place], c.target_true, n_train_spikes[i]),
-                    test=_measured(tested[place], c.target_true, n_test_spikes[i]),
+                    **{
+                        name: _measured(found[place], c.target_true, n_input_spikes[name][i])
+                        for name, found in sums.items()
+                    },
                     weight_norm=norms[place],
                     learning_rate=rates[place],
                     train_seconds=(middle - begin) / len(at_work),
@@ -495,7 +560,7 @@ def _train_together(
             if i in goes_on:
                 group.store(place)
         group.release()
-        del group, train_samples, test_samples  # before those of the next group take their place
+        del group, samples  # before those of the next group take their place
         at_work = goes_on
     return [result for result in results if result is not None]
 
@@ -508,7 +573,15 @@ def _member(config: Config) -> Member:
         beta_1=config.beta_1,
         beta_2=config.beta_2,
         epsilon=config.epsilon,
+        estimator=Estimator(config.estimator, config.surrogate_width),
     )
+
+
+def _noise(config: Config, epoch: int) -> int:
+    """Return the key of an epoch's random numbers, where the run rounds spikes by them; else 0."""
+    if config.estimator != "stochastic" or not config.delta_t:
+        return 0
+    return int(np.random.default_rng([config.seed, epoch, 1]).integers(1, 2**64, dtype=np.uint64))
 
 
 def inputs_of_group(images: np.ndarray, configs: Sequence[Config]) -> list[Spikes]:
@@ -583,7 +656,7 @@ def _resume(path: Path, config: Config, data: ImageData, network: Network) -> li
     try:
         # Opened here, since NumPy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            if str(kept["config"]) != config.to_json():
+            if Config.from_dict(json.loads(str(kept["config"]))) != config:
                 other = "with other parameters"
             elif str(kept["data_hash"]) != data.data_hash:
                 other = "on other data"
@@ -608,6 +681,7 @@ def _record(values: dict[str, Any]) -> EpochRecord:
             **values,
             "train": _pass(values["train"]),
             "test": _pass(values["test"]),
+            "validation": _pass(values["validation"]) if values.get("validation") else None,
             "weight_norm": np.array(values["weight_norm"]),
         }
     )

@@ -329,6 +329,44 @@ def simulate(inputs: list[Event], weights, *, thresholds, max_spikes, **settings
     return layers
 
 
+def simulate_with_delays(layers: list[Layer], weights) -> list[Layer]:
+    """Crossings for slightly other weights if every spike keeps the delay from crossing to sending that it had.
+
+    Eq. 4-7 literally, with the inputs and resets that came before each crossing in `layers`.
+    """
+    moved: list[Layer] = []
+    for layer, w in zip(layers, weights, strict=True):
+        inputs = layer.inputs
+        if moved:
+            places = {
+                (j, c.time): (j, k)
+                for j, n in enumerate(layers[len(moved) - 1].neurons)
+                for k, c in enumerate(n.crossings)
+            }
+            new = [places[e.neuron, e.time] for e in inputs]
+            times = [moved[-1].neurons[j].crossings[k].time for j, k in new]
+        else:
+            times = [e.time for e in inputs]
+        sent = [time + e.sent - e.time for time, e in zip(times, inputs, strict=True)]
+        neurons = []
+        for j, neuron in enumerate(layer.neurons):
+            crossings: list[Crossing] = []
+            for old in neuron.crossings:
+                before = [(s, w[j, e.neuron]) for s, e in zip(sent, inputs, strict=True) if e.sent < old.time]
+                resets = [c.reset_time for c in crossings]
+
+                def above(t: float, before=before, resets=resets, layer=layer) -> float:
+                    return (
+                        potential(t, before, resets, threshold=layer.threshold, tau_syn=layer.tau / 2) - layer.threshold
+                    )
+
+                time = brentq(above, old.time - 3e-5, old.time + 3e-5, xtol=1e-16, rtol=1e-15)
+                crossings.append(Crossing(time, old.tick, old.sent, old.slope, time))
+            neurons.append(Neuron(crossings))
+        moved.append(Layer(neurons, inputs, w, layer.threshold, layer.tau, layer.delta_t))
+    return moved
+
+
 def put_on_grid(times: np.ndarray, delta_t: float) -> list[Event]:
     """Input events of one sample from (neuron, spike) times, eq. 14; `inf` is no spike."""
     events = []
@@ -357,8 +395,11 @@ class Gradient:
     magnitude: list[float]  # largest sum of absolute values that went into one entry
 
 
-def gradients(layers: list[Layer], output_errors) -> Gradient:
+def gradients(layers: list[Layer], output_errors, *, estimator: str = "straight_through", width: float = 1) -> Gradient:
     """Eq. 11-16, from the last layer to the first.
+
+    What came before a crossing is what crossed before it (straight through, eq. 15-16) or, with the other estimators,
+    what was sent before it. The surrogate multiplies the error of a spike by the slope of its smooth time grid.
 
     Everything is in the frame of the postsynaptic crossing: with E_z = exp((sent_z - t_k) / tau) and x_k the slope
     there, eq. 12 has f = tau / a (1 + c / x) and h = tau / x. Inside that frame y = 1 and a = x + c.
@@ -386,18 +427,33 @@ def gradients(layers: list[Layer], output_errors) -> Gradient:
                 a = post.slope + c
                 f, h = tau / a * (1 + c / post.slope), tau / post.slope
                 for z, pre in enumerate(layer.inputs):
-                    if pre.time != post.time:
-                        margin = min(margin, abs(pre.time - post.time) / max(tau, post.time))
-                    if not pre.time < post.time:
-                        continue
+                    if estimator == "straight_through":
+                        if pre.time != post.time:
+                            margin = min(margin, abs(pre.time - post.time) / max(tau, post.time))
+                        if not pre.time < post.time:
+                            continue
+                    else:
+                        # A clocked neuron has not got what is sent on the tick on which it fires.
+                        margin = min(margin, abs(pre.sent - post.time) / max(tau, post.time))
+                        if not pre.sent < post.time:
+                            continue
                     e = math.exp((pre.sent - post.time) / tau)
                     gradient[j, pre.neuron] += errors[k] * (f * e * e - h * e)
                     size[j, pre.neuron] += abs(errors[k]) * (f * e * e + h * e)
                     below[z] += layer.weights[j, pre.neuron] * errors[k] * (f * e * e / (tau / 2) - h * e / tau)
         found.append(gradient)
         magnitude.append(float(size.max(initial=0.0)))
+        if estimator == "surrogate" and layer.delta_t:
+            below *= [smooth_slope(pre.time, layer.delta_t, width) for pre in layer.inputs]
         outside = _errors_of_crossings(layers, layer, below)
     return Gradient(found[::-1], margin, magnitude[::-1])
+
+
+def smooth_slope(time: float, delta_t: float, width: float) -> float:
+    """Derivative of the time grid with each of its jumps spread out as a Cauchy density, added up jump by jump."""
+    phase, n = time / delta_t, 3000
+    distance = phase - round(phase) - np.arange(-n, n + 1)
+    return float(np.sum(width / np.pi / (distance**2 + width**2))) + 2 * width / np.pi / (n + 0.5)  # and the far ones
 
 
 def _errors_of_crossings(layers: list[Layer], layer: Layer, below: np.ndarray) -> list[list[float]]:

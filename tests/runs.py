@@ -52,6 +52,7 @@ def made_up_records(config: Config, seed: int = 0) -> list[EpochRecord]:
             learning_rate=config.learning_rate,
             train_seconds=1.0,
             test_seconds=0.5,
+            validation=made_up_pass(config, rng) if config.validation_fraction else None,
         )
         for epoch in range(1, config.epochs + 1)
     ]

@@ -12,7 +12,7 @@ import numpy as np
 import reference
 from hypothesis import strategies as st
 
-from bats_lab.discretize import discretize_spikes
+from bats_lab.discretize import STRAIGHT_THROUGH, Estimator, discretize_spikes
 from bats_lab.network import LayerActivity, Network
 from bats_lab.spikes import Spikes
 
@@ -38,6 +38,7 @@ class Case:
     duration: float
     delta_t: float
     rule: str
+    estimator: Estimator = STRAIGHT_THROUGH
 
     def network(self, backend: str, dtype: str = "float64", threads: int = 0) -> Network:
         return Network(
@@ -63,7 +64,8 @@ class Case:
         return np.random.default_rng(len(self.times)).normal(size=(len(self.times), self.weights[-1].shape[0]))
 
     def gradients(self, backend: str, dtype: str = "float64", threads: int = 0) -> list[np.ndarray]:
-        return self.network(backend, dtype, threads).gradients(self.spikes(), self.errors(), rule=self.rule)
+        network = self.network(backend, dtype, threads)
+        return network.gradients(self.spikes(), self.errors(), rule=self.rule, estimator=self.estimator)
 
     def reference(self, sample: int, solve=reference.closed_form) -> list[reference.Layer]:
         settings = {} if self.rule == "clocked" else {"solve": solve}
@@ -140,6 +142,7 @@ def cases(
     steps=(0.0004, 0.03, 0.1, 0.3, 1.0),
     drives=(1.0, 4.0, 16.0, 100.0),
     samples: int = 2,
+    estimators=(STRAIGHT_THROUGH,),
 ) -> Case:
     """Draw a case; `windows` and `steps` are in tau_syn, `drives` weights in thresholds per tau_syn."""
     rule = draw(st.sampled_from(rules))
@@ -170,6 +173,7 @@ def cases(
         duration=duration,
         delta_t=0.0 if continuous else step,
         rule=rule,
+        estimator=draw(st.sampled_from(estimators)),
     )
 
 

@@ -71,8 +71,11 @@ REFUSED: dict[str, list[Any]] = {
     "dataset": ["", " mnist"],
     "n_train": [0, -5],
     "n_test": [0, -5],
+    "validation_fraction": [*BELOW_0, 0.91],
     "delta_t": [*BELOW_0, 1e-10],
     "rule": ["dorp", "", "DROP"],
+    "estimator": ["straight", "", "Delayed"],
+    "surrogate_width": [0.0, 101.0, *BELOW_0],
     "duration": NOT_ABOVE_0,
     "encoding_window": NOT_ABOVE_0,
     "hidden": [(0,), (800, -1)],
@@ -109,7 +112,13 @@ WRONG_TYPES: dict[type, list[Any]] = {
 
 def another(parameter: Parameter, value: Any) -> Any:
     """An allowed value that differs from the one given."""
-    named = {"dataset": "mnist", "rule": "graded", "dtype": "float64", "keep_weights": "none"}
+    named = {
+        "dataset": "mnist",
+        "rule": "graded",
+        "estimator": "surrogate",
+        "dtype": "float64",
+        "keep_weights": "none",
+    }
     if parameter.type is str:
         return named[parameter.name]
     if parameter.type is tuple:
@@ -190,6 +199,10 @@ def test_none_is_taken_only_where_it_stands_for_something(parameter: Parameter) 
         ({"threshold_hidden": (0.2, 0.2)}, "threshold_hidden .* each of the 1 hidden layers in hidden=.800."),
         ({"max_spikes_hidden": ()}, r"max_spikes_hidden is \[\]"),
         ({"rule": "clocked"}, "rule is 'clocked' with delta_t 0; a clock needs a time step above 0"),
+        (
+            {"rule": "clocked", "delta_t": 0.004, "estimator": "stochastic"},
+            "estimator is 'stochastic' with rule 'clocked', which rounds no crossing",
+        ),
         ({"delta_t": 0.3}, "delta_t is 0.3; it must be at most the duration, 0.2 s"),
         ({"delta_t": 1e-9, "duration": 10}, "delta_t is 1e-09; it must be 0 .* or at least 9.31e-09 s"),
         ({"encoding_window": 0.3}, "encoding_window is 0.3; it must be at most the duration, 0.2 s"),
@@ -264,6 +277,15 @@ def test_identity_differs_as_soon_as_any_parameter_does(parameter: Parameter) ->
 
 def test_identity_does_not_depend_on_how_a_value_came_about() -> None:
     assert Config(dataset="mnist", hidden=800, learning_rate=0.003).identity == Config(dataset="mnist").identity
+
+
+def test_identity_of_runs_of_before_a_parameter_was_added_is_what_it_was() -> None:
+    assert Config().identity == "04a004a7991b"
+    assert Config(dataset="fashion_mnist", delta_t=0.003, seed=1, rule="graded").identity == "ecabc07c1eb7"
+    # Their results do not have it in `config`.
+    told = Config(seed=3).to_dict()
+    del told["estimator"], told["surrogate_width"], told["validation_fraction"]
+    assert Config.from_dict(told) == Config(seed=3)
 
 
 @st.composite

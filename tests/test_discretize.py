@@ -7,11 +7,23 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bats_lab.config import RULES
-from bats_lab.discretize import GRID_TOLERANCE, discretize, discretize_spikes, first_tick_from, rule_code, to_ticks
+from bats_lab.config import ESTIMATORS, RULES
+from bats_lab.discretize import (
+    GRID_TOLERANCE,
+    Estimator,
+    discretize,
+    discretize_spikes,
+    discretize_stochastically,
+    first_tick_from,
+    rule_code,
+    smooth_discretize,
+    surrogate_slope,
+    to_ticks,
+)
 from bats_lab.spikes import Spikes
 
 STEPS = st.sampled_from([1e-4, 5e-4, 1e-3, 3e-3, 0.004, 0.007, 0.01, 0.2])
@@ -139,3 +151,46 @@ def test_rules_are_numbered_as_they_are_listed() -> None:
     assert [rule_code(rule) for rule in RULES] == list(range(5))
     with pytest.raises(ValueError, match=r"^rule is 'dorp'; it must be one of drop, merge, defer, graded, clocked\."):
         rule_code("dorp")
+
+
+# What stands for the derivative of the time grid
+
+
+@given(time=st.floats(0, 0.2), delta_t=STEPS, width=st.floats(0.01, 3))
+def test_surrogate_slope_is_the_sum_over_all_jumps_of_the_grid(time: float, delta_t: float, width: float) -> None:
+    slope = surrogate_slope(np.array(time), delta_t, width)
+    assert slope == pytest.approx(reference.smooth_slope(time, delta_t, width), rel=1e-6)
+
+
+@given(width=st.floats(0.02, 3))
+def test_surrogate_slope_is_the_derivative_of_the_smooth_grid_and_1_on_average(width: float) -> None:
+    times, h = np.linspace(0.01, 0.02, 2001), 1e-8
+    difference = (smooth_discretize(times + h, 0.01, width) - smooth_discretize(times - h, 0.01, width)) / (2 * h)
+    slope = surrogate_slope(times, 0.01, width)
+    np.testing.assert_allclose(slope, difference, rtol=1e-4)
+    assert slope[:-1].mean() == pytest.approx(1, rel=1e-9) and slope.min() > 0
+
+
+def test_smooth_grid_lies_between_the_grid_and_a_straight_line() -> None:
+    times = np.linspace(0.0005, 0.0995, 100)  # in the middle between ticks
+    np.testing.assert_allclose(smooth_discretize(times, 0.001, 1e-6), discretize(times, 0.001), atol=1e-8)
+    np.testing.assert_allclose(smooth_discretize(times, 0.01, 10), times + 0.005, atol=1e-12)
+
+
+@given(time=st.floats(0, 0.2), delta_t=STEPS)
+def test_stochastic_rounding_has_the_same_mean_delay_for_every_time(time: float, delta_t: float) -> None:
+    uniform = (np.arange(1000) + 0.5) / 1000
+    sent = discretize_stochastically(np.full(1000, time), delta_t, uniform)
+    assert sent.mean() - time == pytest.approx(delta_t / 2, abs=1.1e-3 * delta_t)
+    assert np.abs(sent - discretize(np.array([time]), delta_t)).max() <= delta_t * (1 + 1e-9)
+    ticks = sent / delta_t
+    np.testing.assert_allclose(ticks, np.round(ticks), atol=1e-6)
+
+
+def test_estimators_are_known_by_name_and_refused_if_they_make_no_sense() -> None:
+    assert [Estimator(name).by_sent for name in ESTIMATORS] == [False, True, True, True]
+    assert [Estimator(name, 0.3).slope_width for name in ESTIMATORS] == [0, 0, 0.3, 0]
+    with pytest.raises(ValueError, match=r"^estimator is 'exact'; it must be one of straight_through, delayed, surr"):
+        Estimator("exact")
+    with pytest.raises(ValueError, match=r"^width is -1; it must be a number above 0\."):
+        Estimator("surrogate", -1)

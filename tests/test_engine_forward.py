@@ -361,3 +361,61 @@ def test_crossings_are_sorted_stably_whatever_their_number(keys: list[int], begi
     wanted[begin:] = wanted[begin:][np.argsort(times[wanted[begin:]], kind="stable")]
     _sort_part(order, times, begin, len(keys))
     np.testing.assert_array_equal(order, wanted)
+
+
+# Stochastic rounding
+
+
+def mixed(value: int) -> int:
+    """The finalizer of SplitMix64."""
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+    return value ^ (value >> 31)
+
+
+@pytest.mark.parametrize("rule", ["drop", "merge", "graded"])
+def test_spikes_are_rounded_by_the_random_numbers_of_their_places(backend: str, rule: str) -> None:
+    case = random_case(1, rule, delta_t=0.012, sizes=(6, 40), samples=5)
+    network, key = case.network(backend), 0x0123456789ABCDEF
+    [layer], spikes = network.layers, network.prepare(case.spikes())
+    with network.backend.using():
+        layer.forward(spikes, np.arange(5), rule=rule)
+        times, sent = layer.crossings()
+        layer.forward(spikes, np.arange(5), rule=rule, noise=key)
+        same_times, rounded = layer.crossings()
+    # Whether and when a neuron crosses, and what its rule then does, is as it is without.
+    np.testing.assert_array_equal(times, same_times)
+    np.testing.assert_array_equal(np.isinf(sent), np.isinf(rounded))
+    moves = set()
+    for i, j, k in np.argwhere(np.isfinite(rounded)).tolist():
+        random = (mixed(mixed(key) + (i * 40 + j) * 12 + k) >> 40) / 2**24
+        assert rounded[i, j, k] == pytest.approx(0.012 * math.floor(times[i, j, k] / 0.012 + 0.5 + random))
+        moves.add(round((rounded[i, j, k] - sent[i, j, k]) / 0.012))
+    assert moves == {-1, 0, 1}
+
+
+def test_deferred_spikes_are_rounded_from_where_they_were_deferred_to(backend: str) -> None:
+    case = random_case(1, "defer", delta_t=0.012, sizes=(6, 40), samples=5)
+    network = case.network(backend)
+    [layer], spikes = network.layers, network.prepare(case.spikes())
+    with network.backend.using():
+        layer.forward(spikes, np.arange(5), rule="defer")
+        counts, sent = layer.counts(), layer.crossings()[1]
+        layer.forward(spikes, np.arange(5), rule="defer", noise=7)
+        np.testing.assert_array_equal(layer.counts(), counts)
+        moves = (layer.crossings()[1][np.isfinite(sent)] - sent[np.isfinite(sent)]) / 0.012
+    assert counts[:, 2].any() and set(np.round(moves)) == {-1, 0, 1}
+
+
+def test_next_layer_receives_spikes_where_they_were_rounded_to(backend: str) -> None:
+    case = random_case(4, "graded", delta_t=0.012, sizes=(6, 8, 3), samples=3)
+    network = case.network(backend)
+    hidden, output = network.layers
+    with network.backend.using():
+        between = hidden.forward(network.prepare(case.spikes()), np.arange(3), rule="graded", noise=11)
+        output.forward(between, np.arange(3), rule="graded")
+        found, rounded = output.crossings()[0], hidden.crossings()[1]
+    below = Spikes.from_padded(np.where(np.isfinite(rounded), rounded - 0.006, np.inf))
+    alone = case.replace(weights=case.weights[1:], thresholds=case.thresholds[1:], max_spikes=[12]).network(backend)
+    [activity] = alone.simulate(discretize_spikes(below, 0.012), rule="graded")
+    np.testing.assert_allclose(found, activity.times, rtol=0, atol=1e-12)

@@ -8,6 +8,8 @@ import reference
 from hypothesis import assume, given
 from strategies import BORDERLINE, EVENT_RULES, RULES, Case, cases, kept, random_case
 
+from bats_lab.discretize import STRAIGHT_THROUGH, Estimator
+
 
 def loss(case: Case, backend: str) -> float:
     """Mean over samples of the sum over output spikes of error times spike time: what `gradients` derives."""
@@ -26,17 +28,22 @@ def assert_gradients_of_reference(case: Case, backend: str, tolerance: float) ->
     compared = 0
     errors = case.errors()
     for sample, layers in case.clear_references().items():
-        wanted = reference.gradients(layers, errors[sample])
+        how = case.estimator
+        wanted = reference.gradients(layers, errors[sample], estimator=how.name, width=how.width)
         if wanted.margin < BORDERLINE["float64"]:
             continue
         compared += 1
-        found = case.network(backend).gradients(case.only(sample).spikes(), errors[[sample]], rule=case.rule)
+        network, spikes = case.network(backend), case.only(sample).spikes()
+        found = network.gradients(spikes, errors[[sample]], rule=case.rule, estimator=how)
         for got, gradient, magnitude in zip(found, wanted.weights, wanted.magnitude, strict=True):
             np.testing.assert_allclose(got, gradient, rtol=0, atol=tolerance * magnitude)
     return compared
 
 
-@given(case=cases())
+ESTIMATORS = (Estimator("delayed"), Estimator("surrogate", 0.2), Estimator("surrogate", 0.05), Estimator("stochastic"))
+
+
+@given(case=cases(estimators=(STRAIGHT_THROUGH, *ESTIMATORS)))
 def test_gradients_are_those_of_the_reference(backend: str, case: Case) -> None:
     # Close to a tangent crossing (slope near 0) the gradient has lost digits in the reference as well.
     assume(assert_gradients_of_reference(case, backend, tolerance=1e-6))
@@ -49,6 +56,55 @@ def test_gradients_of_ordinary_networks_are_exact(backend: str, rule: str, delta
         pytest.skip("a clock needs a time step")
     for seed in range(4):
         assert assert_gradients_of_reference(random_case(seed, rule, delta_t=delta_t), backend, tolerance=1e-11) == 4
+
+
+@pytest.mark.parametrize("delta_t", [0.0005, 0.008, 0.03])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("estimator", ESTIMATORS[:2])
+def test_gradients_of_other_estimators_are_exact(backend: str, estimator: Estimator, rule: str, delta_t: float) -> None:
+    for seed in range(3):
+        case = random_case(seed, rule, delta_t=delta_t, estimator=estimator)
+        assert assert_gradients_of_reference(case, backend, tolerance=1e-11) == 4
+
+
+@pytest.mark.parametrize("rule", EVENT_RULES)
+def test_delayed_gradient_is_the_exact_one_of_a_network_with_fixed_delays(rule: str) -> None:
+    # By central differences of the reference, in which every spike keeps the delay that it had.
+    case = random_case(5, rule, delta_t=0.02, samples=1, sizes=(4, 3, 2), estimator=Estimator("delayed"))
+    gradients, errors = case.gradients("cpu"), case.errors()[0]
+
+    def loss(weights: list[np.ndarray]) -> float:
+        layers = reference.simulate_with_delays(case.reference(0), weights)
+        return sum(errors[j] * c.time for j, n in enumerate(layers[-1].neurons) for c in n.crossings if c.sent)
+
+    for layer, gradient in enumerate(gradients):
+        for index in np.ndindex(gradient.shape):
+            up, down = ([w.copy() for w in case.weights] for _ in range(2))
+            up[layer][index] += 1e-6
+            down[layer][index] -= 1e-6
+            difference = (loss(up) - loss(down)) / 2e-6
+            assert gradient[index] == pytest.approx(difference, rel=1e-5, abs=1e-6 * np.abs(gradient).max())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_wide_surrogate_is_the_delayed_estimator_and_a_narrow_one_is_not(backend: str, rule: str) -> None:
+    case = random_case(2, rule, delta_t=0.01)
+    delayed, wide, narrow = (
+        case.replace(estimator=how).gradients(backend)
+        for how in (Estimator("delayed"), Estimator("surrogate", 20), Estimator("surrogate", 0.05))
+    )
+    for a, b in zip(delayed, wide, strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * np.abs(a).max())
+    # No spike of the output is handed on, so the last layer's gradient has no slope of the grid in it.
+    np.testing.assert_array_equal(delayed[-1], narrow[-1])
+    assert all(np.abs(a - b).max() > 0.05 * np.abs(a).max() for a, b in zip(delayed[:-1], narrow[:-1], strict=True))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_in_continuous_time_all_estimators_are_one(backend: str, estimator: Estimator) -> None:
+    case = random_case(3, delta_t=0.0)
+    for a, b in zip(case.gradients(backend), case.replace(estimator=estimator).gradients(backend), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("width", [16, 17, 65, 201, 430])

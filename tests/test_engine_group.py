@@ -26,7 +26,9 @@ GROUP = [
     SMALL.replace(delta_t=0, learning_rate=0.01, learning_rate_decay=0.5, learning_rate_interval=1),
     SMALL.replace(rule="defer", delta_t=0.01, threshold_hidden=0.3, tau_syn=0.1, target_true=9.0),
     SMALL.replace(rule="clocked", epochs=1, beta_1=0.8, epsilon=1e-6, weight_scale=0.7),
-    SMALL.replace(rule="merge", encoding_window=0.08, duration=0.15),
+    SMALL.replace(rule="merge", encoding_window=0.08, duration=0.15, estimator="delayed"),
+    SMALL.replace(rule="graded", delta_t=0.012, estimator="surrogate", surrogate_width=0.1),
+    SMALL.replace(rule="defer", delta_t=0.012, estimator="stochastic", seed=3),
 ]
 WILD = SMALL.replace(learning_rate=1e39)
 

@@ -12,6 +12,8 @@ from bats_lab.metrics import (
     COORDINATES,
     RUN_DIMS,
     VARIABLES,
+    best_epoch,
+    choice_split,
     dead_classes,
     decide_at,
     hypervolume,
@@ -144,6 +146,36 @@ def test_last_epoch_is_that_of_each_run(tmp_path):
     assert "epoch" not in last.dims and "weights" not in last
     assert last.decision_time.sel(epochs=1).item() == short.decision_time.sel(epoch=1).item()
     assert last.decision_time.sel(epochs=3).item() == long.decision_time.sel(epoch=3).item()
+
+
+def test_choices_are_made_on_held_out_samples_where_every_run_has_them(tmp_path):
+    for seed in range(2):
+        save_run(make_run(seed=seed, epochs=3, validation_fraction=0.2), tmp_path / "all")
+        save_run(make_run(seed=seed, epochs=3, validation_fraction=0.2), tmp_path / "some")
+    save_run(make_run(seed=2, epochs=3), tmp_path / "some")
+    everywhere, some = (open_results(tmp_path / name) for name in ("all", "some"))
+    assert everywhere["split"].values.tolist() == ["train", "test", "validation"]
+    assert (choice_split(everywhere), choice_split(some)) == ("validation", "test")
+    best = best_epoch(everywhere)
+    assert best.attrs["split"] == "validation"
+    for seed in range(2):
+        accuracy = everywhere["accuracy"].sel(seed=seed, split="validation").values.ravel()
+        assert best.sel(seed=seed).item() == 1 + accuracy.argmax()
+    by_test = best_epoch(everywhere.sel(split=["train", "test"]))
+    assert by_test.attrs["split"] == "test"
+    for seed in range(2):
+        accuracy = everywhere["accuracy"].sel(seed=seed, split="test").values.ravel()
+        assert by_test.sel(seed=seed).item() == 1 + accuracy.argmax()
+
+
+def test_best_epoch_is_the_first_of_equals_and_missing_where_there_is_no_run(tmp_path):
+    for delta_t, seed in ((0, 0), (0.004, 1)):
+        save_run(make_run(delta_t=delta_t, seed=seed, epochs=3), tmp_path)
+    results = open_results(tmp_path).load()
+    results["accuracy"].loc[dict(split="test", delta_t=0, seed=0)] = [0.3, 0.9, 0.9]
+    best = best_epoch(results)
+    assert best.sel(delta_t=0, seed=0) == 2 and best.attrs["split"] == "test"
+    assert np.isnan(best.sel(delta_t=0, seed=1))
 
 
 def test_summary_has_a_row_for_each_rule_and_time_step_with_runs(tmp_path):

@@ -550,6 +550,17 @@ def test_report_tells_spikes_confidence_and_tradeoff(known: xr.Dataset) -> None:
     )
 
 
+def test_report_chooses_on_held_out_samples_and_tells_test_accuracy_beside_it(known: xr.Dataset) -> None:
+    held_out = known.sel(split="test").assign_coords(split="validation").expand_dims("split")
+    both = xr.concat([known, held_out], "split", data_vars="minimal")
+    # Best on the held-out samples at another time step than on the test set.
+    accuracy = xr.where((both["split"] == "validation") & (both["delta_t"] == 0.004), 0.99, both["accuracy"])
+    both = both.assign(accuracy=accuracy.transpose(*both["accuracy"].dims).where(both["accuracy"].notnull()))
+    assert "best at Δt = 4 ms: 99.0 %; test accuracy there is" in report.describe_accuracy(both)
+    assert "best at Δt = 4 ms" not in report.describe_accuracy(known)
+    assert "point of the best on the training samples held out" in report.describe_tradeoff(both)
+
+
 def test_report_tells_what_was_run_and_what_is_missing(results: xr.Dataset, gaps: xr.Dataset) -> None:
     assert report.describe_runs(results) == (
         "9 runs on mnist_small: 3 time steps (continuous, 1 ms, 4 ms), 3 seeds, rule drop; layers of 6-3 neurons, 20 "

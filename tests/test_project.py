@@ -43,7 +43,8 @@ ORDER = [
         "optim",
         "train",
     ),
-    *("metrics", "experiment", "results", "thesis", "collapse", "plots", "explore", "execute", "sweep", "cli"),
+    *("metrics", "energy", "experiment", "results", "thesis", "collapse", "deploy", "plots", "explore", "execute"),
+    *("sweep", "cli"),
 ]
 
 

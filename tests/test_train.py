@@ -18,7 +18,15 @@ from bats_lab.errors import BatsLabError, DivergedError
 from bats_lab.losses import spike_count_loss
 from bats_lab.network import Network
 from bats_lab.spikes import Spikes
-from bats_lab.train import EpochRecord, Pass, evaluate, input_spikes, reachable_target_warning, train
+from bats_lab.train import (
+    EpochRecord,
+    Pass,
+    evaluate,
+    input_spikes,
+    reachable_target_warning,
+    split_training,
+    train,
+)
 
 SMALL = Config(n_train=200, n_test=60, hidden=20, threshold_output=0.1, epochs=3, delta_t=0.004, keep_weights="each")
 
@@ -45,6 +53,9 @@ def assert_same_records(first: list[EpochRecord], second: list[EpochRecord]) -> 
     for a, b in zip(first, second, strict=True):
         assert_same_passes(a.train, b.train)
         assert_same_passes(a.test, b.test)
+        assert (a.validation is None) == (b.validation is None)
+        if a.validation is not None and b.validation is not None:
+            assert_same_passes(a.validation, b.validation)
         np.testing.assert_equal([a.weight_norm, a.weights], [b.weight_norm, b.weights])
         assert a.learning_rate == b.learning_rate
 
@@ -224,6 +235,67 @@ def test_only_the_first_samples_asked_for_are_used(digits: ImageData) -> None:
     first = replace(digits, x_train=digits.x_train[:50], y_train=digits.y_train[:50])
     first = replace(first, x_test=digits.x_test[:20], y_test=digits.y_test[:20])
     assert_same_records(train(config, digits, threads=1).records, train(config, first, threads=1).records)
+
+
+# Samples held out
+
+
+@pytest.mark.parametrize(("n", "fraction"), [(10, 0.1), (60_000, 1 / 12), (7, 0.9), (5, 0.0)])
+def test_training_samples_are_split_in_two_without_one_left_over(n: int, fraction: float) -> None:
+    trained, held_out = split_training(n, fraction)
+    assert len(held_out) == round(n * fraction)
+    assert sorted([*trained, *held_out]) == list(range(n))
+    assert (np.diff(trained) > 0).all() and (np.diff(held_out) > 0).all()
+
+
+def test_split_that_leaves_nothing_on_one_side_is_refused_before_training(digits: ImageData) -> None:
+    with pytest.raises(ValueError, match=r"^validation_fraction is 0.001; of 200 training samples it must leave at le"):
+        train(SMALL.replace(validation_fraction=0.001), digits)
+
+
+def test_held_out_samples_are_measured_and_not_trained_on(digits: ImageData) -> None:
+    config = SMALL.replace(validation_fraction=0.25, epochs=2)
+    training = train(config, digits, threads=1)
+    trained, held_out = split_training(200, 0.25)
+    # The same as training on the others alone, and evaluating on them.
+    others = replace(digits, x_train=digits.x_train[trained], y_train=digits.y_train[trained])
+    alone = train(SMALL.replace(n_train=150, epochs=2), others, threads=1)
+    for a, b in zip(training.network.weights, alone.network.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    wanted = evaluate(training.network, input_spikes(digits.x_train[held_out], config), digits.y_train[held_out])
+    assert training.records[-1].validation is not None and wanted.n_samples == 50
+    assert_same_passes(training.records[-1].validation, wanted)
+    assert_same_passes(training.records[-1].test, alone.records[-1].test)
+
+
+def test_training_with_random_rounding_and_held_out_samples_goes_on_from_a_checkpoint(
+    digits: ImageData, tmp_path: Path
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == 2:
+            raise Stop
+
+    config = SMALL.replace(estimator="stochastic", validation_fraction=0.2, delta_t=0.01)
+    whole = train(config, digits)
+    with pytest.raises(Stop):
+        train(config, digits, checkpoint=tmp_path / "run.npz", on_epoch=stop)
+    assert_same_records(train(config, digits, checkpoint=tmp_path / "run.npz").records, whole.records)
+
+
+@pytest.mark.parametrize("estimator", ["delayed", "surrogate", "stochastic"])
+def test_estimators_train_other_networks_on_a_grid_and_the_same_one_in_continuous_time(
+    digits: ImageData, whole: list[EpochRecord], estimator: str
+) -> None:
+    short = SMALL.replace(epochs=1)
+    other = train(short.replace(estimator=estimator), digits).records[0]
+    assert other.weight_norm.tolist() != whole[0].weight_norm.tolist()
+    exact, same = (
+        train(short.replace(delta_t=0.0, estimator=e), digits).records for e in ("straight_through", estimator)
+    )
+    assert_same_records(exact, same)
 
 
 def test_learning_rate_falls_by_the_epoch(digits: ImageData) -> None:

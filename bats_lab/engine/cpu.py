@@ -63,8 +63,8 @@ from numba import njit, prange, types
 from numba.extending import intrinsic
 
 from bats_lab.config import LATENCY_TIMES
-from bats_lab.discretize import GRID_TOLERANCE, first_tick_from, rule_code
-from bats_lab.engine.group import Member, Sums
+from bats_lab.discretize import GRID_TOLERANCE, STRAIGHT_THROUGH, Estimator, first_tick_from, rule_code
+from bats_lab.engine.group import Member, Sums, noise_key
 from bats_lab.spikes import Spikes
 
 __all__ = ["NAME", "Group", "Layer", "ReadOut", "device_name", "n_fitting", "read_out", "using"]
@@ -111,6 +111,26 @@ def _trailing_zeros(typing_context, value):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.uint64), generate
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mixed(value):
+    """Hash a 64-bit number (the finalizer of SplitMix64; Steele, Lea and Flood, 2014)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _uniform(key, place):
+    """Return a random number in [0, 1) that is always the same for the same key and place."""
+    return np.float64(_mixed(_mixed(key) + np.uint64(place)) >> np.uint64(40)) * 2.0**-24
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _surrogate_slope(time, delta_t, q):
+    """As `bats_lab.discretize.surrogate_slope`, with its `q`."""
+    return (1.0 - q * q) / (1.0 - 2.0 * q * math.cos(2.0 * math.pi * (time / delta_t)) + q * q)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_EXACT)
@@ -227,6 +247,8 @@ def _simulate(
     rule,
     limit_tick,
     max_spikes,
+    noise,
+    first_place,
     a,
     b,
     excess,
@@ -242,7 +264,11 @@ def _simulate(
     integers,
     counters,
 ):
-    """Walk one sample through one block by the closed form (eq. 8-9); return the crossings recorded."""
+    """Walk one sample through one block by the closed form (eq. 8-9); return the crossings recorded.
+
+    With `noise`, spikes are sent as `bats_lab.discretize.discretize_stochastically` has it; `first_place` is the place
+    of the block's first crossing among the random numbers.
+    """
     width = a.shape[0]
     two_lanes = width == 2 * words.shape[0]
     grid = delta_t > 0
@@ -333,6 +359,10 @@ def _simulate(
                         sent_tick = np.int64(-1)
                 else:
                     own_tick[j] = spike_tick
+                if noise and grid and sent_tick >= 0:
+                    place = first_place + j * max_spikes + crossings[j]
+                    rounded = tick[g] + np.int64(since * ticks_per_second + 0.5 + _uniform(noise, place))
+                    sent_tick += rounded - spike_tick
                 floats[n_records, TIME] = time[g] + since
                 floats[n_records, SLOPE] = x * s
                 floats[n_records, FADE] = s
@@ -608,6 +638,8 @@ def _forward(
     n_ticks,
     limit_tick,
     max_spikes,
+    n_post,
+    noise,
     n_chunks,
     mask,
     offset,
@@ -704,6 +736,8 @@ def _forward(
                     rule,
                     limit_tick,
                     max_spikes,
+                    noise,
+                    (i * n_post + block * width) * max_spikes,
                     a,
                     b,
                     excess,
@@ -725,7 +759,7 @@ def _forward(
             integers[i],
             n_records[i],
             TICK,
-            limit_tick + 2 if grid else 0,
+            limit_tick + 3 if grid else 0,  # stochastic rounding may send one tick later than eq. 14
             duration,
             neuron[i],
             times[i],
@@ -795,8 +829,7 @@ def _backward_sample(
     c,
     tau,
     delta_t,
-    clocked,
-    by_bin,
+    how,
     want_errors,
     input_errors,
     f,
@@ -806,11 +839,13 @@ def _backward_sample(
     chain,
     later,
 ):
-    """Send one sample's errors back through one block (eq. 11-16).
+    """Send one sample's errors back through one block (eq. 11-16); `how` are `clocked`, `by_bin` and `by_sent`.
 
     `order` lists the crossings so that `position`, the last group wholly before a crossing, ascends. With `by_bin`
-    groups are formed by the ticks of eq. 14 while `sent_ticks` may be later (rule ``defer``).
+    groups are formed by the ticks of eq. 14 while `sent_ticks` may be later (rule ``defer``). With `by_sent` an input
+    came before a crossing if it was sent before it; else if it crossed before it.
     """
+    clocked, by_bin, by_sent = how  # Python 3.11 has another call, which numba lacks, for more than 30 arguments
     grid = delta_t > 0
     f[:] = 0
     h[:] = 0
@@ -843,7 +878,7 @@ def _backward_sample(
             f[j] += scaled * fade * fade
             h[j] += scaled * fade
             # Straight-through: an input that came before this crossing counts even if it is sent after it.
-            if grid and g + 1 < n_all and tick[g + 1] <= integers[k, BIN]:
+            if grid and not by_sent and g + 1 < n_all and tick[g + 1] <= integers[k, BIN]:
                 ahead = f.dtype.type(math.exp((time[g + 1] - t) / tau))
                 for event in range(first[g + 1], first[g + 2]):
                     if times[event] < t:
@@ -939,6 +974,7 @@ def _backward(
     delta_t,
     clocked,
     by_bin,
+    by_sent,
     want_errors,
     input_errors,
 ):
@@ -986,8 +1022,7 @@ def _backward(
                 c,
                 tau,
                 delta_t,
-                clocked,
-                by_bin,
+                (clocked, by_bin, by_sent),
                 want_errors,
                 input_errors[block],
                 f,
@@ -1000,15 +1035,22 @@ def _backward(
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=_EXACT)
-def _return_errors(input_errors, source, n_sent, errors):
-    """Sum input errors over blocks, in order, and hand them to the crossings they came from (block, record)."""
+def _return_errors(input_errors, source, n_sent, errors, floats, delta_t, q):
+    """Sum input errors over blocks, in order, and hand them to the crossings they came from (block, record).
+
+    With `q` they are multiplied by the slope of the surrogate of the time grid at these crossings.
+    """
     size = source.shape[1]
+    capacity = floats.shape[2]
     for i in prange(n_sent.shape[0]):
         errors_i = errors[i].ravel()
         for event in range(n_sent[i]):
             total = input_errors[0, i * size + event]
             for block in range(1, input_errors.shape[0]):
                 total += input_errors[block, i * size + event]
+            if q > 0:
+                at = source[i, event]
+                total *= _surrogate_slope(floats[i, at // capacity, at % capacity, TIME], delta_t, q)
             errors_i[source[i, event]] = total
 
 
@@ -1244,7 +1286,15 @@ class Layer:
             self._time = np.empty(self._event_room, np.float64)
             self._decay = np.empty(self._event_room, self.dtype)
 
-    def forward(self, spikes: Spikes, samples: np.ndarray, *, rule: str) -> Spikes:
+    def forward(
+        self,
+        spikes: Spikes,
+        samples: np.ndarray,
+        *,
+        rule: str,
+        estimator: Estimator = STRAIGHT_THROUGH,
+        noise: int = 0,
+    ) -> Spikes:
         """Simulate the layer for some samples (eq. 1-9, eq. 14 and the collision rule).
 
         Parameters
@@ -1255,6 +1305,10 @@ class Layer:
             Samples of `spikes` to simulate.
         rule : str
             Collision rule.
+        estimator : Estimator
+            What a backward pass after this one puts in place of the derivative of the time grid.
+        noise : int
+            Key of the random numbers by which spikes are rounded to the grid; 0: they are sent at eq. 14.
 
         Returns
         -------
@@ -1265,6 +1319,7 @@ class Layer:
         n, delta_t = len(samples), spikes.delta_t
         self._make_room(max(n, 1), int(spikes.count[samples].sum()))
         self._inputs, self._n, self._rule, self._delta_t = spikes, n, rule, delta_t
+        self._estimator = estimator
         n_ticks = math.floor(self.duration / delta_t + GRID_TOLERANCE) if delta_t else 0
         n_chunks = min(n, max(1, math.ceil(4 * numba.get_num_threads() / self.n_blocks)))
         real = self.dtype.type
@@ -1284,6 +1339,8 @@ class Layer:
             n_ticks,
             first_tick_from(self.duration, delta_t) if delta_t else 0,
             self.max_spikes,
+            self.n_post,
+            np.uint64(noise),
             n_chunks,
             self._mask,
             self._offset,
@@ -1385,7 +1442,8 @@ class Layer:
         neuron, times, ticks = inputs.neuron, inputs.times, inputs.ticks
         groups = self._offset, self._first, self._tick, self._time, self._decay, self._n_groups
         source = None if below is None else below._source
-        by_bin = below is not None and below._rule == "defer" and delta_t > 0
+        by_sent = self._estimator.by_sent
+        by_bin = below is not None and below._rule == "defer" and delta_t > 0 and not by_sent
         if by_bin:
             assert below is not None
             neuron, times, ticks, source, groups = self._regrouped(below)
@@ -1409,11 +1467,21 @@ class Layer:
             float(delta_t),
             self._rule == "clocked",
             by_bin,
+            by_sent,
             want_errors,
             self._input_errors,
         )
         if below is not None:
-            _return_errors(self._input_errors, source, below._n_sent[:n], below._need_errors())
+            width = below._estimator.slope_width if delta_t else 0.0
+            _return_errors(
+                self._input_errors,
+                source,
+                below._n_sent[:n],
+                below._need_errors(),
+                below.floats,
+                float(delta_t),
+                math.exp(-2.0 * math.pi * width) if width else 0.0,
+            )
 
     def _regrouped(self, below: Layer) -> tuple:
         """Order the inputs by the ticks of eq. 14, where rule ``defer`` sent them in another order."""
@@ -1594,12 +1662,16 @@ class Group:
                 stop.set()
                 raise
 
-    def _batch(self, network: int, spikes: Spikes, samples: np.ndarray, labels: np.ndarray, sums: Sums) -> ReadOut:
-        """Run a batch forward and add what it did to the sums."""
+    def _batch(
+        self, network: int, spikes: Spikes, samples: np.ndarray, labels: np.ndarray, sums: Sums, key: int, step: int
+    ) -> ReadOut:
+        """Run a batch forward and add what it did to the sums; with `key`, hidden spikes are rounded stochastically."""
         layers, member = self.layers[network], self.members[network]
         chosen = samples
-        for layer in layers:
-            spikes = layer.forward(spikes, chosen, rule=member.rule)
+        for i, layer in enumerate(layers):
+            # Nothing receives the output's spikes.
+            noise = noise_key(key, step, i, len(layers)) if layer is not layers[-1] else 0
+            spikes = layer.forward(spikes, chosen, rule=member.rule, estimator=member.estimator, noise=noise)
             chosen = np.arange(len(samples))
         read = read_out(
             layers[-1],
@@ -1618,6 +1690,7 @@ class Group:
         *,
         batch_size: int,
         learning_rates: Sequence[float],
+        noise: Sequence[int],
         on_batch: Callable[[int, int], None] | None = None,
     ) -> list[Sums]:
         """Train every network for one epoch; one whose weights are no longer finite stops early.
@@ -1632,6 +1705,8 @@ class Group:
             Samples per update; the last batch may be smaller.
         learning_rates : sequence of float
             Of each network.
+        noise : sequence of int
+            Of each network, the key of the epoch's random numbers (below 2^64); 0 where spikes are not rounded by them.
         on_batch : callable or None
             Called now and then with the samples done in the epoch, of all networks, and their number.
 
@@ -1650,7 +1725,7 @@ class Group:
             sums = Sums.of([layer.n_post for layer in layers])
             for update, begin in enumerate(range(0, len(order), batch_size)):
                 chosen = order[begin : begin + batch_size]
-                read = self._batch(network, spikes[network], chosen, labels, sums)
+                read = self._batch(network, spikes[network], chosen, labels, sums, noise[network], update)
                 layers[-1].set_output_errors(read.errors)
                 for layer, below in zip(layers[::-1], [*layers[-2::-1], None], strict=True):
                     layer.backward(below)
@@ -1695,7 +1770,7 @@ class Group:
                 if stop.is_set():
                     break
                 chosen = np.arange(begin, min(begin + batch_size, len(labels)))
-                self._batch(network, spikes[network], chosen, labels, sums)
+                self._batch(network, spikes[network], chosen, labels, sums, 0, 0)
             return sums
 
         return self._each(measure)

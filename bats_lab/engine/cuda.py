@@ -36,7 +36,7 @@ import numpy as np
 from numba import njit, prange
 
 from bats_lab.config import LATENCY_TIMES
-from bats_lab.discretize import GRID_TOLERANCE, first_tick_from, rule_code
+from bats_lab.discretize import GRID_TOLERANCE, STRAIGHT_THROUGH, Estimator, first_tick_from, rule_code
 from bats_lab.engine import cpu
 from bats_lab.engine.cpu import ReadOut
 from bats_lab.engine.device import CupyDevice, Device
@@ -358,9 +358,9 @@ class Stack:
         self.n_updates = [0] * self.n_networks
         self.fired = device.zeros((self.n_networks, self.n_post), np.int32)
         self.totals = device.zeros((self.n_networks, N_TOTALS), np.uint64)
-        self.reals = device.empty((self.n_networks, 4), np.float64)
-        self.integers = device.empty((self.n_networks, 3), np.int32)
-        self._configured: tuple[tuple[float, ...], tuple[str, ...]] | None = None
+        self.reals = device.empty((self.n_networks, 5), np.float64)
+        self.integers = device.empty((self.n_networks, 4), np.int32)
+        self._configured: tuple[tuple[float, ...], tuple[str, ...], tuple[Estimator, ...]] | None = None
         self._room = 0
         self.room: dict[str, Any] = {}
         self.generation = 0  # how often room was made: arrays of another generation are elsewhere
@@ -378,19 +378,23 @@ class Stack:
         # Weights are in the group and in the network's own layer; moments are there when they are stored.
         return batch * row + n_pre * n_post * itemsize * 6
 
-    def configure(self, delta_t: Sequence[float], rules: Sequence[str]) -> None:
-        """Set each network's time step and collision rule."""
-        wanted = tuple(delta_t), tuple(rules)
+    def configure(self, delta_t: Sequence[float], rules: Sequence[str], estimators: Sequence[Estimator]) -> None:
+        """Set each network's time step, collision rule and gradient estimator."""
+        wanted = tuple(delta_t), tuple(rules), tuple(estimators)
         if wanted == self._configured:
             return
         integers = [
-            (rule_code(rule), _last_tick(duration, step), first_tick_from(duration, step) if step else 0)
-            for step, rule, duration in zip(delta_t, rules, self.duration, strict=True)
+            (rule_code(rule), _last_tick(duration, step), first_tick_from(duration, step) if step else 0, own.by_sent)
+            for step, rule, own, duration in zip(*wanted, self.duration, strict=True)
         ]
+        networks = zip(self.thresholds, self.tau, delta_t, self.duration, estimators, strict=True)
         reals = [
-            (threshold / tau, tau, step, duration)
-            for threshold, tau, step, duration in zip(self.thresholds, self.tau, delta_t, self.duration, strict=True)
-        ]
+            (
+                threshold / tau, tau, step, duration,
+                math.exp(-2.0 * math.pi * estimator.slope_width) if estimator.slope_width else 0.0,
+            )
+            for threshold, tau, step, duration, estimator in networks
+        ]  # fmt: skip
         self.device.fill(self.integers, np.array(integers, np.int32))
         self.device.fill(self.reals, np.array(reals, np.float64))
         self._configured = wanted
@@ -441,14 +445,20 @@ class Stack:
     def _crossings(self) -> tuple[Any, ...]:
         return tuple(self.room[name] for name in ("time", "slope", "fade", "origin", "bin", "group", "base"))
 
-    def forward(self, inputs: Inputs, batch: int) -> None:
-        """Simulate all networks for a batch, and put the spikes they send in order."""
+    def forward(
+        self, inputs: Inputs, batch: int, *, noise: Any = _NONE, step: Any = _NONE, layer: int = 0, n_layers: int = 1
+    ) -> None:
+        """Simulate all networks for a batch, and put the spikes they send in order.
+
+        `noise` are each network's keys of random numbers (:func:`bats_lab.engine.group.noise_key`), which need `step`.
+        """
         n_rows, room = self.n_networks * batch, self.room
         self.device.clear(self.counters)
         self._launch(
             "forward", n_rows * self.lanes, self.weights, inputs.event_at, inputs.group_at, inputs.n_active,
             inputs.neuron, inputs.first, inputs.group_tick, inputs.group_time, inputs.decay, self.reals, self.integers,
-            _int(n_rows), _int(batch), _int(self.n_pre), _int(self.n_post), _int(self.lanes), _int(self.max_spikes),
+            noise, step, _int(layer), _int(n_layers), _int(n_rows), _int(batch), _int(self.n_pre), _int(self.n_post),
+            _int(self.lanes), _int(self.max_spikes),
             *(room[name] for name in self._CROSSINGS), self.n_records, self.sent, self.counters, self.fired,
         )  # fmt: skip
         threads, key = self.device.order_threads, self.dtype.itemsize
@@ -680,7 +690,15 @@ class Layer:
 
     # -- forward --------------------------------------------------------------------------------------------
 
-    def forward(self, spikes: Spikes, samples: np.ndarray, *, rule: str) -> Spikes:
+    def forward(
+        self,
+        spikes: Spikes,
+        samples: np.ndarray,
+        *,
+        rule: str,
+        estimator: Estimator = STRAIGHT_THROUGH,
+        noise: int = 0,
+    ) -> Spikes:
         """Simulate the layer for some samples (eq. 1-9, eq. 14 and the collision rule).
 
         Parameters
@@ -691,6 +709,10 @@ class Layer:
             Samples of `spikes` to simulate.
         rule : str
             Collision rule.
+        estimator : Estimator
+            What a backward pass after this one puts in place of the derivative of the time grid.
+        noise : int
+            Key of the random numbers by which spikes are rounded to the grid; 0: they are sent at eq. 14.
 
         Returns
         -------
@@ -704,7 +726,7 @@ class Layer:
             self._delta_t = below._delta_t
         else:
             self._delta_t = spikes.delta_t
-        stack.configure([self._delta_t], [rule])
+        stack.configure([self._delta_t], [rule], [estimator])
         stack.make_room(max(self._n, 1))
         if self._n:
             if isinstance(spikes, SentSpikes):
@@ -713,7 +735,11 @@ class Layer:
                 self._inputs = self._load(spikes).select(
                     stack.device.zeros(1, np.int32), stack.device.upload(np.asarray(samples, np.int32)), self._n
                 )
-            stack.forward(self._inputs, self._n)
+            key = {} if not noise else {
+                "noise": stack.device.upload(np.array([noise], np.uint64)),
+                "step": stack.device.zeros(1, np.int32),
+            }  # fmt: skip
+            stack.forward(self._inputs, self._n, **key)
         return SentSpikes(self)
 
     def _load(self, spikes: Spikes) -> Samples:
@@ -883,6 +909,7 @@ class Group:
         self._targets = self.device.upload(np.array([[m.target_true, m.target_false] for m in members], np.float64))
         self._adam = self.device.upload(np.array([[m.beta_1, m.beta_2, m.epsilon] for m in members], np.float64))
         self._sums = self.device.zeros((len(members), 3 + len(self.stacks)), np.float64)
+        self._noise = self.device.zeros(len(members), np.uint64)
         self._order: Any = None
         self._rates: Any = None
 
@@ -956,8 +983,13 @@ class Group:
         """Launch a step: forward, read-out, and with `n_updates` above 0 backward and update."""
         select_order = self._order if n_updates else _NONE
         taken = [samples.select(self._step, select_order, batch)]
-        for stack in self.stacks:
-            stack.forward(taken[-1], batch)
+        for i, stack in enumerate(self.stacks):
+            # Nothing receives the output's spikes, so that they need no rounding by random numbers.
+            noisy = n_updates and i + 1 < len(self.stacks)
+            stack.forward(
+                taken[-1], batch, noise=self._noise if noisy else _NONE, step=self._step, layer=i,
+                n_layers=len(self.stacks),
+            )  # fmt: skip
             taken.append(stack.outputs())
         reading, last = self._reading, self.stacks[-1]
         reading.read(last, batch, samples.label, self._targets, self._latency_times)
@@ -984,7 +1016,7 @@ class Group:
         """Go once through the samples and return what each network did."""
         device, n_steps = self.device, math.ceil(samples.n_samples / batch)
         for stack in self.stacks:
-            stack.configure(samples.delta_t, [member.rule for member in self.members])
+            stack.configure(samples.delta_t, [m.rule for m in self.members], [m.estimator for m in self.members])
         for array in (self._step, self._sums, self._reading.spikes_by_total, self._reading.confusion):
             device.clear(array)
         for stack in self.stacks:
@@ -1038,6 +1070,7 @@ class Group:
         *,
         batch_size: int,
         learning_rates: Sequence[float],
+        noise: Sequence[int],
         on_batch: Callable[[int, int], None] | None = None,
     ) -> list[Sums]:
         """Train every network for one epoch.
@@ -1052,6 +1085,8 @@ class Group:
             Samples per update; the last batch may be smaller.
         learning_rates : sequence of float
             Of each network.
+        noise : sequence of int
+            Of each network, the key of the epoch's random numbers (below 2^64); 0 where spikes are not rounded by them.
         on_batch : callable or None
             Called now and then with the samples done in the epoch, of all networks, and their number.
 
@@ -1069,6 +1104,7 @@ class Group:
             self._rates = self.device.empty((len(self.members), n_steps, 2), np.float64)
             self._plans.clear()
         self.device.fill(self._order, order)
+        self.device.fill(self._noise, np.array(noise, np.uint64))
         self.device.fill(self._rates, _rates(learning_rates, self.members, self.stacks[0].n_updates, n_steps))
         sums = self._run(samples, batch, training=True, on_batch=on_batch)
         for stack in self.stacks:

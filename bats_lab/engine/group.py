@@ -9,8 +9,21 @@ from typing import Any
 import numpy as np
 
 from bats_lab.config import LATENCY_TIMES
+from bats_lab.discretize import STRAIGHT_THROUGH, Estimator
 
-__all__ = ["Member", "Sums"]
+__all__ = ["Member", "Sums", "noise_key"]
+
+#: Keys of the random numbers of two batches, or layers, are this far apart: 2^64 over the golden ratio, made odd.
+KEY_STEP = 0x9E3779B97F4A7C15
+
+
+def noise_key(key: int, step: int, layer: int, n_layers: int) -> int:
+    """Return the key of the random numbers of one layer in one batch, given that of the pass; 0 stays 0: no noise.
+
+    Random numbers are hashes (:func:`bats_lab.engine.cpu._uniform`) of this key and of a crossing's place, so that they
+    are the same on every device and with any number of threads.
+    """
+    return (key + KEY_STEP * (step * n_layers + layer)) % 2**64 if key else 0
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,8 @@ class Member:
         Target spike counts of the true class and of the others.
     beta_1, beta_2, epsilon : float
         Adam's constants.
+    estimator : Estimator
+        What stands for the derivative of the time grid in training.
     """
 
     rule: str = "drop"
@@ -33,6 +48,7 @@ class Member:
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    estimator: Estimator = STRAIGHT_THROUGH
 
 
 @dataclass

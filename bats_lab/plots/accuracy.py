@@ -11,8 +11,6 @@ from bats_lab.plots.runs import after_epoch, check_choice, runs_title, runs_to_d
 
 __all__ = ["plot_accuracy_over_delta_t", "plot_accuracy_over_epochs"]
 
-_SPLITS = ("train", "test")
-
 
 def plot_accuracy_over_delta_t(
     dataset: xr.Dataset, *, split: str = "test", epoch: int | None = None, title: str | None = None
@@ -24,7 +22,7 @@ def plot_accuracy_over_delta_t(
     dataset : xarray.Dataset
         Results of one run or of many; collision rules are told apart by dash and marker.
     split : str
-        ``test`` or ``train``.
+        ``test``, ``train``, or ``validation`` where runs hold out training samples.
     epoch : int or None
         After which epoch; None: each run's last.
     title : str or None
@@ -40,7 +38,7 @@ def plot_accuracy_over_delta_t(
     ValueError
         If there is no finished run, or if the results have to be narrowed to one data set or other parameter first.
     """
-    check_choice("split", split, _SPLITS)
+    check_choice("split", split, dataset["split"].values.tolist())
     runs = runs_to_draw(dataset, "accuracy")
     accuracy = 100 * after_epoch(runs, epoch)["accuracy"].sel(split=split)
     series = {str(rule): accuracy.sel(rule=rule) for rule in accuracy["rule"].values}
@@ -57,7 +55,7 @@ def plot_accuracy_over_epochs(
     dataset : xarray.Dataset
         Results of one run or of many.
     split : str
-        ``test`` or ``train``.
+        ``test``, ``train``, or ``validation`` where runs hold out training samples.
     title : str or None
         Title; None: data set, rule and number of seeds.
 
@@ -71,7 +69,7 @@ def plot_accuracy_over_epochs(
     ValueError
         If there is no finished run, or if the results have to be narrowed to one data set or other parameter first.
     """
-    check_choice("split", split, _SPLITS)
+    check_choice("split", split, dataset["split"].values.tolist())
     runs = runs_to_draw(dataset, "accuracy")
     accuracy = 100 * runs["accuracy"].sel(split=split)
     rules = [str(rule) for rule in accuracy["rule"].values]

@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from bats_lab.collapse import COLLAPSE_RULES, agreement
-from bats_lab.metrics import pareto_front, summary_table
+from bats_lab.metrics import choice_split, pareto_front, summary_table
 from bats_lab.plots.runs import after_epoch, dataset_name, runs_to_draw
 from bats_lab.plots.style import delta_t_label, png_width, save_figure
 from bats_lab.thesis import Verdict
@@ -160,16 +160,25 @@ def describe_accuracy(dataset: xr.Dataset) -> str:
     """Tell the best accuracy, and up to which time step it holds.
 
     What counts as equally good is within one standard deviation over the seeds, but never less than the standard
-    error that comes from the finite test set.
+    error that comes from the finite test set. The best is chosen on samples held out of training where runs have them.
     """
     runs = runs_to_draw(dataset, "accuracy", "n_samples", "class_silent")
-    last = after_epoch(runs, None).sel(split="test")
+    last = _with_choice(runs)
     return _by_rule(last, _accuracy_of_rule) + _silent_classes(last)
+
+
+def _with_choice(runs: xr.Dataset) -> xr.Dataset:
+    """Return test metrics after the last epoch, with `choice`: the accuracy by which runs are chosen, in %."""
+    last = after_epoch(runs, None)
+    split = choice_split(runs)
+    choice = 100 * last["accuracy"].sel(split=split, drop=True)
+    return last.sel(split="test").assign(choice=choice.assign_attrs(split=split))
 
 
 def _accuracy_of_rule(last: xr.Dataset) -> str:
     mean, std, n = _over_seeds(100 * last["accuracy"])
-    best = mean.idxmax()
+    choice, _, _ = _over_seeds(last["choice"])
+    best = choice.idxmax()
     value = f"{mean[best]:.1f} %" if n[best] == 1 else f"{mean[best]:.1f} ± {std[best]:.1f} % over {n[best]} seeds"
     if len(mean) == 1:
         return f"Test accuracy is {value} {_at(best)}, the only time step so far."
@@ -179,7 +188,13 @@ def _accuracy_of_rule(last: xr.Dataset) -> str:
     if not margin >= error:
         margin = error
         words = f"{error:.1f} percentage points of it (the standard error on {n_test:,.0f} test samples)"
-    return f"Test accuracy is best {_at(best)}: {value}. {_how_far(mean, best, mean[best] - margin, words)}"
+    far = _how_far(mean, best, mean[best] - margin, words)
+    if last["choice"].attrs["split"] == "validation":
+        return (
+            f"On the training samples held out for choices, accuracy is best {_at(best)}: {choice[best]:.1f} %; test "
+            f"accuracy there is {value}. {far}"
+        )
+    return f"Test accuracy is best {_at(best)}: {value}. {far}"
 
 
 def _how_far(mean: pd.Series, best: float, enough: float, words: str) -> str:
@@ -249,17 +264,24 @@ def _confidence_of_rule(last: xr.Dataset) -> str:
 
 def describe_tradeoff(dataset: xr.Dataset) -> str:
     """Tell which runs are on the Pareto front of accuracy and spikes, and the cheapest that is nearly the best."""
-    last = after_epoch(runs_to_draw(dataset, "spike_count"), None).sel(split="test")
-    points = xr.Dataset({"accuracy": 100 * last["accuracy"], "cost": last["spike_count"].sum("layer", min_count=1)})
+    last = _with_choice(runs_to_draw(dataset, "accuracy", "spike_count"))
+    points = xr.Dataset(
+        {
+            "accuracy": 100 * last["accuracy"],
+            "cost": last["spike_count"].sum("layer", min_count=1),
+            "choice": last["choice"],
+        }
+    )
     table = points.drop_vars("epoch", errors="ignore").to_dataframe().reset_index().dropna(subset=["accuracy", "cost"])
     front = table.iloc[pareto_front(table["cost"].to_numpy(), table["accuracy"].to_numpy())]
     steps = ", ".join(delta_t_label(v) for v in sorted(set(front["delta_t"])))
-    near = table[table["accuracy"] >= table["accuracy"].max() - 1]
+    near = table[table["choice"] >= table["choice"].max() - 1]
     cheapest = near.loc[near["cost"].idxmin()]
     rule = f" with rule {cheapest['rule']}" if table["rule"].nunique() > 1 else ""
+    by = " on the training samples held out for choices" if last["choice"].attrs["split"] == "validation" else ""
     return (
         f"{len(front)} of {_count(len(table), 'run')} {'is' if len(front) == 1 else 'are'} on the Pareto front "
-        f"(Δt: {steps}). Of the runs within one percentage point of the best, the cheapest is one "
+        f"(Δt: {steps}). Of the runs within one percentage point of the best{by}, the cheapest is one "
         f"{_at(cheapest['delta_t'])}{rule}: "
         f"{cheapest['accuracy']:.1f} % with {cheapest['cost']:,.0f} spikes a sample, hidden and output layers together."
     )

@@ -13,7 +13,6 @@ from bats_lab.plots.runs import after_epoch, check_choice, layers_of, runs_title
 
 __all__ = ["plot_spike_count_over_delta_t", "plot_spike_count_over_epochs"]
 
-_SPLITS = ("train", "test")
 _WIDTH, _HEIGHT = 340, 250
 
 
@@ -37,7 +36,7 @@ def plot_spike_count_over_delta_t(
     per_neuron : bool
         Whether to divide by the size of the layer.
     split : str
-        ``test`` or ``train``.
+        ``test``, ``train``, or ``validation`` where runs hold out training samples.
     epoch : int or None
         After which epoch; None: each run's last.
     title : str or None
@@ -54,7 +53,7 @@ def plot_spike_count_over_delta_t(
         If there is no finished run or no such layer, or if the results have to be narrowed to one data set or other
         parameter first.
     """
-    check_choice("split", split, _SPLITS)
+    check_choice("split", split, dataset["split"].values.tolist())
     name, y = _quantity(per_neuron)
     runs = runs_to_draw(dataset, name)
     counts = after_epoch(runs, epoch)[name].sel(split=split)
@@ -94,7 +93,7 @@ def plot_spike_count_over_epochs(
     per_neuron : bool
         Whether to divide by the size of the layer.
     split : str
-        ``test`` or ``train``.
+        ``test``, ``train``, or ``validation`` where runs hold out training samples.
     title : str or None
         Title; None: data set, rule and number of seeds.
 
@@ -109,7 +108,7 @@ def plot_spike_count_over_epochs(
         If there is no finished run or no such layer, or if the results have to be narrowed to one data set or other
         parameter first.
     """
-    check_choice("split", split, _SPLITS)
+    check_choice("split", split, dataset["split"].values.tolist())
     name, y = _quantity(per_neuron)
     runs = runs_to_draw(dataset, name)
     counts = runs[name].sel(split=split)

@@ -18,8 +18,6 @@ from bats_lab.plots.runs import after_epoch, check_choice, layers_of, runs_title
 
 __all__ = ["plot_tradeoff"]
 
-_SPLITS = ("train", "test")
-
 
 @dataclass(frozen=True)
 class _Cost:

@@ -58,11 +58,11 @@ template <typename T> struct Crossing {
     T time, f, h, origin;
     int bin, order, base;
 
-    // Straight-through (eq. 15-16): continuous times decide. What was sent up to the group before the crossing came
-    // before it for sure; of the next group that which left on no later tick may have. With `by_bin` (rule defer, which
-    // sends later) `order` is the tick of eq. 14 in place of the group.
-    __device__ bool is_after(int spike_order, int spike_tick, T spike_time, bool grid, bool by_bin) const {
-        return spike_order <= order || (grid && spike_order == order + 1 && (by_bin || spike_tick <= bin) &&
+    // What was sent up to the group before the crossing came before it for sure. Where continuous times decide
+    // (`straight`: straight-through on a grid, eq. 15-16), of the next group that which left on no later tick may have.
+    // With `by_bin` (rule defer, which sends later) `order` is the tick of eq. 14 in place of the group.
+    __device__ bool is_after(int spike_order, int spike_tick, T spike_time, bool straight, bool by_bin) const {
+        return spike_order <= order || (straight && spike_order == order + 1 && (by_bin || spike_tick <= bin) &&
                                         spike_time < time);
     }
 };
@@ -98,7 +98,9 @@ __global__ void input_errors(
     const int network = (int)(row / batch);
     const double delta_t = reals[network * N_REALS + DELTA_T];
     const T tau = T(reals[network * N_REALS + TAU]);
-    const bool grid = delta_t > 0, by_bin = grid && integers[network * N_INTEGERS + RULE] == DEFER;
+    const double q = reals[network * N_REALS + SURROGATE];
+    const bool grid = delta_t > 0, straight = grid && !integers[network * N_INTEGERS + BY_SENT];
+    const bool by_bin = straight && integers[network * N_INTEGERS + RULE] == DEFER;
     const T rate = T((grid ? delta_t : 1.0) / (double)tau);
     const Crossings<T> crossings = {time, f, h, origin, bin, group, base};
     const int64 events = row * room, records = row * max_spikes * n_post;
@@ -113,14 +115,18 @@ __global__ void input_errors(
             const int n = n_records[post];
             for (int k = 0; k < n; ++k) {
                 const Crossing<T> crossing = crossings.get(records + (int64)k * n_post + post, by_bin);
-                if (!crossing.is_after(spike_order, spike_tick, spike_time, grid, by_bin)) continue;
+                if (!crossing.is_after(spike_order, spike_tick, spike_time, straight, by_bin)) continue;
                 const T distance = grid ? T(spike_tick - crossing.base) : spike_time - crossing.origin;
                 const T e = exp(distance * rate);
                 sum += weight[post] * ((T(2) * crossing.f * e - crossing.h) * e);
                 break;
             }
         }
-        errors[events + target[events + i]] = sum / tau;
+        sum /= tau;
+        // The surrogate's slope where the spike crossed: bats_lab.discretize.surrogate_slope.
+        if (grid && q > 0)
+            sum *= T((1.0 - q * q) / (1.0 - 2.0 * q * cos(2.0 * PI * ((double)spike_time / delta_t)) + q * q));
+        errors[events + target[events + i]] = sum;
     }
 }
 
@@ -150,8 +156,8 @@ __global__ void update(
         sums[i * stride] = mode & STORED ? gradient[own_weights + (int64)i * n_post] : T(0);
 
     const double delta_t = reals[network * N_REALS + DELTA_T];
-    const bool grid = delta_t > 0;
-    const bool by_bin = hidden_inputs && grid && integers[network * N_INTEGERS + RULE] == DEFER;
+    const bool grid = delta_t > 0, straight = grid && !integers[network * N_INTEGERS + BY_SENT];
+    const bool by_bin = hidden_inputs && straight && integers[network * N_INTEGERS + RULE] == DEFER;
     const T rate = T((grid ? delta_t : 1.0) / (double)T(reals[network * N_REALS + TAU]));
     const Crossings<T> crossings = {time, f, h, origin, bin, group, base};
     const int per_tile = n_inputs / ROWS_PER_RANGE;
@@ -171,8 +177,8 @@ __global__ void update(
                 const int spike_order = by_order[ticks + i], spike_tick = by_tick[ticks + i];
                 const T spike_time = by_time[events + i];
                 // The first crossing that a spike came before has all that is to be said.
-                if (!crossing.is_after(spike_order, spike_tick, spike_time, grid, by_bin)) continue;
-                if (k > 0 && before.is_after(spike_order, spike_tick, spike_time, grid, by_bin)) continue;
+                if (!crossing.is_after(spike_order, spike_tick, spike_time, straight, by_bin)) continue;
+                if (k > 0 && before.is_after(spike_order, spike_tick, spike_time, straight, by_bin)) continue;
                 const T distance = grid ? T(spike_tick - crossing.base) : spike_time - crossing.origin;
                 const T e = exp(distance * rate);
                 sums[(pre[events + i] - begin_pre) * stride] += (crossing.f * e - crossing.h) * e;

@@ -127,7 +127,8 @@ __device__ void simulate_clocked(
 template <typename T>
 __device__ void simulate(
     WeightStream<T>& input, const int* first, const int* group_tick, const T* group_time, const T* decay, int n_groups,
-    T c, T tau, double delta_t, int rule, int limit_tick, int max_spikes, Recorder<T>& record, int* counts) {
+    T c, T tau, double delta_t, int rule, int limit_tick, int max_spikes, uint64 noise, int64 first_place,
+    Recorder<T>& record, int* counts) {
     const bool grid = delta_t > 0;
     const double ticks_per_second = grid ? 1.0 / delta_t : 0.0;
     const T tiny = T(1e-30);
@@ -205,6 +206,10 @@ __device__ void simulate(
             } else {
                 own_tick = spike_tick;
             }
+            if (noise && grid && sent_tick >= 0) {
+                const double random = uniform(noise, first_place + record.n);
+                sent_tick += group_tick[g] + (int64)((double)since * ticks_per_second + 0.5 + random) - spike_tick;
+            }
             const double start = grid ? group_tick[g] * delta_t : (double)group_time[g];
             record.add(T(start + (double)since), x * s, s, group_time[g], (int)sent_tick, (int)spike_tick, g,
                        group_tick[g]);
@@ -220,14 +225,15 @@ __device__ void simulate(
     }
 }
 
-// The forward pass of a layer: one thread a neuron and row (eq. 1-9, eq. 14 and the collision rule).
+// The forward pass of a layer: one thread a neuron and row (eq. 1-9, eq. 14 and the collision rule). Networks that have a
+// key in `noise` round their spikes to the grid by random numbers (bats_lab.discretize.discretize_stochastically).
 template <typename T>
 __global__ void forward(
     const T* weights, const int64* event_at, const int64* group_at, const int* n_active, const int* neuron,
     const int* first, const int* group_tick, const T* group_time, const T* decay, const double* reals,
-    const int* integers, int n_rows, int batch, int n_pre, int n_post, int lanes, int max_spikes, T* time, T* slope,
-    T* fade, T* origin, int* tick, int* bin, int* group, int* base, int* n_records, int* sent, int* counters,
-    int* fired) {
+    const int* integers, const uint64* noise, const int* step, int layer, int n_layers, int n_rows, int batch, int n_pre,
+    int n_post, int lanes, int max_spikes, T* time, T* slope, T* fade, T* origin, int* tick, int* bin, int* group,
+    int* base, int* n_records, int* sent, int* counters, int* fired) {
     const int64 thread = global_thread();
     const int64 row = thread / lanes;
     const int post = (int)(thread % lanes);
@@ -252,9 +258,13 @@ __global__ void forward(
     if (integer[RULE] == CLOCKED)
         simulate_clocked(input, first, group_tick + groups, n_groups, c, tau, real[DELTA_T], integer[N_TICKS],
                          max_spikes, record, counts);
-    else
+    else {
+        uint64 key = noise ? noise[network] : 0;
+        if (key) key += KEY_STEP * (uint64)((int64)*step * n_layers + layer);
         simulate(input, first, group_tick + groups, group_time + groups, decay + groups, n_groups, c, tau,
-                 real[DELTA_T], integer[RULE], integer[LIMIT_TICK], max_spikes, record, counts);
+                 real[DELTA_T], integer[RULE], integer[LIMIT_TICK], max_spikes, key,
+                 (row % batch * n_post + post) * max_spikes, record, counts);
+    }
     n_records[row * n_post + post] = record.n;
     sent[row * n_post + post] = record.sent;
     for (int i = 0; i < N_COUNTERS; ++i)

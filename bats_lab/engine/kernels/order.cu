@@ -21,7 +21,7 @@ __global__ void order_spikes(
     const double* real = reals + network * N_REALS;
     const int* integer = integers + network * N_INTEGERS;
     const double delta_t = real[DELTA_T], duration = real[DURATION];
-    const bool grid = delta_t > 0, by_bin = grid && integer[RULE] == DEFER;
+    const bool grid = delta_t > 0, by_bin = grid && integer[RULE] == DEFER && !integer[BY_SENT];
     const int capacity = n_post * max_spikes;
     const int64 records = row * capacity, groups = row * (capacity + 1);
     time += records, tick += records, bin += records;
