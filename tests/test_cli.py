@@ -153,7 +153,8 @@ def test_version_is_that_of_the_package(call: Any) -> None:
 def test_parameters_are_read_as_python_would_write_them() -> None:
     text = {
         "dataset": "emnist", "n_train": "10", "n_test": "all", "validation_fraction": "0.25", "delta_t": "0.001",
-        "rule": "graded", "estimator": "surrogate", "surrogate_width": "0.125", "duration": "0.3", "encoding_window": "0.2", "hidden": "20-10", "tau_syn": "0.1", "threshold_hidden": "0.1-2e-1",
+        "rule": "graded", "estimator": "surrogate", "surrogate_width": "0.125", "duration": "0.3",
+        "encoding_window": "0.2", "hidden": "20-10", "tau_syn": "0.1", "threshold_hidden": "0.1-2e-1",
         "threshold_output": "3", "max_spikes_hidden": "7-8", "max_spikes_output": "9", "weight_scale": "2",
         "epochs": "3", "batch_size": "4", "test_batch_size": "5", "learning_rate": "1e-3", "learning_rate_decay": ".5",
         "learning_rate_interval": "2", "learning_rate_min": "1e-05", "beta_1": "0.5", "beta_2": "0.6",
@@ -189,7 +190,13 @@ def test_whole_seconds_are_no_whole_number_for_other_parameters() -> None:
 
 def test_sweep_takes_several_values_of_every_parameter() -> None:
     several = {str: "a.npz,b.npz", int: "1,2", float: "0.01,0.02", tuple: "10,20"}
-    named = {"duration": "0.2,0.3", "rule": "drop,graded", "dtype": "float32,float64", "keep_weights": "last,none"}
+    named = {
+        "duration": "0.2,0.3",
+        "rule": "drop,graded",
+        "estimator": "straight_through,delayed",
+        "dtype": "float32,float64",
+        "keep_weights": "last,none",
+    }
     for p in parameters():
         values = named.get(p.name, several[p.type])
         assert len(configs_of("sweep", option(p), values)) == 2, p.name
