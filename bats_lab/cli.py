@@ -59,7 +59,9 @@ examples:
 
 _STUDY = """\
 Runs what is not finished yet, executes the notebook with the thesis' figures and claims on it, and prints which hold.
-"collapse" compares collision rules, and runs the experiments that tell why training fails at coarse time steps.
+"collapse" compares collision rules, and runs the experiments that tell why training fails at coarse time steps;
+"estimators" compares gradient estimators of the time grid; "chip" runs networks trained in continuous time on clocks,
+with weights of few bits.
 
 examples:
   bats-lab reproduce mnist --quick
@@ -180,10 +182,14 @@ def make_parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "study",
         metavar="DATASET",
-        help="mnist, emnist, fashion_mnist; collapse: why training fails at coarse time steps; or all",
+        help="mnist, emnist, fashion_mnist; collapse: why training fails at coarse time steps; estimators: better "
+        "gradients; chip: from training to chip; or all",
     )
     reproduce.add_argument("--quick", action="store_true", help="few epochs on mnist_small: a look in minutes")
-    repeats = "seeds, counted from 0 (default: as many as in the thesis; one with --quick; two for collapse)"
+    repeats = (
+        "seeds, counted from 0 (default: one with --quick; else as many as in the thesis, two for collapse, five for "
+        "estimators, three for chip)"
+    )
     reproduce.add_argument("--seeds", type=int, metavar="N", help=repeats)
     folder = "folder for the folders of results (default: %(default)s)"
     reproduce.add_argument("--out", default="results", metavar="DIR", help=folder)
@@ -371,22 +377,28 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from bats_lab import collapse
+    from bats_lab import collapse, deploy, estimators
     from bats_lab.results import is_finished, open_results
     from bats_lab.sweep import make_report, notebook_path, run_sweep
     from bats_lab.thesis import STUDIES, judge, study_configs
 
-    known = [*STUDIES, "collapse"]
+    # What is trained, the notebook that draws it, and what is measured on the trained networks.
+    beyond: dict[str, tuple[Callable[..., list[Config]], str, Callable[..., object]]] = {
+        "collapse": (collapse.collapse_configs, collapse.NOTEBOOK, collapse.run_collapse_experiments),
+        "estimators": (estimators.estimator_configs, estimators.NOTEBOOK, estimators.run_estimator_experiments),
+        "chip": (deploy.chip_configs, deploy.NOTEBOOK, deploy.run_deployment),
+    }
+    known = [*STUDIES, *beyond]
     if args.study not in (*known, "all"):
         raise ValueError(f"There is no study {args.study!r}; there are {', '.join(known)} and all.")
-    names = known if args.study == "all" else [args.study]
     studies = {}
-    for name in names:
-        if name == "collapse":
-            seeds = {} if args.seeds is None else {"seeds": args.seeds}
-            studies[name] = collapse.collapse_configs(quick=args.quick, **seeds), collapse.NOTEBOOK
-        else:
+    for name in known if args.study == "all" else [args.study]:
+        if name in STUDIES:
             studies[name] = study_configs(name, seeds=args.seeds, quick=args.quick), STUDIES[name].notebook
+        else:
+            make_configs, notebook, _ = beyond[name]
+            seeds = 1 if args.quick and args.seeds is None else args.seeds
+            studies[name] = make_configs(quick=args.quick, **({} if seeds is None else {"seeds": seeds})), notebook
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status, verdicts = OK, []
     for name, (configs, notebook) in studies.items():
@@ -401,10 +413,8 @@ def _reproduce(args: argparse.Namespace) -> int:
                 checkpoint=True,
                 progress="lines" if args.quiet else True,
             )
-            if name == "collapse":
-                collapse.run_collapse_experiments(
-                    out, data_dir=args.data_dir, device=args.device, quick=args.quick, report=_tell
-                )
+            if name in beyond:
+                beyond[name][2](out, data_dir=args.data_dir, device=args.device, quick=args.quick, report=_tell)
         except KeyboardInterrupt:
             done = sum(is_finished(out, config) for config in configs)
             _complain(

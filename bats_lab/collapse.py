@@ -15,7 +15,7 @@ and falls silent. The experiments here separate the two; ``33_why_training_colla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ import xarray as xr
 
 from bats_lab.config import Config
 from bats_lab.datasets import ImageData, load_dataset
-from bats_lab.discretize import discretize_spikes
+from bats_lab.discretize import STRAIGHT_THROUGH, Estimator, discretize_spikes
 from bats_lab.errors import DivergedError
 from bats_lab.losses import spike_count_loss
 from bats_lab.network import Network
@@ -40,6 +40,7 @@ __all__ = [
     "NOTEBOOK",
     "agreement",
     "collapse_configs",
+    "combined",
     "cross_test",
     "drive_response",
     "experiment_path",
@@ -321,8 +322,9 @@ def gradient_quality(
     n_directions: int = 100,
     steps: Sequence[float] = (0.1, 0.3, 1.0),
     seed: int = 0,
+    estimators: Mapping[str, Estimator] | None = None,
 ) -> xr.Dataset:
-    r"""Hold the straight-through gradient against the change of the loss that it is to predict.
+    r"""Hold gradients against the change of the loss that they are to predict.
 
     The loss counts spikes and so is a staircase in the weights; what a gradient can be asked for is the slope of the
     loss smoothed over weight changes :math:`\sigma\epsilon` of the size that training makes,
@@ -351,24 +353,27 @@ def gradient_quality(
         Sizes of steps along the signs of the gradients (as Adam's first) in learning rates.
     seed : int
         Of the directions: the same for every time step and rule.
+    estimators : mapping of str to Estimator, or None
+        Estimators whose gradients on the grid are measured, by name; None: ``straight_through`` alone.
 
     Returns
     -------
     xarray.Dataset
-        `loss` of the network on the grid; over `direction` the `loss_change` (odd part) and what each `gradient`,
-        ``straight_through`` on the grid and ``continuous``, that of the same weights at Δt = 0, predicts of it
+        `loss` of the network on the grid; over `direction` the `loss_change` (odd part) and what each `gradient`, those
+        of the estimators on the grid and ``continuous``, that of the same weights at Δt = 0, predicts of it
         (`predicted`, up to a constant factor); over `step` the change of the loss by a step along each gradient
-        (`step_change`); and the `cosine` of the two gradients, over `layer` and for all weights (`cosine_all`).
+        (`step_change`); and the `cosine` of the first and the continuous one, over `layer` and for all weights
+        (`cosine_all`).
     """
     weights = network.weights
     true, false = config.target_true, config.target_false
     rule = _rule(config, config.delta_t)
 
-    def gradient(delta_t: float) -> list[np.ndarray]:
+    def gradient(delta_t: float, estimator: Estimator = STRAIGHT_THROUGH) -> list[np.ndarray]:
         spikes = input_spikes(images, config.replace(delta_t=delta_t))
         counts = network.simulate(spikes, rule=_rule(config, delta_t))[-1].spike_count
         _, errors = spike_count_loss(counts, labels, target_true=true, target_false=false)
-        return network.gradients(spikes, errors, rule=_rule(config, delta_t))
+        return network.gradients(spikes, errors, rule=_rule(config, delta_t), estimator=estimator)
 
     inputs = input_spikes(images, config)
 
@@ -376,8 +381,9 @@ def gradient_quality(
         network.set_weights([w + size * change for w, change in zip(weights, changes, strict=True)])
         return evaluate(network, inputs, labels, rule=rule, target_true=true, target_false=false).loss
 
-    names = ("straight_through", "continuous")
-    gradients = [gradient(config.delta_t), gradient(0.0)]
+    estimators = {"straight_through": STRAIGHT_THROUGH} if estimators is None else estimators
+    names = [*estimators, "continuous"]
+    gradients = [*(gradient(config.delta_t, estimator) for estimator in estimators.values()), gradient(0.0)]
     rng = np.random.default_rng(seed)
     changes, predicted = [], []
     try:
@@ -393,7 +399,7 @@ def gradient_quality(
         ]
     finally:
         network.set_weights(weights)
-    grid, continuous = gradients
+    grid, continuous = gradients[0], gradients[-1]
     return xr.Dataset(
         {
             "loss": at_rest,
@@ -403,7 +409,7 @@ def gradient_quality(
             "cosine": ("layer", [_cosine([a], [b]) for a, b in zip(grid, continuous, strict=True)]),
             "cosine_all": _cosine(grid, continuous),
         },
-        {"gradient": list(names), "step": list(steps), "layer": list(config.layer_names())},
+        {"gradient": names, "step": list(steps), "layer": list(config.layer_names())},
     )
 
 
@@ -501,7 +507,7 @@ def _crossed(dataset: str, data: ImageData, device: str) -> xr.Dataset:
                         }
                         accuracy = xr.DataArray(_tested(network, test, data, config)[0], place, name="accuracy")
                         found.append(accuracy.expand_dims(list(place)).to_dataset())
-    return _combined(found)
+    return combined(found)
 
 
 def _gradients(dataset: str, data: ImageData, device: str) -> xr.Dataset:
@@ -521,11 +527,21 @@ def _gradients(dataset: str, data: ImageData, device: str) -> xr.Dataset:
                 quality = gradient_quality(trained.network, images, labels, own, n_directions=size.directions)
                 place = {"rule": rule, "delta_t": own.delta_t, "weights": weights}
                 found.append(quality.assign_coords(place).expand_dims(list(place)))
-    return _combined(found)
+    return combined(found)
 
 
-def _combined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Lay parts with one place each side by side, along the dimensions in which they differ."""
+def combined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Lay parts with one place each side by side, along the dimensions in which they differ.
+
+    Parameters
+    ----------
+    parts : sequence of xarray.Dataset
+        Each with dimensions of size 1 that say where it belongs.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
     whole = xr.combine_by_coords(parts)
     assert isinstance(whole, xr.Dataset)
     return whole

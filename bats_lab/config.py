@@ -196,7 +196,7 @@ class Config:
     estimator: str = _param(
         "straight_through",
         "",
-        "gradient estimator of the time grid: " + ", ".join(ESTIMATORS),
+        "gradient estimator: " + ", ".join(ESTIMATORS),
         _one_of(*ESTIMATORS),
         added=True,
     )

@@ -28,6 +28,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     for name in (
         *("21_rasters", "22_weights", "23_tradeoff", "24_latency", "25_digit"),
         *("30_thesis_mnist", "31_thesis_emnist", "32_thesis_fashion_mnist", "33_why_training_collapses"),
+        "34_estimators",
     )
 }
 

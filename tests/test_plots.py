@@ -95,7 +95,10 @@ def test_every_plot_is_tested_here() -> None:
         *("plot_cross_test", "plot_crossed_training", "plot_drive_response"),
         *("plot_gradient_quality", "plot_highest_count", "plot_step_along_gradient"),
     }
-    elsewhere = in_test_plots_neuron | in_test_plots_collapse
+    in_test_estimators = {
+        *("plot_estimator_agreement", "plot_estimator_gain", "plot_estimators", "plot_smooth_grid"),
+    }
+    elsewhere = in_test_plots_neuron | in_test_plots_collapse | in_test_estimators
     assert drawn == {*OF_MANY, *OF_ONE} | by_themselves | elsewhere
 
 

@@ -43,7 +43,19 @@ ORDER = [
         "optim",
         "train",
     ),
-    *("metrics", "energy", "experiment", "results", "thesis", "collapse", "deploy", "plots", "explore", "execute"),
+    *(
+        "metrics",
+        "energy",
+        "experiment",
+        "results",
+        "thesis",
+        "collapse",
+        "estimators",
+        "deploy",
+        "plots",
+        "explore",
+        "execute",
+    ),
     *("sweep", "cli"),
 ]
 

@@ -14,6 +14,12 @@ from bats_lab.plots.confidence import plot_confidence, plot_confidence_over_delt
 from bats_lab.plots.confusion import plot_confusion
 from bats_lab.plots.decision import plot_decision
 from bats_lab.plots.discretization import plot_discretization
+from bats_lab.plots.estimators import (
+    plot_estimator_agreement,
+    plot_estimator_gain,
+    plot_estimators,
+    plot_smooth_grid,
+)
 from bats_lab.plots.histograms import plot_gradient_histogram, plot_weight_histogram
 from bats_lab.plots.potential import draw_potential, plot_potential
 from bats_lab.plots.raster import plot_raster
@@ -39,12 +45,16 @@ __all__ = [
     "plot_decision",
     "plot_discretization",
     "plot_drive_response",
+    "plot_estimator_agreement",
+    "plot_estimator_gain",
+    "plot_estimators",
     "plot_gradient_histogram",
     "plot_gradient_quality",
     "plot_highest_count",
     "plot_potential",
     "plot_raster",
     "plot_sensitivity",
+    "plot_smooth_grid",
     "plot_spike_count_over_delta_t",
     "plot_spike_count_over_epochs",
     "plot_step_along_gradient",

@@ -38,7 +38,7 @@ def plot_accuracy_over_delta_t(
     ValueError
         If there is no finished run, or if the results have to be narrowed to one data set or other parameter first.
     """
-    check_choice("split", split, dataset["split"].values.tolist())
+    check_choice("split", split, tuple(map(str, dataset["split"].values)))
     runs = runs_to_draw(dataset, "accuracy")
     accuracy = 100 * after_epoch(runs, epoch)["accuracy"].sel(split=split)
     series = {str(rule): accuracy.sel(rule=rule) for rule in accuracy["rule"].values}
@@ -69,7 +69,7 @@ def plot_accuracy_over_epochs(
     ValueError
         If there is no finished run, or if the results have to be narrowed to one data set or other parameter first.
     """
-    check_choice("split", split, dataset["split"].values.tolist())
+    check_choice("split", split, tuple(map(str, dataset["split"].values)))
     runs = runs_to_draw(dataset, "accuracy")
     accuracy = 100 * runs["accuracy"].sel(split=split)
     rules = [str(rule) for rule in accuracy["rule"].values]

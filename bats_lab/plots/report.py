@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from bats_lab.collapse import COLLAPSE_RULES, agreement
+from bats_lab.estimators import compare_estimators
 from bats_lab.metrics import choice_split, pareto_front, summary_table
 from bats_lab.plots.runs import after_epoch, dataset_name, runs_to_draw
 from bats_lab.plots.style import delta_t_label, png_width, save_figure
@@ -26,11 +27,13 @@ __all__ = [
     "describe_collapse",
     "describe_collisions",
     "describe_confidence",
+    "describe_estimators",
     "describe_runs",
     "describe_silent_classes",
     "describe_spike_count",
     "describe_tradeoff",
     "describe_verdicts",
+    "estimator_table",
     "results_table",
     "show_figures",
     "verdict_table",
@@ -555,3 +558,113 @@ def _collapse_and_gradient(quality: Mapping[str, xr.Dataset], crossed: Mapping[s
 
 #: Where the errors and the gradients of a training come from.
 _GRID, _EXACT_GRADIENT = ("grid", "grid"), ("grid", "continuous")
+
+
+#: Level of the tests over paired seeds, after correction.
+_LEVEL = 0.05
+
+
+def describe_estimators(results: Mapping[str, xr.Dataset], gradients: Mapping[str, xr.Dataset]) -> str:
+    """Tell which gradient estimators are better than the straight-through one, where, and by how much.
+
+    Parameters
+    ----------
+    results : mapping of str to xarray.Dataset
+        The comparison, by data set, over `estimator`, `delta_t`, `rule` and `seed`.
+    gradients : mapping of str to xarray.Dataset
+        As :func:`bats_lab.estimators.open_gradients` returns them.
+
+    Returns
+    -------
+    str
+        Markdown: a sentence or two for each data set.
+    """
+    told = []
+    for name, part in _compared(results).items():
+        table = compare_estimators(part)
+        if not len(table):
+            continue
+        sentences = [_estimators_of(name, table)]
+        if name in gradients:
+            sentences.append(_agreement_of(gradients[name]))
+        told.append("- " + " ".join(sentences))
+    return "\n".join(told) or "No two estimators were run on the same seeds yet."
+
+
+def _compared(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Return the parts of the results in which estimators differ."""
+    return {name: part for name, part in results.items() if "estimator" in part.dims}
+
+
+def _estimators_of(name: str, table: pd.DataFrame) -> str:
+    def listed(rows: pd.DataFrame) -> str:
+        return "; ".join(
+            f"`{row.estimator}` under `{row.rule}` {_at(row.delta_t)}: {row.difference:+.1f} points "
+            f"[{row.low:+.1f}, {row.high:+.1f}], p = {row.p_holm:.2g}"
+            for row in rows.itertuples()
+        )
+
+    seeds = int(table["seeds"].max())
+    head = f"**{name}**, {_count(seeds, 'seed')}, test accuracy against `straight_through`: "
+    if seeds < 2:
+        widest = table.loc[table["difference"].abs().idxmax()]
+        return (
+            f"{head}one seed tells no difference from chance; the largest is {widest['difference']:+.1f} points "
+            f"(`{widest['estimator']}` under `{widest['rule']}` {_at(widest['delta_t'])})."
+        )
+    clear = table[table["p_holm"] < _LEVEL]
+    better, worse = clear[clear["difference"] > 0], clear[clear["difference"] < 0]
+    parts = [f"{word} are {listed(rows)}" for word, rows in (("better", better), ("worse", worse)) if len(rows)]
+    rest = len(table) - len(clear)
+    told = "; ".join(parts) if parts else "no estimator differs"
+    if rest and parts:
+        told += f"; in the other {rest} of {len(table)} comparisons there is no difference that chance would not make"
+    largest = table["difference"].abs().where(table["p_holm"] >= _LEVEL).max()
+    return f"{head}{told}" + (f" (the largest of those is {largest:.1f} points)." if rest else ".")
+
+
+def _agreement_of(gradients: xr.Dataset) -> str:
+    mean = agreement(gradients).mean(["rule", "delta_t"]).to_series().drop("continuous", errors="ignore")
+    ordered = mean.sort_values(ascending=False)
+    told = ", ".join(f"{value:.2f} of `{name}`" for name, value in ordered.items())
+    return f"The true change of the loss correlates, on average over rules and time steps, with the gradients: {told}."
+
+
+def estimator_table(results: Mapping[str, xr.Dataset]) -> str:
+    """Lay out the comparison of estimators as a table in Markdown, one row a data set, rule, time step and estimator.
+
+    Parameters
+    ----------
+    results : mapping of str to xarray.Dataset
+        The comparison, by data set.
+    """
+    head = (
+        "data set",
+        "rule",
+        "Δt",
+        "estimator",
+        "seeds",
+        "test accuracy (%)",
+        "choice (%)",
+        "difference (points)",
+        "p",
+    )
+    rows = []
+    for name, part in _compared(results).items():
+        for row in compare_estimators(part).itertuples():
+            spread = f" ± {row.std:.2f}" if np.isfinite(row.std) else ""
+            interval = f" [{row.low:+.2f}, {row.high:+.2f}]" if np.isfinite(row.low) else ""
+            rows.append(
+                (
+                    name,
+                    row.rule,
+                    delta_t_label(row.delta_t),
+                    row.estimator,
+                    str(row.seeds),
+                    f"{row.accuracy:.2f}{spread}",
+                    f"{row.choice:.2f}" + ("" if row.chosen_by == "validation" else " (test)"),
+                    f"{row.difference:+.2f}{interval}",
+                    f"{row.p_holm:.2g}" if np.isfinite(row.p_holm) else "",
+                )
+            )
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))

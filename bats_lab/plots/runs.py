@@ -29,23 +29,26 @@ _KEPT_WITH = {
 }
 
 
-def split_results(dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+def split_results(dataset: xr.Dataset, *, keep: Sequence[str] = ()) -> Iterator[tuple[str, xr.Dataset]]:
     """Split results into parts that can be plotted: one for each data set and value of other swept parameters.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         Results as :func:`bats_lab.open_results` gives them.
+    keep : sequence of str
+        Swept parameters that are not split.
 
     Yields
     ------
     name : str
         What tells the part from the others, as "emnist, learning_rate 0.003"; the data set where there is one part.
     part : xarray.Dataset
-        Results over `delta_t`, `seed` and `rule` only. Parts without any run are left out.
+        Results over `delta_t`, `seed`, `rule` and `keep` only. Parts without any run are left out.
     """
     _check_results(dataset)
-    others = [str(d) for d in dataset["accuracy"].dims if d not in (*_DRAWN_DIMS, *VARIABLES["accuracy"].dims)]
+    drawn = (*_DRAWN_DIMS, *keep, *VARIABLES["accuracy"].dims)
+    others = [str(d) for d in dataset["accuracy"].dims if d not in drawn]
     others.sort(key=lambda dim: dim != "dataset")
     for values in itertools.product(*(dataset[dim].values.tolist() for dim in others)):
         part = dataset.sel(dict(zip(others, values, strict=True)))

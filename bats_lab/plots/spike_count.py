@@ -53,7 +53,7 @@ def plot_spike_count_over_delta_t(
         If there is no finished run or no such layer, or if the results have to be narrowed to one data set or other
         parameter first.
     """
-    check_choice("split", split, dataset["split"].values.tolist())
+    check_choice("split", split, tuple(map(str, dataset["split"].values)))
     name, y = _quantity(per_neuron)
     runs = runs_to_draw(dataset, name)
     counts = after_epoch(runs, epoch)[name].sel(split=split)
@@ -108,7 +108,7 @@ def plot_spike_count_over_epochs(
         If there is no finished run or no such layer, or if the results have to be narrowed to one data set or other
         parameter first.
     """
-    check_choice("split", split, dataset["split"].values.tolist())
+    check_choice("split", split, tuple(map(str, dataset["split"].values)))
     name, y = _quantity(per_neuron)
     runs = runs_to_draw(dataset, name)
     counts = runs[name].sel(split=split)

@@ -1,0 +1,221 @@
+"""The comparison of gradient estimators: runs, tests over paired seeds, gradients, plots and sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import make_run
+from scipy import stats
+from test_plots import draw, elements, option
+
+from bats_lab import estimators, plots
+from bats_lab.collapse import agreement
+from bats_lab.config import ESTIMATORS
+from bats_lab.discretize import discretize, surrogate_slope
+from bats_lab.estimators import (
+    compare_estimators,
+    estimator_configs,
+    open_gradients,
+    paired,
+    run_estimator_experiments,
+)
+from bats_lab.plots import report
+from bats_lab.results import open_results, save_run
+
+RULES = ("drop", "graded")
+STEPS = (0.004, 0.012)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
+    """Three seeds of every estimator, rule and time step, and of continuous time, with made-up accuracies."""
+    folder = tmp_path_factory.mktemp("estimators")
+    for seed in range(3):
+        save_run(make_run(seed=seed, validation_fraction=0.2, epochs=1), folder)
+        for delta_t in STEPS:
+            for rule in RULES:
+                for estimator in ESTIMATORS:
+                    how = {"rule": rule, "delta_t": delta_t, "estimator": estimator}
+                    save_run(make_run(seed=seed, validation_fraction=0.2, epochs=1, **how), folder)
+    found = open_results(folder, large=False).load()
+    rng = np.random.default_rng(0)
+    accuracy = found["accuracy"]
+    noise = xr.DataArray(rng.normal(0, 1e-4, accuracy.shape), accuracy.coords, accuracy.dims)
+    by_seed = xr.DataArray([0.0, 0.02, 0.04], {"seed": [0, 1, 2]})
+    known = xr.where(accuracy["estimator"] == "delayed", 0.93, 0.9) + by_seed + noise
+    known = known.where(~((known["estimator"] == "surrogate") & (known["delta_t"] == 0.012)), known - 0.05)
+    return found.assign(accuracy=known.transpose(*accuracy.dims).where(accuracy.notnull()))
+
+
+# The runs
+
+
+def test_runs_differ_in_the_estimator_alone_and_hold_out_samples() -> None:
+    configs = estimator_configs(seeds=2)
+    assert len({c.identity for c in configs}) == len(configs)
+    assert all(c.validation_fraction == 0.1 and c.epochs == 1 for c in configs)
+    for dataset in ("mnist", "fashion_mnist"):
+        own = [c for c in configs if c.dataset == dataset]
+        assert {(c.rule, c.delta_t) for c in own if c.delta_t} == {
+            (rule, step) for rule in RULES for step in estimators.ESTIMATOR_STEPS[dataset]
+        }
+        assert sum(c.delta_t == 0 for c in own) == 2
+        cell = [c for c in own if (c.rule, c.delta_t, c.seed) == ("drop", 0.02, 1)]
+        assert [c.estimator for c in cell] == list(ESTIMATORS)
+        assert {c.replace(estimator="delayed") for c in cell} == {cell[1]}
+    assert [c.seed for c in configs] == sorted(c.seed for c in configs)
+    assert {c.dataset for c in estimator_configs(quick=True, seeds=1)} == {"mnist_small"}
+    with pytest.raises(ValueError, match="seeds is 0; it must be at least 1"):
+        estimator_configs(seeds=0)
+
+
+# Paired seeds
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
+def test_paired_test_is_that_of_student(pairs: list[tuple[float, float]]) -> None:
+    a, b = np.array(pairs).T
+    found = paired(a, b)
+    if np.ptp(a - b) < 1e-9:
+        return
+    wanted = stats.ttest_rel(a, b)
+    interval = wanted.confidence_interval(0.95)
+    assert found.p == pytest.approx(wanted.pvalue, rel=1e-6, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
+
+
+def test_seeds_of_which_one_is_missing_are_left_out() -> None:
+    assert paired([0.5, np.nan, 0.7, 0.9], [0.4, 0.1, np.nan, 0.6]) == paired([0.5, 0.9], [0.4, 0.6])
+    assert paired([np.nan], [0.1]).seeds == 0
+    one = paired([0.5], [0.4])
+    assert one.difference == pytest.approx(0.1) and np.isnan([one.low, one.high, one.p]).all()
+
+
+def test_the_same_in_every_seed_is_no_difference() -> None:
+    same = paired([0.5, 0.6], [0.5, 0.6])
+    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_treatments_of_different_seeds_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"values has shape \(2,\) and baseline \(3,\)"):
+        paired([1, 2], [1, 2, 3])
+
+
+def test_comparison_finds_what_is_better_and_what_is_worse(results: xr.Dataset) -> None:
+    table = compare_estimators(results)
+    assert len(table) == 2 * 2 * 3 and (table["seeds"] == 3).all() and (table["chosen_by"] == "validation").all()
+    by_name = table.set_index(["estimator", "delta_t", "rule"])
+    for step in STEPS:
+        better = by_name.loc[("delayed", step, "drop")]
+        assert better["difference"] == pytest.approx(3, abs=0.05) and better["p_holm"] < 0.05
+        assert better["low"] < better["difference"] < better["high"]
+        assert by_name.loc[("stochastic", step, "drop")]["difference"] == pytest.approx(0, abs=0.05)
+    worse = by_name.loc[("surrogate", 0.012, "graded")]
+    assert worse["difference"] == pytest.approx(-5, abs=0.05) and worse["p_holm"] < 0.05
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_holm_corrects_the_smallest_the_most() -> None:
+    corrected = estimators._holm(np.array([0.01, 0.04, np.nan, 0.03]))
+    np.testing.assert_allclose(corrected, [0.03, 0.06, np.nan, 0.06])
+    assert estimators._holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+
+
+def test_results_without_estimators_are_refused(results: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match="do not differ in 'estimator'"):
+        compare_estimators(results.sel(estimator="delayed"))
+    with pytest.raises(ValueError, match="baseline is 'exact'; it must be one of"):
+        compare_estimators(results, baseline="exact")
+
+
+# Gradients
+
+
+def test_gradients_are_measured_once_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(estimators._SIZES, "mnist_small", estimators._Size(n_train=200, images=40, directions=4))
+    monkeypatch.setitem(estimators.ESTIMATOR_STEPS, "mnist", (0.012,))
+    told: list[str] = []
+    [path] = run_estimator_experiments(tmp_path, quick=True, device="cpu", report=told.append)
+    assert told == ["gradients on mnist_small …"]
+    made = path.stat().st_mtime_ns
+    assert run_estimator_experiments(tmp_path, quick=True) == [path] and path.stat().st_mtime_ns == made
+    [(name, found)] = open_gradients(tmp_path).items()
+    assert name == "mnist_small" and len(found.attrs["data_hash"]) == 64
+    names = ["straight_through", "delayed", *(f"surrogate {w:g}" for w in estimators.WIDTHS), "continuous"]
+    assert found["gradient"].values.tolist() == names
+    assert found["predicted"].sizes == {"rule": 2, "delta_t": 1, "gradient": 5, "direction": 4}
+    # Each is another gradient, and all are held against one change of the loss.
+    assert len(np.unique(found["predicted"].isel(rule=0, delta_t=0, direction=0))) == 5
+    layout = plots.plot_estimator_agreement(found)
+    draw(layout)
+    wanted = agreement(found).sel(rule="graded", gradient="delayed")
+    np.testing.assert_allclose(points(layout[1], "delayed"), wanted)
+
+
+# Plots and sentences
+
+
+def points(plot: Any, label: str) -> np.ndarray:
+    """The values of the points of a series."""
+    [scatter] = [e for e in elements(plot, hv.Scatter) if e.label == label]
+    return np.asarray(scatter.dimension_values(1))
+
+
+def test_accuracy_has_a_curve_an_estimator_and_continuous_time_in_each(results: xr.Dataset) -> None:
+    layout = plots.plot_estimators(results)
+    draw(layout)
+    assert [option(panel, "title") for panel in layout] == list(RULES)
+    test = 100 * results["accuracy"].sel(split="test").isel(epoch=0)
+    exact = test.sel(delta_t=0, rule="drop", estimator="straight_through").mean("seed").item()
+    for name in ESTIMATORS:
+        wanted = test.sel(rule="graded", estimator=name, delta_t=list(STEPS)).mean("seed")
+        np.testing.assert_allclose(points(layout[1], name), [exact, *wanted.values])
+    with pytest.raises(ValueError, match="split is 'all'; it must be one of train, test, validation"):
+        plots.plot_estimators(results, split="all")
+
+
+def test_gain_is_the_difference_between_the_same_seeds(results: xr.Dataset) -> None:
+    layout = plots.plot_estimator_gain(results)
+    draw(layout)
+    table = compare_estimators(results).set_index(["rule", "estimator"])
+    for panel, rule in zip(layout, RULES, strict=True):
+        for name in ESTIMATORS[1:]:
+            np.testing.assert_allclose(points(panel, name), table.loc[(rule, name)]["difference"])
+    with pytest.raises(ValueError, match="baseline is 'exact'"):
+        plots.plot_estimator_gain(results, baseline="exact")
+
+
+def test_smooth_grid_shows_the_grid_and_the_slopes() -> None:
+    layout = plots.plot_smooth_grid(0.01, [0.1, 0.25])
+    draw(layout)
+    [stairs] = [e for e in elements(layout[0], hv.Curve) if e.label == "d(t)"]
+    times, sent = stairs.dimension_values("time"), stairs.dimension_values("sent")
+    shown = np.isfinite(sent)
+    assert 700 < shown.sum() < 801
+    np.testing.assert_allclose(sent[shown], 1e3 * discretize(times[shown] / 1e3, 0.01))
+    [slope] = [e for e in elements(layout[1], hv.Curve) if e.label == "width 0.1"]
+    np.testing.assert_allclose(slope.dimension_values("slope"), surrogate_slope(times / 1e3, 0.01, 0.1))
+    with pytest.raises(ValueError, match="delta_t is 0; it must be a number above 0"):
+        plots.plot_smooth_grid(0, [0.1])
+    with pytest.raises(ValueError, match=r"widths is \[\]; it must have 1 to 4 entries"):
+        plots.plot_smooth_grid(0.01, [])
+
+
+def test_report_tells_which_estimators_differ(results: xr.Dataset) -> None:
+    text = report.describe_estimators({"mnist": results}, {})
+    assert text.startswith("- **mnist**, 3 seeds, test accuracy against `straight_through`: better are `delayed` under")
+    assert "worse are `surrogate` under `drop` at Δt = 12 ms: -5.0 points [" in text
+    table = report.estimator_table({"mnist": results}).splitlines()
+    assert len(table) == 2 + 12 and table[2].startswith("| mnist | drop | 4 ms | delayed | 3 | ")
+
+
+def test_report_says_that_one_seed_tells_nothing(results: xr.Dataset) -> None:
+    text = report.describe_estimators({"mnist": results.sel(seed=[1])}, {})
+    assert "one seed tells no difference from chance; the largest is -5.0 points (`surrogate` under" in text
