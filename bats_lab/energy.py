@@ -298,11 +298,31 @@ def costs(results: xr.Dataset, *, n_inputs: int, hardware: Mapping[str, Hardware
     last = last_epoch(results)
     # From the configurations, which serves sweeps with a dimension `duration` and those without.
     duration = xr.apply_ufunc(_duration, last["config"], vectorize=True, output_dtypes=[float])
-    step = last["delta_t"].where(last["delta_t"] > 0)
-    size = last["layer_size"].astype(float)
-    layers = xr.Dataset(
-        {"synaptic_events": last["synaptic_events"], "neuron_updates": neuron_updates_clocked(size, duration, step)}
-    )
+    return costs_of(last.sel(split="test", drop=True), n_inputs=n_inputs, duration=duration, hardware=hardware)
+
+
+def costs_of(
+    counts: xr.Dataset,
+    *,
+    n_inputs: int | xr.DataArray,
+    duration: xr.DataArray,
+    hardware: Mapping[str, Hardware] = HARDWARE,
+) -> xr.Dataset:
+    """Do what :func:`costs` does for anything counted by layer, over any dimensions.
+
+    Parameters
+    ----------
+    counts : xarray.Dataset
+        ``synaptic_events``, ``spike_count`` and ``layer_size`` over `layer`, and the coordinate ``delta_t``.
+    n_inputs, duration : int and DataArray
+        Inputs; window in seconds.
+    hardware : mapping of str to Hardware
+        On what.
+    """
+    step = counts["delta_t"].where(counts["delta_t"] > 0)
+    size, events = counts["layer_size"].astype(float), counts["synaptic_events"]
+    updates = neuron_updates_clocked(size, duration, step).where(events.notnull()).transpose(*events.dims)
+    layers = xr.Dataset({"synaptic_events": events, "neuron_updates": updates})
     attrs = {"units": "1", "long_name": "hardware"}
     total = xr.concat(
         # Layers that only other runs have are NaN; with min_count, a sum of nothing else is NaN, not 0.
@@ -317,10 +337,10 @@ def costs(results: xr.Dataset, *, n_inputs: int, hardware: Mapping[str, Hardware
     published = [each.published for each in hardware.values()]
     text = {"units": "1", "long_name": "energies per operation are published"}
     counted = layers.sum("layer", min_count=1)
-    spike_count = last["spike_count"].sel(split="test", drop=True).sum("layer", min_count=1)
+    spike_count = counts["spike_count"].sum("layer", min_count=1)
     share = active_share(spike_count, size.sum("layer", min_count=1), duration, step)
     dense = xr.apply_ufunc(
-        lambda sizes: _dense(n_inputs, sizes), size, input_core_dims=[["layer"]], vectorize=True, output_dtypes=[float]
+        _dense, n_inputs, size, input_core_dims=[[], ["layer"]], vectorize=True, output_dtypes=[float]
     )
     dense_energy = dense * CMOS_45NM["float32 multiply-add"]
     return total.assign_coords(published=("hardware", published, text)).assign(
@@ -375,7 +395,7 @@ def _duration(config: str) -> float:
     return float(json.loads(config)["duration"]) if config else math.nan
 
 
-def _dense(n_inputs: int, sizes: np.ndarray) -> float:
+def _dense(n_inputs: float, sizes: np.ndarray) -> float:
     there = sizes[~np.isnan(sizes)]
     return dense_operations([n_inputs, *there]) if there.size else math.nan
 

@@ -479,40 +479,46 @@ def summary_table(dataset: xr.Dataset) -> pd.DataFrame:
 
 
 def pareto_front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Find the points that no other point beats: none is both as cheap and as good, and better in one of the two.
+    """Find the points that no other point beats: none is as cheap in all and as good, and better in one of them.
 
     Parameters
     ----------
-    cost : array_like, (point,)
-        What should be small, as spikes per sample.
+    cost : array_like, (point,) or (point, objective)
+        What should be small, as spikes per sample; or several such things, as energy and latency.
     value : array_like, (point,)
         What should be large, as accuracy.
 
     Returns
     -------
     ndarray of int, (front point,)
-        Indices of the front's points, by rising cost. Points with NaN are never on it; of equal points
-        all are.
+        Indices of the front's points, by rising cost (the first, then the next). Points with NaN are never on it; of
+        equal points all are.
 
     Raises
     ------
     ValueError
-        If `cost` and `value` are not one-dimensional and of the same length.
+        If `cost` and `value` do not have these shapes, or not the same number of points.
 
     Examples
     --------
     >>> pareto_front([3.0, 1.0, 2.0, 4.0], [0.9, 0.5, 0.4, 0.95])
     array([1, 0, 3])
+    >>> pareto_front([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0]], [0.9, 0.9, 0.9])
+    array([1, 0])
     """
-    cost, value = _points(cost, value)
-    order = np.lexsort((-value, cost))
-    order = order[~(np.isnan(cost) | np.isnan(value))[order]]
-    front: list[int] = []
-    for i in order:
-        equal = front and cost[i] == cost[front[-1]] and value[i] == value[front[-1]]
-        if not front or value[i] > value[front[-1]] or equal:
-            front.append(int(i))
-    return np.array(front, dtype=np.intp)
+    cost, value = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
+    if cost.ndim != 2:
+        cost, value = _points(cost, value)
+    elif value.shape != cost.shape[:1]:
+        raise ValueError(f"cost has shape {cost.shape} and value {value.shape}; value must be (point,).")
+    small = np.column_stack([cost, -value])
+    order = np.lexsort(small.T[::-1])  # what beats a point comes before it
+    front = np.empty(0, dtype=np.intp)
+    for i in order[~np.isnan(small[order]).any(axis=1)]:
+        beats = (small[front] <= small[i]).all(axis=1) & (small[front] < small[i]).any(axis=1)
+        if not beats.any():
+            front = np.append(front, i)
+    return front
 
 
 def hypervolume(cost: np.ndarray, value: np.ndarray, reference: tuple[float, float]) -> float:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Page, served, snapshot, wait_for_change
+from browser import Page, served, snapshot, wait_for_change, with_parameters
+from conftest import ROOT
+from test_plots_chip import make_deployment, save_deployment
 
 pytestmark = pytest.mark.browser
 
@@ -30,6 +32,18 @@ def test_every_control_changes_the_picture(browse: Callable[..., Page], name: st
     if name == "25_digit":
         draw_a_stroke(page)
         let_time_run(page)
+    page.check()
+
+
+def test_every_control_of_the_chip_changes_the_picture(
+    browse: Callable[..., Page], notebooks: Path, tmp_path: Path
+) -> None:
+    save_deployment(make_deployment("mnist", "fashion_mnist"), tmp_path)
+    with_parameters(ROOT / "notebooks" / "26_chip.ipynb", notebooks / "26_chip.ipynb", results_dir=str(tmp_path))
+    page = browse("26_chip")
+    page.run_all()
+    names = {"data set", "rule", "shown", "images", "hardware", "updates", "Δt", "bits"}
+    assert set(page.move_every_control()) == names
     page.check()
 
 

@@ -24,6 +24,7 @@ from bats_lab.deploy import (
     WORD_LENGTHS,
     chip_configs,
     choose,
+    deployment_costs,
     deployment_path,
     open_deployment,
     quantization_scales,
@@ -31,6 +32,7 @@ from bats_lab.deploy import (
     run_deployment,
     run_on_clock,
 )
+from bats_lab.energy import HARDWARE, neuron_updates_clocked
 from bats_lab.errors import ResultsError
 from bats_lab.experiment import network_of, run_experiment
 from bats_lab.network import Network
@@ -217,7 +219,8 @@ def test_event_rules_are_one_in_continuous_time(measured: xr.Dataset) -> None:
 
 
 def test_no_name_is_a_parameter_that_could_be_swept(measured: xr.Dataset) -> None:
-    assert not {p.name for p in parameters()} & (set(measured.variables) - {"delta_t", "rule"})
+    same = {"delta_t", "rule", "duration"}  # they mean what the parameters do
+    assert not {p.name for p in parameters()} & (set(measured.variables) - same)
 
 
 def test_dataset_says_what_it_holds(network: Network, measured: xr.Dataset) -> None:
@@ -226,6 +229,7 @@ def test_dataset_says_what_it_holds(network: Network, measured: xr.Dataset) -> N
     assert measured["layer"].values.tolist() == ["hidden_1", "hidden_2", "output"]
     assert measured["time"].values.tolist() == list(LATENCY_TIMES)
     assert measured["layer_size"].values.tolist() == [40, 30, 10] and measured["n_samples"] == 60
+    assert measured["n_inputs"] == 784 and measured["duration"] == 0.2 and measured["duration"].attrs["units"] == "s"
     assert measured["threshold"].values.tolist() == [0.1, 0.1, 0.1]
     scales = measured["quantization_scale"]
     assert scales.sel(bits=32).isnull().all()
@@ -619,3 +623,45 @@ def test_choice_needs_what_it_is_measured_against() -> None:
     for part in ({"delta_t": [1, 2]}, {"bits": [1, 2]}):
         with pytest.raises(ValueError, match="deployment must hold delta_t 0 and bits 32"):
             choose(made_up({}).isel(part))
+
+
+# ------------------------------------------------------------------------------------------------- what it costs
+
+
+def test_costs_are_those_of_what_was_counted(measured: xr.Dataset) -> None:
+    found = deployment_costs(measured)
+    point = {"rule": "graded", "delta_t": 0.01, "bits": 3}
+    loihi, events = HARDWARE["Loihi"], measured["synaptic_events"].sel(point).values
+    updates = neuron_updates_clocked([40, 30, 10], 0.2, 0.01)
+    assert updates.tolist() == [800, 600, 200]
+    active = np.minimum(events, updates)
+    by_events = loihi.synaptic_event * events + loihi.neuron_update * active
+    here = found.sel(point)
+    assert here["event_driven"].sel(hardware="Loihi").item() == pytest.approx(by_events.sum())
+    by_ticks = by_events + loihi.idle_update * (updates - active)
+    assert here["clocked"].sel(hardware="Loihi").item() == pytest.approx(by_ticks.sum())
+    assert here["active_share"].item() == pytest.approx(measured["spike_count"].sel(point).sum().item() / 1600)
+    assert found["dense_operations"].item() == 784 * 40 + 40 * 30 + 30 * 10
+    assert found["event_driven"].sel(hardware="Loihi 2").isnull().all()
+
+
+def test_costs_of_a_clock_are_unknown_without_one_and_where_nothing_was_measured(measured: xr.Dataset) -> None:
+    found = deployment_costs(measured)
+    exact = found.sel(delta_t=0, hardware="Loihi")
+    assert exact["clocked"].isnull().all() and exact["event_driven"].sel(rule="drop").notnull().all()
+    for name in ("event_driven", "updates_event_driven", "neuron_updates"):
+        assert found[name].sel(delta_t=0, rule="clocked").isnull().all()
+
+
+def test_costs_keep_the_dimensions_of_joined_deployments(measured: xr.Dataset, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save_dataset(measured.assign_attrs(dataset="mnist", seed=seed), deployment_path(tmp_path, "mnist", seed))
+    found = deployment_costs(open_deployment(tmp_path), hardware={"Loihi": HARDWARE["Loihi"]})
+    assert found["clocked"].dims == ("dataset", "seed", "rule", "delta_t", "bits", "hardware")
+    alone = deployment_costs(measured)["clocked"].sel(hardware="Loihi")
+    np.testing.assert_allclose(found["clocked"].sel(dataset="mnist", seed=1, hardware="Loihi"), alone)
+
+
+def test_deployment_of_before_its_window_was_noted_is_refused(measured: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=r"^deployment lacks n_inputs, duration; run_deployment measures it anew"):
+        deployment_costs(measured.drop_vars(["duration", "n_inputs"]))

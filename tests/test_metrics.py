@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -238,6 +239,33 @@ def test_pareto_front_is_what_no_point_dominates(some):
     assert (np.diff(cost[front]) >= 0).all()
 
 
+triples = st.lists(st.tuples(*[st.integers(0, 3) | st.just(math.nan)] * 3), max_size=12)
+
+
+@given(triples)
+def test_front_over_several_costs_is_what_no_point_dominates(some):
+    table = np.array(some, dtype=float).reshape(-1, 3)
+    cost, value = table[:, :2], table[:, 2]
+
+    def beats(a, b):
+        as_good = a[0] <= b[0] and a[1] <= b[1] and a[2] >= b[2]
+        return as_good and tuple(a) != tuple(b)
+
+    known = [row for row in table if not np.isnan(row).any()]
+    expected = {
+        j for j, row in enumerate(table) if not np.isnan(row).any() and not any(beats(other, row) for other in known)
+    }
+    front = pareto_front(cost, value)
+    assert set(front.tolist()) == expected and len(front) == len(expected)
+    assert sorted(map(tuple, cost[front])) == list(map(tuple, cost[front]))
+
+
+@given(points)
+def test_one_cost_in_a_column_has_the_same_front(some):
+    cost, value = np.array(some, dtype=float).reshape(-1, 2).T
+    assert pareto_front(cost[:, None], value).tolist() == pareto_front(cost, value).tolist()
+
+
 @given(points)
 def test_hypervolume_is_the_area_of_the_cells_that_a_point_dominates(some):
     cost, value = np.array(some, dtype=float).reshape(-1, 2).T
@@ -250,6 +278,10 @@ def test_hypervolume_is_the_area_of_the_cells_that_a_point_dominates(some):
 def test_points_of_different_number_are_refused():
     with pytest.raises(ValueError, match=r"cost has shape \(2,\) and value \(3,\)"):
         pareto_front([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match=r"cost has shape \(2, 2\) and value \(3,\); value must be \(point,\)"):
+        pareto_front([[1, 2], [3, 4]], [1, 2, 3])
+    with pytest.raises(ValueError, match=r"cost has shape \(1, 2\) and value \(1,\)"):
+        hypervolume([[1, 2]], [1], reference=(3.0, 0.0))
 
 
 def test_decision_at_the_end_is_that_of_the_evaluation() -> None:

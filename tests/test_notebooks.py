@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 from runs import make_run
+from test_plots_chip import make_deployment, save_deployment
 
 from bats_lab.execute import Call, Pool
 from bats_lab.results import save_run
@@ -18,6 +19,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 #: The parameters with which each notebook is executed here, small; RESULTS stands for the folder of a small real sweep.
 RESULTS = "folder of a small sweep"
+#: … and of a made-up deployment.
+DEPLOYED = "folder of a deployment"
 PARAMETERS: dict[str, dict[str, Any]] = {
     "00_tour": {"results_dir": RESULTS, "n_train": 100},
     "01_spike_times": {},
@@ -30,6 +33,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         *("30_thesis_mnist", "31_thesis_emnist", "32_thesis_fashion_mnist", "33_why_training_collapses"),
         "34_estimators",
     )
+}
+PARAMETERS |= {
+    "26_chip": {"results_dir": DEPLOYED},
+    "35_from_training_to_chip": {"results_dir": DEPLOYED, "spikes_dir": RESULTS},
 }
 
 #: Notebooks that are executed in another way, and by which test.
@@ -59,14 +66,33 @@ def test_every_notebook_is_executed_by_a_test() -> None:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_notebook_runs_to_its_end(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    folders = {RESULTS: "small_results", DEPLOYED: "deployed"}
     parameters = {
-        key: str(request.getfixturevalue("small_results")) if value is RESULTS else value
+        key: str(request.getfixturevalue(folders[value])) if value in folders else value
         for key, value in PARAMETERS[name].items()
     }
     arguments = {"source": str(notebook_path(name)), "out": str(tmp_path / "out.ipynb"), "parameters": parameters}
     with Pool(1) as pool:
         *_, last = pool.run([Call("bats_lab.execute:run_notebook", arguments)])
     assert last.kind == "finished", last.text
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a made-up deployment."""
+    folder = tmp_path_factory.mktemp("deployed")
+    save_deployment(make_deployment(), folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["26_chip", "35_from_training_to_chip"])
+def test_notebook_of_a_chip_says_what_is_missing(name: str, small_results: Path, tmp_path: Path) -> None:
+    parameters = {"results_dir": str(small_results)} | ({"spikes_dir": str(tmp_path)} if name[0] == "3" else {})
+    arguments = {"source": str(notebook_path(name)), "out": str(tmp_path / "out.ipynb"), "parameters": parameters}
+    with Pool(1) as pool:
+        *_, last = pool.run([Call("bats_lab.execute:run_notebook", arguments)])
+    assert last.kind == "finished", last.text
+    assert "There is no deployment" in (tmp_path / "out.ipynb").read_text()
 
 
 @pytest.fixture(scope="module")

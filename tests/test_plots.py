@@ -98,7 +98,10 @@ def test_every_plot_is_tested_here() -> None:
     in_test_estimators = {
         *("plot_estimator_agreement", "plot_estimator_gain", "plot_estimators", "plot_smooth_grid"),
     }
-    elsewhere = in_test_plots_neuron | in_test_plots_collapse | in_test_estimators
+    in_test_plots_chip = {
+        *("plot_active_share", "plot_clock_and_word", "plot_deployment", "plot_energy", "plot_three_way"),
+    }
+    elsewhere = in_test_plots_neuron | in_test_plots_collapse | in_test_estimators | in_test_plots_chip
     assert drawn == {*OF_MANY, *OF_ONE} | by_themselves | elsewhere
 
 

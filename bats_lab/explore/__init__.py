@@ -10,6 +10,7 @@ Each ``explore_`` function returns an :class:`Explorer`, a widget whose controls
     explorer.controls["delta_t"].value = 0.004      # the same as moving the slider
 """
 
+from bats_lab.explore.chip import explore_chip
 from bats_lab.explore.dashboard import dashboard
 from bats_lab.explore.digit import explore_digit
 from bats_lab.explore.gradient import GradientCheck, explore_gradient
@@ -31,6 +32,7 @@ __all__ = [
     "Samples",
     "Sentence",
     "dashboard",
+    "explore_chip",
     "explore_digit",
     "explore_gradient",
     "explore_latency",

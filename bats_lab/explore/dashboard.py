@@ -9,6 +9,8 @@ from typing import Any
 import ipywidgets
 import xarray as xr
 
+from bats_lab.deploy import deployment_path
+from bats_lab.explore.chip import explore_chip
 from bats_lab.explore.digit import explore_digit
 from bats_lab.explore.latency import explore_latency
 from bats_lab.explore.rasters import explore_rasters
@@ -31,6 +33,8 @@ _TABS: dict[str, Callable[[xr.Dataset], Any]] = {
 def dashboard(results: xr.Dataset | str | Path) -> ipywidgets.Tab:
     """Put the explorers of results into tabs; each is made when its tab is first opened.
 
+    Where networks of the folder have been run on a clock (:func:`bats_lab.deploy.run_deployment`), a tab shows that.
+
     Parameters
     ----------
     results : xarray.Dataset, str or Path
@@ -42,14 +46,26 @@ def dashboard(results: xr.Dataset | str | Path) -> ipywidgets.Tab:
         Or a :class:`Sentence` where there are no results.
     """
     results = opened(results)
-    tabs = ipywidgets.Tab([ipywidgets.VBox([Sentence("One moment …")]) for _ in _TABS], titles=list(_TABS))
+    explorers = dict(_TABS)
+    folder = _folder_of_deployments(results)
+    if folder is not None:
+        explorers["chip"] = lambda _: explore_chip(folder)
+    tabs = ipywidgets.Tab([ipywidgets.VBox([Sentence("One moment …")]) for _ in explorers], titles=list(explorers))
 
     def fill(_: Any = None) -> None:
         box = tabs.children[tabs.selected_index]
         if isinstance(box.children[0], Sentence):
-            box.children = [list(_TABS.values())[tabs.selected_index](results)]
+            box.children = [list(explorers.values())[tabs.selected_index](results)]
 
     tabs.selected_index = 0
     fill()
     tabs.observe(fill, "selected_index")
     return tabs
+
+
+def _folder_of_deployments(results: xr.Dataset) -> Path | None:
+    """Return the folder of the runs if deployments of them lie there too."""
+    paths = [p for p in results["path"].values.ravel().tolist() if p] if "path" in results else []
+    folder = Path(paths[0]).parent if paths else None
+    found = folder is not None and any(folder.glob(deployment_path("", "*", 0).name.replace("seed0", "seed*")))
+    return folder if found else None

@@ -1,6 +1,13 @@
 """Plots of results: HoloViews elements that Bokeh draws on the screen and Matplotlib on paper."""
 
 from bats_lab.plots.accuracy import plot_accuracy_over_delta_t, plot_accuracy_over_epochs
+from bats_lab.plots.chip import (
+    plot_active_share,
+    plot_clock_and_word,
+    plot_deployment,
+    plot_energy,
+    plot_three_way,
+)
 from bats_lab.plots.collapse import (
     plot_cross_test,
     plot_crossed_training,
@@ -36,6 +43,8 @@ __all__ = [
     "draw_potential",
     "plot_accuracy_over_delta_t",
     "plot_accuracy_over_epochs",
+    "plot_active_share",
+    "plot_clock_and_word",
     "plot_collisions",
     "plot_confidence",
     "plot_confidence_over_delta_t",
@@ -43,8 +52,10 @@ __all__ = [
     "plot_cross_test",
     "plot_crossed_training",
     "plot_decision",
+    "plot_deployment",
     "plot_discretization",
     "plot_drive_response",
+    "plot_energy",
     "plot_estimator_agreement",
     "plot_estimator_gain",
     "plot_estimators",
@@ -59,6 +70,7 @@ __all__ = [
     "plot_spike_count_over_epochs",
     "plot_step_along_gradient",
     "plot_stopping",
+    "plot_three_way",
     "plot_tradeoff",
     "plot_weight_histogram",
     "plot_weights",

@@ -1,0 +1,312 @@
+"""What to build: clock, word length and collision rule of a chip, and what each costs in accuracy, joules and time."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import ipywidgets
+import numpy as np
+import xarray as xr
+
+from bats_lab.config import RULES
+from bats_lab.deploy import deployment_costs, open_deployment
+from bats_lab.energy import HARDWARE, NO_ENERGY
+from bats_lab.explore.picture import Panel, Picture
+from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words
+from bats_lab.plots import chip, style
+from bats_lab.plots.chip_report import by_dataset
+from bats_lab.plots.runs import check_choice
+
+__all__ = ["explore_chip"]
+
+_QUANTITIES = [(quantity.label, name) for name, quantity in chip.QUANTITIES.items()]
+_UPDATES = [(text, name) for name, text in chip.UPDATES.items()]
+_TOP = 10.0
+#: Pixels of the screen: two pictures stand side by side in JupyterLab on 1280 of them.
+_CELL, _WIDTH, _HEIGHT = 33, 330, 300
+
+
+@in_words
+def explore_chip(
+    deployment: xr.Dataset | str | Path,
+    *,
+    quantity: str = "accuracy",
+    hardware: str = "Loihi",
+    rule: str | None = None,
+    split: str = "validation",
+) -> Explorer:
+    """Explore what clock and word length cost under each collision rule: choose a cell, see it among all others.
+
+    Parameters
+    ----------
+    deployment : xarray.Dataset, str or Path
+        As :func:`bats_lab.deploy.open_deployment` returns it, or the folder of the files.
+    quantity : str
+        What is shown first for every clock and word: ``accuracy``, ``spikes``, ``synaptic_events``, ``active_share``,
+        ``energy`` or ``decision_time``.
+    hardware : str
+        A row of :data:`bats_lab.energy.HARDWARE`.
+    rule : str or None
+        Collision rule shown first; None: ``graded`` where it was measured.
+    split : str
+        Images shown first; choices are made on ``validation`` images.
+
+    Returns
+    -------
+    Explorer
+        With the controls `rule`, `quantity`, `hardware`, `updates`, `split`, `delta_t` and `bits`, and `part` where
+        there are several data sets. A click on a cell or a point chooses clock, word and rule. A :class:`Sentence`
+        where there is no deployment.
+    """
+    if isinstance(deployment, (str, Path)):
+        deployment = open_deployment(deployment)
+    if not isinstance(deployment, xr.Dataset):
+        raise TypeError(f"deployment is a {type(deployment).__name__}; it must be an xarray.Dataset or a folder.")
+    parts = {name: _Part(part) for name, part in by_dataset(deployment).items()}
+    if not parts:
+        raise ValueError("Nothing was measured of this deployment yet; there is nothing to explore.")
+    first = next(iter(parts))
+    splits = [str(name) for name in deployment["split"].values]
+    for name, value, allowed in (
+        ("split", split, splits),
+        ("quantity", quantity, chip.QUANTITIES),
+        ("hardware", hardware, HARDWARE),
+    ):
+        check_choice(name, value, tuple(allowed))
+    rules = list(dict.fromkeys(name for part in parts.values() for name in part.rules))
+    rule = rule or ("graded" if "graded" in rules else rules[0])
+    steps, words = (deployment[name].values.tolist() for name in ("delta_t", "bits"))
+    start = parts[first].best(rule, split)
+    controls: dict[str, Any] = {
+        "rule": choice("rule", rules, rule),
+        "quantity": choice("shown", _QUANTITIES, quantity),
+        "split": choice("images", splits, split),
+        "hardware": choice("hardware", list(HARDWARE), hardware),
+        "updates": choice("updates", _UPDATES),
+        "delta_t": choice("Δt", [(style.delta_t_label(v), v) for v in steps], start[0]),
+        "bits": choice("bits", [(chip.word_label(v), v) for v in words], start[1]),
+    }
+    rows = [["rule", "quantity", "split"], ["hardware", "updates"], ["delta_t", "bits"]]
+    if len(parts) > 1:
+        controls["part"] = choice("data set", list(parts))
+        rows[0].insert(0, "part")
+
+    grid = Picture([_first_grid(parts[first], quantity, hardware, rule, split)])
+    plane = Picture([_first_plane(parts[first], hardware, split)])
+    told = Sentence()
+    shown: dict[str, tuple[Any, ...]] = {}
+
+    def changed(name: str, *values: Any) -> bool:
+        """Say whether a picture has to be drawn anew."""
+        before, shown[name] = shown.get(name), values
+        return before != values
+
+    def draw(
+        rule: str, quantity: str, split: str, hardware: str, updates: str, delta_t: float, bits: int, part: str = first
+    ) -> str:
+        here = parts[part]
+        if changed("grid", part, quantity, rule, split, *((hardware, updates) if quantity == "energy" else ())):
+            _show_grid(grid.panels[0], here, quantity, hardware, updates, rule, split)
+        if changed("plane", part, hardware, updates, split):
+            _show_plane(plane.panels[0], here, hardware, updates, split)
+        column, row = sorted(steps).index(delta_t), sorted(words).index(bits)
+        corners = {"left": column - 0.5, "bottom": row - 0.5, "right": column + 0.5, "top": row + 0.5}
+        grid.panels[0].set("selected", {name: np.array([place]) for name, place in corners.items()})
+        table, _ = here.table(hardware, updates, split)
+        here_is = (table["rule"] == rule) & (table["delta_t"] == delta_t) & (table["bits"] == bits)
+        if delta_t == 0:  # the first rule stands for all
+            here_is = (table["delta_t"] == 0) & (table["bits"] == bits)
+        chosen = np.flatnonzero(here_is)
+        plane.panels[0].set("selected", {name: table[name][chosen] for name in ("energy", "accuracy")})
+        told.tell(here.tell(rule, delta_t, bits, hardware, split))
+        missing = "Continuous time has no ticks on which neurons could be updated." if delta_t == 0 else ""
+        return missing if updates == "clocked" and not len(chosen) else ""
+
+    def body() -> Any:
+        row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="2px 10px")
+        return ipywidgets.VBox([ipywidgets.Box([grid.widget, plane.widget], layout=row), told])
+
+    explorer = Explorer(controls, draw, [grid, plane], body=body, rows=rows)
+    explorer.told = told
+
+    def choose(point: dict[str, Any]) -> None:
+        with explorer.together():
+            for name, value in point.items():
+                explorer.controls[name].value = value
+
+    def on_cell(source: Any, index: int) -> dict[str, Any]:
+        column, row = (round(float(source.data[name][index]) + 0.5) for name in ("x0", "y0"))
+        return {"delta_t": sorted(steps)[column], "bits": sorted(words)[row]}
+
+    def on_point(source: Any, index: int) -> dict[str, Any]:
+        values = explorer.values
+        table, _ = parts[values.get("part", first)].table(values["hardware"], values["updates"], values["split"])
+        row = int(source.data["point"][index])
+        point = {"delta_t": float(table["delta_t"][row]), "bits": int(table["bits"][row])}
+        # In continuous time all rules but one are the same: the rule stays.
+        return point | ({"rule": str(table["rule"][row])} if point["delta_t"] else {})
+
+    _on_click(grid.panels[0].source("cells"), on_cell, choose)
+    for name in _SERIES:
+        _on_click(plane.panels[0].source(name), on_point, choose)
+    return explorer
+
+
+#: Groups of the points.
+_SERIES = [f"rule {name}" for name in (*RULES, "continuous time")]
+
+
+def _on_click(source: Any, point_of: Any, choose: Any) -> None:
+    """Let a click on a mark choose what it stands for."""
+
+    def click(_: str, __: Any, indices: list[int]) -> None:
+        if indices:
+            choose(point_of(source, indices[-1]))
+            # So that the same one can be clicked again.
+            source.selected.indices = []
+
+    source.selected.on_change("indices", click)
+
+
+class _Part:
+    """What is known of one data set; each table is made when it is first asked for."""
+
+    def __init__(self, deployment: xr.Dataset) -> None:
+        self.here = chip.narrowed(deployment).load()
+        self.costs = deployment_costs(self.here)
+        self.rules = chip.rules_of(self.here)
+        self.table = functools.cache(self._table)
+        self.values = functools.cache(self._values)
+
+    def _values(
+        self, quantity: str, hardware: str, updates: str, split: str
+    ) -> tuple[xr.DataArray, hv.Dimension, chip.ColorScale]:
+        found, axis = chip.measured(
+            self.here.sel(split=split), quantity, hardware=hardware, updates=updates, costs=self.costs.sel(split=split)
+        )
+        means = found.sel(rule=self.rules).mean("seed")
+        return found, axis, chip.ColorScale.over(means, good=chip.QUANTITIES[quantity].large_is_good)
+
+    def _table(self, hardware: str, updates: str, split: str) -> tuple[dict[str, np.ndarray], hv.Dimension]:
+        return chip.three_way_table(self.here, hardware=hardware, updates=updates, split=split, costs=self.costs)
+
+    def best(self, rule: str, split: str) -> tuple[float, int]:
+        """Return the clock and word of the best accuracy on a clock, on which the look begins."""
+        check_choice("rule", rule, tuple(self.rules))
+        accuracy = self.here["accuracy"].sel(rule=rule, split=split).mean("seed")
+        on_clock = accuracy.sel(delta_t=accuracy["delta_t"] > 0) if (accuracy["delta_t"] > 0).any() else accuracy
+        best = on_clock.stack(point=("delta_t", "bits")).idxmax("point").item()
+        return float(best[0]), int(best[1])
+
+    def tell(self, rule: str, delta_t: float, bits: int, hardware: str, split: str) -> str:
+        """Tell all numbers of a point."""
+        name = f"{style.delta_t_label(delta_t)}, {chip.word_label(bits)} bits, {rule}".replace(
+            "trained bits", "trained"
+        )
+        place = {"delta_t": delta_t, "bits": bits}
+        point = self.here.sel(place | {"rule": rule}) if rule in self.rules else None
+        if point is None or not bool(point["accuracy"].sel(split=split).notnull().any()):
+            return f"{name}: nothing was measured here."
+        accuracies = [
+            f"{_mean_std(100 * point['accuracy'].sel(split=s).values)} % of {s} images"
+            for s in self.here["split"].values.tolist()
+        ]
+        n = int(point["accuracy"].sel(split=split).notnull().sum())
+        shown = point.sel(split=split)
+        spikes, events = (
+            _mean_std(shown[v].sum("layer", min_count=1).values, "{:,.0f}") for v in ("spike_count", "synaptic_events")
+        )
+        energy = self._energy(place | {"rule": rule}, hardware, split)
+        decided = _mean_std(1e3 * shown["decision_time"].values, "{:.0f}")
+        return (
+            f"{name} ({n} seed{'' if n == 1 else 's'}, mean ± std): right on {', '.join(accuracies)}. "
+            f"On {split} images: {spikes} spikes and {events} synaptic events per inference; {energy}; "
+            f"decided after {decided} ms."
+        )
+
+    def _energy(self, place: dict[str, Any], hardware: str, split: str) -> str:
+        both, axis = chip.energies(self.here, hardware, self.costs)
+        found = []
+        for name, text in chip.UPDATES.items():
+            values = both[name].sel(place | {"split": split}).values
+            if np.isfinite(values).any():
+                found.append(f"{_mean_std(values, '{:,.0f}' if axis.unit is None else '{:.3g}')} {text}")
+        unit = "effective synaptic operations" if axis.unit is None else axis.unit
+        note = f" ({NO_ENERGY})" if axis.unit is None else ""
+        return f"{' and '.join(found)}, in {unit} on {hardware}{note}"
+
+
+def _mean_std(values: np.ndarray, form: str = "{:.2f}") -> str:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return "unknown"
+    std = known.std(ddof=1) if known.size > 1 else math.nan
+    return form.format(known.mean()) + ("" if math.isnan(std) else f" ± {form.format(std)}")
+
+
+# ------------------------------------------------------------------------------------------------- the two plots
+
+
+def _first_grid(part: _Part, quantity: str, hardware: str, rule: str, split: str) -> hv.Overlay:
+    values, axis, scale = part.values(quantity, hardware, "event_driven", split)
+    frame = hv.Rectangles([(0.0, 0.0, 0.0, 0.0)], group="selected")
+    frame = style.styled(
+        frame,
+        screen={"fill_color": None, "line_color": style.CONTINUOUS_COLOR, "line_width": 3},
+        paper={"facecolor": "none", "edgecolor": style.CONTINUOUS_COLOR},
+    )
+    # All cells there are, so that each series exists.
+    return chip.draw_cells(values.sel(rule=rule), axis, scale, title=" ", marks=[frame], cell=_CELL)
+
+
+def _first_plane(part: _Part, hardware: str, split: str) -> hv.Overlay:
+    table, axis = part.table(hardware, "event_driven", split)
+    nowhere = hv.Scatter(([np.nan], [np.nan]), axis, "accuracy", group="selected", label="selected")
+    mark = chip.ring(nowhere, size=17, color=style.CONTINUOUS_COLOR)
+    return chip.draw_three_way(
+        table,
+        axis,
+        title=" ",
+        split=split,
+        top=_TOP,
+        marks=[style.styled(mark, screen={"line_width": 2.5}, paper={})],
+        every_rule=True,
+        width=_WIDTH,
+        height=_HEIGHT,
+    )
+
+
+def _show_grid(panel: Panel, part: _Part, quantity: str, hardware: str, updates: str, rule: str, split: str) -> None:
+    values, axis, scale = part.values(quantity, hardware, updates, split)
+    here = values.sel(rule=rule) if rule in part.rules else values.isel(rule=0) * math.nan
+    columns = chip.cell_columns(here, axis, scale)
+    corners = {"left": "x0", "bottom": "y0", "right": "x1", "top": "y1"}  # Bokeh's names
+    panel.set("cells", columns | {name: columns[own] for name, own in corners.items()})
+    for name, texts in chip.cell_texts(columns).items():
+        panel.set(name, texts)
+    panel.title(f"rule {rule}\n{axis.pprint_label}")
+
+
+def _show_plane(panel: Panel, part: _Part, hardware: str, updates: str, split: str) -> None:
+    table, axis = part.table(hardware, updates, split)
+    for name, which in chip.series_of(table).items():
+        panel.set(f"rule {name}", chip.point_columns(table, which))
+    rings, spread = chip.front_columns(table)
+    panel.set("front", rings)
+    panel.set("spread", spread)
+    panel.labels(x=axis.pprint_label, y=f"{split} accuracy (%)")
+    if len(table["energy"]):
+        x_limits, y_limits = chip.three_way_limits(table, _TOP)
+        panel.x_limits(*x_limits)
+        panel.y_limits(*y_limits)
+        ticks, axis_of_x = chip.log_ticks(*x_limits), panel.figure.xaxis[0]
+        axis_of_x.ticker.ticks = [place for place, _ in ticks]
+        axis_of_x.major_label_overrides = dict(ticks)
+        times = [f"{time:.0f} ms" for time, _ in chip.time_legend(table)]
+        for i, text in enumerate(times):
+            panel.name(f"legend {len(_SERIES) + i}", text)
+        panel.title(chip.three_way_note(table, _TOP).replace("; ", "\n").replace(", ", "\n", 1))

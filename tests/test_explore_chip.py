@@ -1,0 +1,210 @@
+"""The explorer of clocks and words without a browser: set a control's value, look at the data of the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from runs import make_run
+from test_plots_chip import RULES, STEPS, WORDS, make_deployment, save_deployment
+
+from bats_lab import explore, open_results, save_run
+from bats_lab.deploy import deployment_costs
+from bats_lab.plots import chip
+
+
+@pytest.fixture(scope="module")
+def deployment() -> xr.Dataset:
+    return make_deployment("mnist", "fashion_mnist")
+
+
+@pytest.fixture(scope="module")
+def made(deployment: xr.Dataset) -> explore.Explorer:
+    return explore.explore_chip(deployment)
+
+
+@pytest.fixture
+def explorer(made: explore.Explorer) -> Iterator[explore.Explorer]:
+    """The explorer, brought back to how it started."""
+    start = made.values
+    yield made
+    with made.together():
+        for name, value in start.items():
+            made.controls[name].value = value
+
+
+def cells(explorer: explore.Explorer) -> dict[tuple[str, str], float]:
+    columns = explorer.pictures[0].panels[0].columns("cells")
+    return {(s, w): v for s, w, v in zip(columns["step"], columns["word"], columns["value"], strict=True)}
+
+
+def plane(explorer: explore.Explorer, name: str) -> dict[str, Any]:
+    return explorer.pictures[1].panels[0].columns(name)
+
+
+def test_grid_follows_rule_quantity_split_and_data_set(explorer: explore.Explorer, deployment: xr.Dataset) -> None:
+    accuracy = 100 * deployment["accuracy"].mean("seed")
+    for part, rule, split in (("mnist", "drop", "test"), ("fashion_mnist", "merge", "validation")):
+        with explorer.together():
+            for name, value in (("part", part), ("rule", rule), ("split", split)):
+                explorer.controls[name].value = value
+        here = accuracy.sel(dataset=part, rule=rule, split=split)
+        assert cells(explorer)["10 ms", "4"] == pytest.approx(here.sel(delta_t=0.01, bits=4).item())
+        assert explorer.pictures[0].panels[0].figure.title.text == f"rule {rule}\n{split} accuracy (%)"
+    explorer.controls["quantity"].value = "decision_time"
+    time = 1e3 * deployment["decision_time"].sel(dataset="fashion_mnist", rule="merge", split="validation").mean("seed")
+    assert cells(explorer)["1 ms", "2"] == pytest.approx(time.sel(delta_t=0.001, bits=2).item())
+
+
+def test_texts_of_the_cells_are_their_values(explorer: explore.Explorer) -> None:
+    explorer.controls["rule"].value = "drop"
+    panel = explorer.pictures[0].panels[0]
+    texts = {t for name in ("light", "dark") for t in panel.columns(name)["text"]}
+    assert texts == {chip.short(v) for v in cells(explorer).values()}
+    assert len(panel.columns("light")["text"]) and len(panel.columns("dark")["text"])
+
+
+@pytest.mark.parametrize("updates", ["event_driven", "clocked"])
+@pytest.mark.parametrize("hardware", ["45 nm CMOS", "Loihi 2"])
+def test_energies_follow_hardware_and_updates(
+    hardware: str, updates: str, explorer: explore.Explorer, deployment: xr.Dataset
+) -> None:
+    with explorer.together():
+        explorer.controls["quantity"].value = "energy"
+        explorer.controls["hardware"].value = hardware
+        explorer.controls["updates"].value = updates
+    name, factor = (f"operations_{updates}", 1.0) if hardware == "Loihi 2" else (updates, 1e6)
+    costs = factor * deployment_costs(deployment)[name].sel(hardware=hardware, dataset="mnist", split="validation")
+    expected = costs.mean("seed").sel(rule="graded", delta_t=0.004, bits=32).item()
+    assert cells(explorer)["4 ms", "32, as trained"] == pytest.approx(expected)
+    points = plane(explorer, "rule graded")
+    assert expected == pytest.approx(
+        dict(zip(zip(points["step"], points["word"], strict=True), points["energy"], strict=True))[
+            "4 ms", "32, as trained"
+        ]
+    )
+    label = explorer.pictures[1].panels[0].figure.xaxis[0].axis_label
+    assert ("µJ" in label) == (hardware != "Loihi 2") and hardware in label
+    assert ("no published energy" in explorer.told.text) == (hardware == "Loihi 2")
+    ends = explorer.pictures[1].panels[0].figure.x_range
+    ticks = explorer.pictures[1].panels[0].figure.xaxis[0].ticker.ticks
+    assert len(ticks) > 1 and all(ends.start <= tick <= ends.end for tick in ticks)
+
+
+def test_plane_marks_the_front_and_the_selected_point(explorer: explore.Explorer, deployment: xr.Dataset) -> None:
+    with explorer.together():
+        explorer.controls["delta_t"].value = 0.004
+        explorer.controls["bits"].value = 2
+    here = chip.narrowed(deployment.sel(dataset="mnist"))
+    table, _ = chip.three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
+    assert sorted(plane(explorer, "front")["energy"]) == pytest.approx(sorted(table["energy"][table["front"]]))
+    accuracy = 100 * here["accuracy"].sel(split="validation", rule="graded", delta_t=0.004, bits=2).mean().item()
+    assert plane(explorer, "selected")["accuracy"] == pytest.approx([accuracy])
+    corners = explorer.pictures[0].panels[0].columns("selected")
+    assert [corners[n][0] for n in ("left", "right", "bottom", "top")] == [1.5, 2.5, -0.5, 0.5]
+
+
+def test_sentence_tells_all_numbers_of_the_selected_point(explorer: explore.Explorer, deployment: xr.Dataset) -> None:
+    with explorer.together():
+        explorer.controls["delta_t"].value = 0.01
+        explorer.controls["bits"].value = 4
+        explorer.controls["rule"].value = "drop"
+    here = deployment.sel(dataset="mnist", rule="drop", delta_t=0.01, bits=4)
+    validation, test = (100 * here["accuracy"].sel(split=s) for s in ("validation", "test"))
+    spikes = here["spike_count"].sel(split="validation").sum("layer")
+    for words in (
+        "10 ms, 4 bits, drop (3 seeds, mean ± std)",
+        f"{validation.mean():.2f} ± {validation.std(ddof=1):.2f} % of validation images",
+        f"{test.mean():.2f} ± {test.std(ddof=1):.2f} % of test images",
+        f"{spikes.mean():,.0f} ± {spikes.std(ddof=1):,.0f} spikes",
+        "µJ on Loihi",
+        "decided after 7",
+    ):
+        assert words in explorer.told.text
+
+
+def test_click_on_a_cell_chooses_clock_and_word(explorer: explore.Explorer) -> None:
+    source = explorer.pictures[0].panels[0].source("cells")
+    for index in (3, 3, 0):
+        explorer.controls["delta_t"].value = 0.01
+        source.selected.indices = [index]
+        step, word = source.data["step"][index], source.data["word"][index]
+        chosen = (explorer.controls["delta_t"].label, explorer.controls["bits"].label)
+        assert chosen == (step, word) and source.selected.indices == []
+
+
+def test_click_on_a_point_chooses_its_rule_too(explorer: explore.Explorer) -> None:
+    source = explorer.pictures[1].panels[0].source("rule merge")
+    source.selected.indices = [4]
+    values = explorer.values
+    assert values["rule"] == "merge" and explorer.controls["delta_t"].label == source.data["step"][4]
+    assert plane(explorer, "selected")["accuracy"] == pytest.approx([source.data["accuracy"][4]])
+    exact = explorer.pictures[1].panels[0].source("rule continuous time")
+    exact.selected.indices = [0]
+    assert explorer.values["delta_t"] == 0 and explorer.values["rule"] == "merge"
+    assert plane(explorer, "selected")["accuracy"] == pytest.approx([exact.data["accuracy"][0]])
+
+
+def test_what_was_not_measured_is_said(explorer: explore.Explorer) -> None:
+    with explorer.together():
+        explorer.controls["rule"].value = "clocked"
+        explorer.controls["delta_t"].value = 0.0
+    assert "nothing was measured here" in explorer.told.text
+    with explorer.together():
+        explorer.controls["rule"].value = "drop"
+        explorer.controls["updates"].value = "clocked"
+    assert "Continuous time has no ticks" in explorer.sentence.text and not len(plane(explorer, "selected")["energy"])
+
+
+def test_every_control_has_every_value_there_is(made: explore.Explorer) -> None:
+    options = {name: [v[1] if isinstance(v, tuple) else v for v in c.options] for name, c in made.controls.items()}
+    assert options["rule"] == list(RULES) and options["delta_t"] == list(STEPS) and options["bits"] == list(WORDS)
+    assert options["split"] == ["validation", "test"] and options["part"] == ["mnist", "fashion_mnist"]
+    assert made.values["rule"] == "graded" and made.values["split"] == "validation" and made.values["delta_t"] > 0
+
+
+def test_folder_of_one_data_set_and_seed_can_be_explored(tmp_path: Path) -> None:
+    save_deployment(make_deployment(seeds=(0,)), tmp_path)
+    explorer = explore.explore_chip(str(tmp_path), rule="drop", quantity="spikes", hardware="TrueNorth", split="test")
+    assert "part" not in explorer.controls and "(1 seed, mean ± std)" in explorer.told.text
+    assert np.isfinite(list(cells(explorer).values())).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "keep"}, "rule is 'keep'; it must be one of drop"),
+        ({"quantity": "speed"}, "quantity is 'speed'; it must be one of accuracy"),
+        ({"hardware": "abacus"}, "hardware is 'abacus'; it must be one of Loihi"),
+        ({"split": "train"}, "split is 'train'; it must be one of validation, test"),
+    ],
+)
+def test_bad_value_is_answered_with_a_sentence(options: dict[str, str], message: str, deployment: xr.Dataset) -> None:
+    told = explore.explore_chip(deployment, **options)
+    assert isinstance(told, explore.Sentence) and message in told.text
+
+
+def test_missing_deployments_are_told_in_a_sentence(tmp_path: Path, deployment: xr.Dataset) -> None:
+    for source, message in (
+        (tmp_path, f"There is no deployment in {tmp_path}"),
+        (deployment.where(deployment["delta_t"] > 1), "Nothing was measured of this deployment yet"),
+    ):
+        told = explore.explore_chip(source)
+        assert isinstance(told, explore.Sentence) and message in told.text
+    with pytest.raises(TypeError, match="deployment is a int"):
+        explore.explore_chip(3)
+
+
+def test_dashboard_has_a_tab_for_the_chip_where_there_is_a_deployment(tmp_path: Path) -> None:
+    save_run(make_run(), tmp_path)
+    assert "chip" not in explore.dashboard(tmp_path).titles
+    save_deployment(make_deployment(), tmp_path)
+    for source in (tmp_path, open_results(tmp_path)):
+        tabs = explore.dashboard(source)
+        assert tabs.titles[-1] == "chip"
+    tabs.selected_index = len(tabs.titles) - 1
+    assert isinstance(tabs.children[-1].children[0], explore.Explorer)

@@ -1,0 +1,407 @@
+"""Plots and sentences about networks on a chip: each shows the numbers it is given."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pytest
+import xarray as xr
+from runs import make_run
+from test_plots import draw, elements, option
+
+from bats_lab import plots
+from bats_lab.config import RULES
+from bats_lab.deploy import choose, deployment_costs, deployment_path
+from bats_lab.energy import active_share
+from bats_lab.plots import chip
+from bats_lab.plots.chip_report import by_dataset, choice_table, compare_chosen, describe_deployment
+from bats_lab.results import save_dataset
+
+STEPS, WORDS, SEEDS = (0.0, 0.001, 0.004, 0.01), (32, 4, 2), (0, 1, 2)
+_DIMS = ("dataset", "seed", "split", "rule", "delta_t", "bits")
+
+
+def make_deployment(*datasets: str, seeds: tuple[int, ...] = SEEDS) -> xr.Dataset:
+    """A made-up deployment, as open_deployment returns it: drop collapses at 10 ms, and 2 bits cost two points."""
+    names = list(datasets or ["mnist"])
+    rng = np.random.default_rng(0)
+    shape = (len(names), len(seeds), 2, len(RULES), len(STEPS), len(WORDS))
+    accuracy = 0.95 + rng.uniform(-0.002, 0.002, shape)
+    accuracy[..., -1] -= 0.02
+    accuracy[:, :, :, 0, -1] -= 0.4
+    accuracy[:, :, :, :4, 0] = accuracy[:, :, :, :1, 0]  # continuous time is the same under all but clocked
+    accuracy[:, :, :, -1, 0] = np.nan
+    steps = np.reshape(STEPS, (-1, 1))
+    known = np.where(np.isnan(accuracy), np.nan, 1.0)
+    spikes = known * (500 + 1000 * steps + rng.uniform(0, 5, shape))
+    layers = np.stack([spikes, 0.1 * spikes], axis=-1)
+    events = np.stack([known * 50_000, 10 * spikes], axis=-1)
+    return xr.Dataset(
+        {
+            "accuracy": (_DIMS, accuracy),
+            "decision_time": (_DIMS, known * (0.06 + steps + rng.uniform(0, 1e-3, shape))),
+            "spike_count": ((*_DIMS, "layer"), layers),
+            "synaptic_events": ((*_DIMS, "layer"), events),
+            "layer_size": (("dataset", "seed", "layer"), np.tile([80.0, 10.0], (len(names), len(seeds), 1))),
+            "n_inputs": (("dataset", "seed"), np.full(shape[:2], 784.0)),
+            "duration": (("dataset", "seed"), np.full(shape[:2], 0.2)),
+        },
+        {
+            "dataset": names,
+            "seed": list(seeds),
+            "split": ["validation", "test"],
+            "rule": list(RULES),
+            "delta_t": list(STEPS),
+            "bits": list(WORDS),
+            "layer": ["hidden_1", "output"],
+        },
+    )
+
+
+def save_deployment(deployment: xr.Dataset, folder: Path) -> None:
+    """Write it as run_deployment does: a file a data set and seed."""
+    for dataset in deployment["dataset"].values.tolist():
+        for seed in deployment["seed"].values.tolist():
+            part = deployment.sel(dataset=dataset, seed=seed, drop=True)
+            save_dataset(part.assign_attrs(dataset=dataset, seed=seed), deployment_path(folder, dataset, seed))
+
+
+@pytest.fixture(scope="module")
+def deployment() -> xr.Dataset:
+    return make_deployment()
+
+
+PLOTS = [plots.plot_clock_and_word, plots.plot_deployment, plots.plot_energy, plots.plot_three_way]
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_plot_is_drawn_of_all_and_of_one_seed_rule_and_clock(plot: Any, deployment: xr.Dataset) -> None:
+    draw(plot(deployment.isel(seed=[0], delta_t=[0, 2], bits=[0])))
+    one = deployment.isel(dataset=0, seed=0, rule=[3], delta_t=[2], bits=[0])
+    draw(plot(one))
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_what_cannot_be_drawn_is_told_in_a_sentence(plot: Any, deployment: xr.Dataset) -> None:
+    with pytest.raises(
+        ValueError, match=r"several data sets \(mnist, fashion_mnist\), and this plot shows one; select"
+    ):
+        plot(make_deployment("mnist", "fashion_mnist"))
+    with pytest.raises(ValueError, match="Nothing was measured of this deployment yet"):
+        plot(deployment.where(deployment["delta_t"] > 1))
+    with pytest.raises(ValueError, match="split is 'train'; it must be one of validation, test"):
+        plot(deployment, split="train")
+    with pytest.raises(ValueError, match="The deployment has no dimension 'bits'"):
+        plot(deployment.isel(bits=0))
+    with pytest.raises(TypeError, match="deployment is a str"):
+        plot("results")
+
+
+def test_missing_data_sets_and_seeds_are_passed_over(deployment: xr.Dataset) -> None:
+    more = deployment.reindex(seed=[0, 1, 2, 3])
+    np.testing.assert_allclose(
+        series(plots.plot_deployment(more), "merge"), series(plots.plot_deployment(deployment), "merge")
+    )
+
+
+# Clock and word
+
+
+def cells(plot: Any) -> dict[tuple[str, str], tuple[float, float]]:
+    """Value and standard deviation by time step and word."""
+    [found] = elements(plot, hv.Rectangles)
+    names = ("step", "word", "value", "std")
+    return {(s, w): (v, d) for s, w, v, d in zip(*(found.dimension_values(n) for n in names), strict=True)}
+
+
+VALUES = {
+    "accuracy": lambda d: 100 * d["accuracy"],
+    "spikes": lambda d: d["spike_count"].sum("layer"),
+    "synaptic_events": lambda d: d["synaptic_events"].sum("layer"),
+    "active_share": lambda d: 100 * deployment_costs(d)["active_share"],
+    "energy": lambda d: 1e6 * deployment_costs(d)["event_driven"].sel(hardware="Loihi"),
+    "decision_time": lambda d: 1e3 * d["decision_time"],
+}
+
+
+@pytest.mark.parametrize("quantity", VALUES)
+def test_cells_hold_mean_and_standard_deviation(quantity: str, deployment: xr.Dataset) -> None:
+    layout = plots.plot_clock_and_word(deployment, quantity=quantity, split="validation")
+    assert [option(panel, "title") for panel in layout] == [f"rule {rule}" for rule in RULES]
+    expected = VALUES[quantity](deployment.sel(split="validation", rule="merge", dataset="mnist"))
+    found = cells(layout[1])
+    for step, label in ((0.001, "1 ms"), (0.01, "10 ms")):
+        for bits, word in ((32, "32, as trained"), (2, "2")):
+            here = expected.sel(delta_t=step, bits=bits).values
+            assert found[label, word] == pytest.approx((here.mean(), here.std(ddof=1)))
+
+
+def test_numbers_stand_in_the_cells_and_unknown_ones_are_empty(deployment: xr.Dataset) -> None:
+    plot = plots.plot_clock_and_word(deployment, rule="clocked")
+    draw(plot)
+    texts = [t for labels in elements(plot, hv.Labels) for t in labels.dimension_values("text")]
+    assert len(texts) == len(cells(plot)) == (len(STEPS) - 1) * len(WORDS)
+    [mean, _] = cells(plot)["4 ms", "4"]
+    assert f"{mean:.1f}" in texts
+    assert option(plot, "title") == "mnist, rule clocked, test images, mean of 3 seeds\ntest accuracy (%)"
+
+
+def test_dark_cells_have_light_numbers(deployment: xr.Dataset) -> None:
+    values, axis = chip.measured(chip.narrowed(deployment, "test"), "accuracy", hardware="Loihi", updates="clocked")
+    here = values.sel(rule="drop")
+    texts = chip.cell_texts(chip.cell_columns(here, axis, chip.ColorScale.over(here.mean("seed"), good=True)))
+    assert min(float(t) for t in texts["light"]["text"]) > max(float(t) for t in texts["dark"]["text"])
+
+
+def test_all_panels_have_one_scale_and_a_small_loss_can_be_seen(deployment: xr.Dataset) -> None:
+    layout = plots.plot_clock_and_word(deployment)
+    colors = {}
+    for panel in layout:
+        [found] = elements(panel, hv.Rectangles)
+        for value, color in zip(found.dimension_values("value"), found.dimension_values("color"), strict=True):
+            colors[round(value, 6)] = color
+    ordered = [colors[v] for v in sorted(colors)]
+    assert ordered[0] == ordered[1] and len(set(ordered)) > 10  # all that collapsed are palest
+
+
+def test_costs_over_decades_have_a_logarithmic_scale() -> None:
+    scale = chip.ColorScale.over(xr.DataArray([1.0, 10.0, 100.0, math.nan]), good=False)
+    np.testing.assert_allclose(scale.places(np.array([1.0, 10.0, 100.0])), [0, 0.5, 1])
+
+
+def test_bad_value_of_an_option_is_refused(deployment: xr.Dataset) -> None:
+    for options, message in (
+        ({"quantity": "speed"}, "quantity is 'speed'; it must be one of accuracy"),
+        ({"rule": "keep"}, "rule is 'keep'; it must be one of drop"),
+        ({"quantity": "energy", "hardware": "abacus"}, "hardware is 'abacus'; it must be one of Loihi"),
+        ({"quantity": "energy", "updates": "never"}, "updates is 'never'; it must be one of event_driven, clocked"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plots.plot_clock_and_word(deployment, **options)
+
+
+# Over the time step
+
+
+def series(plot: Any, label: str) -> np.ndarray:
+    """The values of the points of a series."""
+    [scatter] = [e for e in elements(plot, hv.Scatter) if e.label == label]
+    return np.asarray(scatter.dimension_values(1))
+
+
+@pytest.mark.parametrize("quantity", VALUES)
+def test_curve_of_each_rule_is_the_mean_over_seeds(quantity: str, deployment: xr.Dataset) -> None:
+    plot = plots.plot_deployment(deployment, quantity=quantity, bits=4)
+    draw(plot)
+    expected = VALUES[quantity](deployment.sel(split="test", bits=4, dataset="mnist")).mean("seed")
+    for rule in ("drop", "graded"):
+        here = expected.sel(rule=rule).dropna("delta_t")  # in continuous time there is no share
+        np.testing.assert_allclose(series(plot, rule), here)
+    assert len(series(plot, "clocked")) == len(STEPS) - 1
+
+
+def test_small_losses_are_drawn_beside_a_collapse(deployment: xr.Dataset) -> None:
+    whole, upper = plots.plot_deployment(deployment, top=5, rules=["drop", "graded"])
+    low, high = option(upper, "ylim")
+    assert 89 < low < 90.5 and 95 < high < 96 and option(whole, "ylim")[0] < 60
+    assert option(upper, "title") == "weights as trained, the upper 5 points"
+
+
+def test_quantities_and_words_stand_beside_each_other(deployment: xr.Dataset) -> None:
+    layout = plots.plot_deployment(deployment, quantity=("spikes", "decision_time"), bits=(4, 2))
+    assert [option(panel, "title") for panel in layout] == ["weights of 4 bits"] * 2 + ["weights of 2 bits"] * 2
+    assert option(layout[1], "ylabel") == "time to decision (ms)"
+    for options, message in (({"bits": 7}, "bits is 7; the deployment holds 32, 4, 2"), ({"rules": []}, "each name")):
+        with pytest.raises(ValueError, match=message):
+            plots.plot_deployment(deployment, **options)
+
+
+# Energy
+
+
+@pytest.mark.parametrize(
+    ("hardware", "label", "names", "factor"),
+    [
+        ("Loihi", "energy per inference (µJ)", ("event_driven", "clocked"), 1e6),
+        ("45 nm CMOS", "energy per inference (µJ)", ("event_driven", "clocked"), 1e6),
+        (
+            "Loihi 2",
+            "effective synaptic operations per inference",
+            ("operations_event_driven", "operations_clocked"),
+            1.0,
+        ),
+    ],
+)
+def test_both_ways_to_update_are_drawn_apart(
+    hardware: str, label: str, names: tuple[str, str], factor: float, deployment: xr.Dataset
+) -> None:
+    plot = plots.plot_energy(deployment, hardware=hardware, rule="merge")
+    draw(plot)
+    costs = deployment_costs(deployment).sel(hardware=hardware, dataset="mnist", split="test", rule="merge", bits=32)
+    by_events, by_ticks = (factor * costs[name].mean("seed").values for name in names)
+    np.testing.assert_allclose(series(plot, "event-driven"), by_events)
+    np.testing.assert_allclose(series(plot, "clocked"), by_ticks[1:])  # continuous time has no ticks
+    assert option(plot, "ylabel") == label and hardware in option(plot, "title")
+    dense = [t for e in elements(plot, hv.Labels) for t in e.dimension_values("text")]
+    assert dense == (["dense network: 0.292 µJ"] if hardware == "45 nm CMOS" else [])
+    assert 1e6 * costs["dense"].mean().item() == pytest.approx(0.292, abs=1e-3)
+
+
+def test_each_rule_has_its_panel_of_energy(deployment: xr.Dataset) -> None:
+    layout = plots.plot_energy(deployment)
+    assert [option(panel, "title") for panel in layout] == [f"rule {rule}" for rule in RULES]
+    assert len({option(panel, "ylim") for panel in layout}) == 1
+
+
+# The share of active pairs
+
+
+TIMES = np.array([[0.0005, 0.0031, np.inf], [0.0012, np.inf, np.inf], [np.nan, 0.0199, 0.0075]])
+
+
+def test_same_spikes_fill_more_of_a_coarse_grid() -> None:
+    layout = chip.draw_active_share(TIMES, (0.001, 0.005), 0.02)
+    draw(layout)
+    fine, coarse, share, spikes = layout
+    assert option(fine, "title") == "Δt = 1 ms: 5 spikes on 3 × 20 (neuron, tick) pairs, share 8.33 %"
+    assert option(coarse, "title") == "Δt = 5 ms: 5 spikes on 3 × 4 (neuron, tick) pairs, share 41.7 %"
+    [cells] = elements(coarse, hv.Rectangles)
+    # Both spikes of the first neuron fall into one cell.
+    assert cells.dimension_values("spikes").tolist() == [2, 1, 1, 1]
+    [dots] = elements(coarse, hv.Scatter)
+    for time, neuron in zip(dots.dimension_values(0), dots.dimension_values(1), strict=True):
+        boxes = zip(*(cells.dimension_values(i) for i in range(4)), strict=True)
+        assert any(x0 < time <= x1 and y0 < neuron < y1 for x0, y0, x1, y1 in boxes)
+    values = [100 * active_share(5, 3, 0.02, step) for step in (0.0005, 0.001, 0.002, 0.004, 0.005)]
+    np.testing.assert_allclose(series(share, ""), values)
+    assert set(series(spikes, "")) == {5.0}
+
+
+def test_share_is_drawn_of_kept_spikes_of_the_finest_clock(tmp_path: Path) -> None:
+    run = make_run(delta_t=0.004, weight_scale=8.0)
+    times, duration = chip.kept_times(run, sample=1, layer="hidden_1")
+    expected = run["spike_times"].sel(sample=1, layer="hidden_1").squeeze().transpose("neuron", "spike")
+    np.testing.assert_array_equal(times, expected)
+    assert duration == 0.2
+    layout = plots.plot_active_share(run, sample=1, neurons=3)
+    kept = times[np.isfinite(times).any(axis=1)][:3]
+    assert f"{np.isfinite(kept).sum()} spikes on {len(kept)} × 100" in option(layout[0], "title")
+    both = xr.concat([run, make_run(delta_t=0.001, weight_scale=8.0)], "delta_t", join="outer")
+    finer, _ = chip.kept_times(both, sample=1, layer="hidden_1")
+    assert np.isfinite(finer).sum() == both["spike_times"].isel(delta_t=1).sel(sample=1, layer="hidden_1").count()
+
+
+def test_runs_without_spikes_are_told_in_a_sentence() -> None:
+    for run, message in (
+        (make_run(keep_samples=0), "which runs keep with keep_samples above 0"),
+        (make_run().assign(sample_label=make_run()["sample_label"].copy(data=[[[[["", ""]]]]])), "None of these runs"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plots.plot_active_share(run)
+    for options, message in (({"sample": 9}, "sample is 9"), ({"layer": "hidden_7"}, "layer is 'hidden_7'")):
+        with pytest.raises(ValueError, match=message):
+            plots.plot_active_share(make_run(), **options)
+    with pytest.raises(ValueError, match="it must be a fine and a coarse time step"):
+        plots.plot_active_share(make_run(weight_scale=8.0), delta_t=(0.01, 0.002))
+
+
+# Three objectives
+
+
+def test_points_are_means_and_the_front_is_what_none_beats(deployment: xr.Dataset) -> None:
+    here = chip.narrowed(deployment)
+    table, axis = chip.three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
+    assert axis.pprint_label == "energy per inference, Loihi, event-driven (µJ)"
+    n_clock, n_exact = len(RULES) * (len(STEPS) - 1) * len(WORDS), len(WORDS)
+    assert len(table["energy"]) == n_clock + n_exact and (table["delta_t"] == 0).sum() == n_exact
+    expected = 100 * here["accuracy"].sel(split="validation").mean("seed")
+    energy = 1e6 * deployment_costs(here)["event_driven"].sel(hardware="Loihi", split="validation").mean("seed")
+    for i in range(0, len(table["energy"]), 7):
+        place = {name: table[name][i] for name in ("rule", "delta_t", "bits")}
+        assert table["accuracy"][i] == pytest.approx(expected.sel(place).item())
+        assert table["energy"][i] == pytest.approx(energy.sel(place).item())
+    points = np.stack([table["energy"], table["decision_time"], -table["accuracy"]], axis=1)
+    for i, own in enumerate(points):
+        others = points[table["delta_t"] > 0]
+        beaten = ((others <= own).all(axis=1) & (others < own).any(axis=1)).any()
+        assert table["front"][i] == (table["delta_t"][i] > 0 and not beaten)
+
+
+def test_front_is_ringed_and_collapsed_points_are_counted(deployment: xr.Dataset) -> None:
+    plot = plots.plot_three_way(deployment, updates="clocked", split="validation")
+    draw(plot)
+    here = chip.narrowed(deployment)
+    table, _ = chip.three_way_table(here, hardware="Loihi", updates="clocked", split="validation")
+    [rings] = [e for e in elements(plot, hv.Scatter) if e.group == "front"]
+    np.testing.assert_allclose(rings.dimension_values(0), table["energy"][table["front"]])
+    assert f"{table['front'].sum()} on the front of accuracy, energy and time; 3 below the axis" in option(
+        plot, "title"
+    )
+    drawn = {e.group: len(e) for e in elements(plot, hv.Scatter) if e.group.startswith("rule ")}
+    # On a clock there are no updates in continuous time.
+    assert drawn == {f"rule {rule}": 9 for rule in RULES} and (table["delta_t"] > 0).all()
+    low, _ = option(plot, "ylim")
+    assert low > 80
+    [bars] = elements(plot, hv.Segments)
+    np.testing.assert_allclose(
+        bars.dimension_values("y1") - bars.dimension_values("y0"), 2 * table["std"][table["front"]]
+    )
+
+
+def test_hardware_without_joules_is_drawn_in_operations(deployment: xr.Dataset) -> None:
+    plot = plots.plot_three_way(deployment, hardware="Loihi 2")
+    assert option(plot, "xlabel") == "effective synaptic operations per inference, Loihi 2, event-driven"
+    tooltips = {t for e in elements(plot, hv.Scatter) if e.group == "rule drop" for t in e.dimension_values("cost")}
+    assert all(text.endswith("effective operations") and "J" not in text for text in tooltips)
+
+
+def test_early_points_are_darker_than_late_ones(deployment: xr.Dataset) -> None:
+    table, _ = chip.three_way_table(chip.narrowed(deployment), hardware="Loihi", updates="event_driven", split="test")
+    legend = chip.time_legend(table)
+    assert legend[0][0] == pytest.approx(table["decision_time"].min())
+    assert table["color"][table["decision_time"].argmin()] == legend[0][1]
+    assert table["color"][table["decision_time"].argmax()] == legend[-1][1]
+
+
+# What is said
+
+
+def test_choice_table_has_a_row_for_each_rule_and_no_joules_where_none_are_published(tmp_path: Path) -> None:
+    save_deployment(make_deployment("mnist", "fashion_mnist"), tmp_path)
+    parts = by_dataset(tmp_path)
+    lines = choice_table(parts, hardware=("Loihi", "Loihi 2")).splitlines()
+    assert len(lines) == 2 + 2 * len(RULES) and "Loihi 2: effective operations" in lines[0]
+    chosen = choose(make_deployment()).set_index("rule").loc["drop"]
+    row = [cell.strip() for cell in lines[2].split("|")[1:-1]]
+    assert row[:5] == ["mnist", "`drop`", "4\u00a0ms", "4", "3"] and chosen["delta_t"] == 0.004
+    assert row[6] == f"{100 * chosen['test_accuracy']:.2f} ± {100 * chosen['test_accuracy_std']:.2f}"
+
+
+def test_nothing_will_do_is_said(deployment: xr.Dataset) -> None:
+    bad = deployment.where((deployment["rule"] != "clocked") | (deployment["delta_t"] == 0), 0.1)
+    parts = by_dataset(bad.assign({n: deployment[n] for n in ("layer_size", "n_inputs", "duration")}))
+    assert "| mnist | `clocked` | none will do |" in choice_table(parts)
+    assert "nothing will do under `clocked`" in describe_deployment(parts)
+
+
+def test_only_what_a_paired_test_shows_is_called_better(deployment: xr.Dataset) -> None:
+    parts = by_dataset(deployment)
+    table = compare_chosen(parts)
+    graded = table[(table["rule"] == "graded") & (table["against"] == "drop")].iloc[0]
+    assert graded["delta_t"] == 0.01 and graded["difference"] == pytest.approx(40, abs=0.5)
+    assert graded["p_corrected"] == pytest.approx(min(1, len(table) * graded["p"]))
+    told = describe_deployment(parts)
+    assert told.startswith("- **mnist**, 3 seeds, test accuracy 9")
+    assert "`graded` at 10 ms, 4 bits: better than `drop` there by " in told
+    assert told.count("better than") == ((table["p_corrected"] < 0.05) & (table["difference"] > 0)).sum()
+
+
+def test_one_seed_tells_no_difference_and_no_seed_says_what_to_do(deployment: xr.Dataset, tmp_path: Path) -> None:
+    told = describe_deployment(by_dataset(deployment.isel(seed=[0])))
+    assert "One seed tells no difference from chance." in told and "better" not in told
+    for text in (describe_deployment, choice_table):
+        assert "There is no deployment yet; `bats-lab reproduce chip`" in text(by_dataset(tmp_path))
