@@ -234,19 +234,19 @@ def energy(counts: xr.Dataset, hardware: Hardware) -> xr.Dataset:
 
     Notes
     -----
-    An event-driven chip updates a neuron when an input reaches it. Inputs on one tick share an update, so that there
-    are at most as many updates as synaptic events, and at most as many as those of a clock: the smaller of the two is
-    taken, an upper bound. Where an idle update has a price of its own, a clocked chip pays it for all other updates.
+    An event-driven chip takes inputs one by one, whenever they come, and updates the neuron at each: one update per
+    synaptic event, whatever the time step. A clocked chip updates every neuron on every tick, once for all inputs of
+    the tick; where an idle update has a price of its own, at least those updates are idle that outnumber the events.
     """
     _require(counts, "counts", "synaptic_events", "neuron_updates")
     events, ticked = counts["synaptic_events"].astype(float), counts["neuron_updates"].astype(float)
-    active: Any = np.fmin(events, ticked)  # without a clock (NaN): one an event
+    active: Any = np.minimum(events, ticked)
     # An update without a price of its own is paid with the synaptic event; NaN where that has none either.
     update_price = _price(hardware.neuron_update, 0.0 if hardware.published else math.nan)
     idle_price = _price(hardware.idle_update, update_price)
     relative = _price(hardware.relative_update, math.nan)
     synapses = _price(hardware.synaptic_event, math.nan) * events
-    event_driven = update_price * active
+    event_driven = update_price * events
     clocked = update_price * active + idle_price * (ticked - active)  # NaN in continuous time, also at a price of 0
     joules, operations = "energy per inference", "effective synaptic operations per inference"
     return xr.Dataset(
@@ -256,7 +256,7 @@ def energy(counts: xr.Dataset, hardware: Hardware) -> xr.Dataset:
             "updates_clocked": _described(clocked, "J", f"{joules}, neuron updates, clocked"),
             "event_driven": _described(synapses + event_driven, "J", f"{joules}, event-driven"),
             "clocked": _described(synapses + clocked, "J", f"{joules}, clocked"),
-            "operations_event_driven": _described(events + relative * active, "1", f"{operations}, event-driven"),
+            "operations_event_driven": _described(events + relative * events, "1", f"{operations}, event-driven"),
             "operations_clocked": _described(events + relative * ticked, "1", f"{operations}, clocked"),
         }
     )

@@ -635,10 +635,12 @@ def test_costs_are_those_of_what_was_counted(measured: xr.Dataset) -> None:
     updates = neuron_updates_clocked([40, 30, 10], 0.2, 0.01)
     assert updates.tolist() == [800, 600, 200]
     active = np.minimum(events, updates)
-    by_events = loihi.synaptic_event * events + loihi.neuron_update * active
+    synapses = loihi.synaptic_event * events
     here = found.sel(point)
-    assert here["event_driven"].sel(hardware="Loihi").item() == pytest.approx(by_events.sum())
-    by_ticks = by_events + loihi.idle_update * (updates - active)
+    assert here["event_driven"].sel(hardware="Loihi").item() == pytest.approx(
+        (synapses + loihi.neuron_update * events).sum()
+    )
+    by_ticks = synapses + loihi.neuron_update * active + loihi.idle_update * (updates - active)
     assert here["clocked"].sel(hardware="Loihi").item() == pytest.approx(by_ticks.sum())
     assert here["active_share"].item() == pytest.approx(measured["spike_count"].sel(point).sum().item() / 1600)
     assert found["dense_operations"].item() == 784 * 40 + 40 * 30 + 30 * 10
