@@ -588,7 +588,8 @@ def describe_estimators(results: Mapping[str, xr.Dataset], gradients: Mapping[st
         if name in gradients:
             sentences.append(_agreement_of(gradients[name]))
         told.append("- " + " ".join(sentences))
-    return "\n".join(told) or "No two estimators were run on the same seeds yet."
+    missing = "No two estimators were run on the same seeds yet; `bats-lab reproduce estimators` does that."
+    return "\n".join(told) or missing
 
 
 def _compared(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
