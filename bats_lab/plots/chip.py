@@ -14,6 +14,7 @@ import holoviews as hv
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib.ticker import MaxNLocator
 
 from bats_lab.config import RULES
 from bats_lab.deploy import deployment_costs
@@ -650,17 +651,21 @@ def log_limits(*values: np.ndarray) -> tuple[float, float]:
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Return ticks at 1, 2 and 5 of each decade; at more places where there are few of them, at 1 where many.
 
+    Ends less than a factor of three apart have ticks at equal distances.
+
     Examples
     --------
     >>> log_ticks(0.3, 12)
     [(0.5, '0.5'), (1.0, '1'), (2.0, '2'), (5.0, '5'), (10.0, '10')]
-    >>> log_ticks(9e4, 2e5)[0]
+    >>> log_ticks(9e4, 4e5)[0]
     (100000.0, '100k')
     """
     span = high / low
     steps = ("1", "1.5", "2", "3", "4", "6", "8") if span < 10 else ("1", "2", "5") if span < 3e3 else ("1",)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     places = [float(f"{m}e{decade}") for decade in decades for m in steps]
+    if span < 3:
+        places = [float(f"{v:.6g}") for v in MaxNLocator(4).tick_values(low, high)]
     units = ((1e6, "M"), (1e4, "k"), (0.0, ""))
     found = []
     for place in (v for v in places if low <= v <= high):
