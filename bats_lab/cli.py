@@ -14,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -382,11 +383,13 @@ def _reproduce(args: argparse.Namespace) -> int:
     from bats_lab.sweep import make_report, notebook_path, run_sweep
     from bats_lab.thesis import STUDIES, judge, study_configs
 
+    seeds = 1 if args.quick and args.seeds is None else args.seeds
+    given: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
     # What is trained, the notebook that draws it, and what is measured on the trained networks.
     beyond: dict[str, tuple[Callable[..., list[Config]], str, Callable[..., object]]] = {
         "collapse": (collapse.collapse_configs, collapse.NOTEBOOK, collapse.run_collapse_experiments),
         "estimators": (estimators.estimator_configs, estimators.NOTEBOOK, estimators.run_estimator_experiments),
-        "chip": (deploy.chip_configs, deploy.NOTEBOOK, deploy.run_deployment),
+        "chip": (deploy.chip_configs, deploy.NOTEBOOK, partial(deploy.run_deployment, **given)),
     }
     known = [*STUDIES, *beyond]
     if args.study not in (*known, "all"):
@@ -397,8 +400,7 @@ def _reproduce(args: argparse.Namespace) -> int:
             studies[name] = study_configs(name, seeds=args.seeds, quick=args.quick), STUDIES[name].notebook
         else:
             make_configs, notebook, _ = beyond[name]
-            seeds = 1 if args.quick and args.seeds is None else args.seeds
-            studies[name] = make_configs(quick=args.quick, **({} if seeds is None else {"seeds": seeds})), notebook
+            studies[name] = make_configs(quick=args.quick, **given), notebook
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status, verdicts = OK, []
     for name, (configs, notebook) in studies.items():

@@ -45,6 +45,7 @@ __all__ = [
     "drive_response",
     "experiment_path",
     "gradient_quality",
+    "open_experiment",
     "open_experiments",
     "run_collapse_experiments",
     "train_crossed",
@@ -586,15 +587,19 @@ def open_experiments(folder: str | Path) -> dict[str, dict[str, xr.Dataset]]:
     ResultsError
         If a file cannot be read.
     """
-    return {
-        name: {
-            str(dataset.attrs["dataset"]): dataset
-            for dataset in map(
-                open_dataset, sorted(Path(folder).glob(experiment_path("", name, "*").name), reverse=True)
-            )
-        }
-        for name in EXPERIMENTS
-    }
+    return {name: open_experiment(folder, name) for name in EXPERIMENTS}
+
+
+def open_experiment(folder: str | Path, name: str) -> dict[str, xr.Dataset]:
+    """Read one experiment, by data set; empty where it has not been run.
+
+    Raises
+    ------
+    ResultsError
+        If a file cannot be read.
+    """
+    files = sorted(Path(folder).glob(experiment_path("", name, "*").name), reverse=True)
+    return {str(found.attrs["dataset"]): found for found in map(open_dataset, files)}
 
 
 def run_collapse_experiments(

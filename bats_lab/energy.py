@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from bats_lab.discretize import GRID_TOLERANCE
 from bats_lab.metrics import last_epoch
 
 __all__ = [
@@ -37,9 +38,6 @@ __all__ = [
 
 #: What stands in tables and legends where nobody has published joules.
 NO_ENERGY = "no published energy"
-
-# As GRID_TOLERANCE of bats_lab.discretize: 0.2 s are 200 ticks of 1 ms, however the division is rounded.
-_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +161,7 @@ def neuron_updates_clocked(layer_size: npt.ArrayLike, duration: npt.ArrayLike, d
     wrong = np.asarray(step)[np.asarray(step) <= 0]
     if wrong.size:
         raise ValueError(f"delta_t is {wrong[0]}; it must be above 0, since continuous time has no ticks to count.")
-    return _numbers(layer_size) * np.floor(_numbers(duration) / step + _TOLERANCE)
+    return _numbers(layer_size) * np.floor(_numbers(duration) / step + GRID_TOLERANCE)
 
 
 def active_share(

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bats_lab.collapse import combined, gradient_quality
+from bats_lab.collapse import combined, experiment_path, gradient_quality, open_experiment
 from bats_lab.config import ESTIMATORS, Config
 from bats_lab.datasets import ImageData, load_dataset
 from bats_lab.discretize import Estimator
 from bats_lab.errors import DivergedError
 from bats_lab.metrics import choice_split, last_epoch
-from bats_lab.results import open_dataset, save_dataset
+from bats_lab.results import save_dataset
 from bats_lab.train import train_group
 
 __all__ = [
@@ -252,9 +252,7 @@ def _measured_estimators() -> dict[str, Estimator]:
     }
 
 
-def gradients_path(folder: str | Path, dataset: str) -> Path:
-    """Return the file of the gradients measured on a data set."""
-    return Path(folder) / f"experiment-estimator_gradients-{dataset}.nc"
+_GRADIENTS = "estimator_gradients"
 
 
 def open_gradients(folder: str | Path) -> dict[str, xr.Dataset]:
@@ -265,8 +263,7 @@ def open_gradients(folder: str | Path) -> dict[str, xr.Dataset]:
     ResultsError
         If a file cannot be read.
     """
-    files = sorted(gradients_path(folder, "x").parent.glob(gradients_path("", "*").name), reverse=True)
-    return {str(found.attrs["dataset"]): found for found in map(open_dataset, files)}
+    return open_experiment(folder, _GRADIENTS)
 
 
 def run_estimator_experiments(
@@ -301,7 +298,7 @@ def run_estimator_experiments(
     """
     paths = []
     for dataset in ("mnist_small",) if quick else tuple(ESTIMATOR_STEPS):
-        path = gradients_path(folder, dataset)
+        path = experiment_path(folder, _GRADIENTS, dataset)
         paths.append(path)
         if path.exists():
             continue

@@ -592,8 +592,8 @@ def plot_energy(
 
     Notes
     -----
-    The two curves meet where every neuron has an input on every tick; the number of updates on events is an upper
-    bound, see :func:`bats_lab.energy.energy`.
+    The two curves cross where there are as many synaptic events as (neuron, tick) pairs; see
+    :func:`bats_lab.energy.energy`.
     """
     here = with_word(narrowed(deployment, split), bits)
     costs = deployment_costs(here, hardware={hardware: hardware_of(hardware)})
