@@ -15,6 +15,7 @@ from test_plots_chip import RULES, STEPS, WORDS, make_deployment, save_deploymen
 from bats_lab import explore, open_results, save_run
 from bats_lab.deploy import deployment_costs
 from bats_lab.plots import chip
+from bats_lab.plots.three_way import three_way_table
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_plane_marks_the_front_and_the_selected_point(explorer: explore.Explorer
         explorer.controls["delta_t"].value = 0.004
         explorer.controls["bits"].value = 2
     here = chip.narrowed(deployment.sel(dataset="mnist"))
-    table, _ = chip.three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
+    table, _ = three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
     assert sorted(plane(explorer, "front")["energy"]) == pytest.approx(sorted(table["energy"][table["front"]]))
     accuracy = 100 * here["accuracy"].sel(split="validation", rule="graded", delta_t=0.004, bits=2).mean().item()
     assert plane(explorer, "selected")["accuracy"] == pytest.approx([accuracy])

@@ -18,7 +18,10 @@ from bats_lab.config import RULES
 from bats_lab.deploy import choose, deployment_costs, deployment_path
 from bats_lab.energy import active_share
 from bats_lab.plots import chip
+from bats_lab.plots.active_share import draw_active_share, kept_times
 from bats_lab.plots.chip_report import by_dataset, choice_table, compare_chosen, describe_deployment
+from bats_lab.plots.clock_and_word import ColorScale, cell_columns, cell_texts
+from bats_lab.plots.three_way import three_way_table, time_legend
 from bats_lab.results import save_dataset
 
 STEPS, WORDS, SEEDS = (0.0, 0.001, 0.004, 0.01), (32, 4, 2), (0, 1, 2)
@@ -153,7 +156,7 @@ def test_numbers_stand_in_the_cells_and_unknown_ones_are_empty(deployment: xr.Da
 def test_dark_cells_have_light_numbers(deployment: xr.Dataset) -> None:
     values, axis = chip.measured(chip.narrowed(deployment, "test"), "accuracy", hardware="Loihi", updates="clocked")
     here = values.sel(rule="drop")
-    texts = chip.cell_texts(chip.cell_columns(here, axis, chip.ColorScale.over(here.mean("seed"), good=True)))
+    texts = cell_texts(cell_columns(here, axis, ColorScale.over(here.mean("seed"), good=True)))
     assert min(float(t) for t in texts["light"]["text"]) > max(float(t) for t in texts["dark"]["text"])
 
 
@@ -169,7 +172,7 @@ def test_all_panels_have_one_scale_and_a_small_loss_can_be_seen(deployment: xr.D
 
 
 def test_costs_over_decades_have_a_logarithmic_scale() -> None:
-    scale = chip.ColorScale.over(xr.DataArray([1.0, 10.0, 100.0, math.nan]), good=False)
+    scale = ColorScale.over(xr.DataArray([1.0, 10.0, 100.0, math.nan]), good=False)
     np.testing.assert_allclose(scale.places(np.array([1.0, 10.0, 100.0])), [0, 0.5, 1])
 
 
@@ -264,7 +267,7 @@ TIMES = np.array([[0.0005, 0.0031, np.inf], [0.0012, np.inf, np.inf], [np.nan, 0
 
 
 def test_same_spikes_fill_more_of_a_coarse_grid() -> None:
-    layout = chip.draw_active_share(TIMES, (0.001, 0.005), 0.02)
+    layout = draw_active_share(TIMES, (0.001, 0.005), 0.02)
     draw(layout)
     fine, coarse, share, spikes = layout
     assert option(fine, "title") == "Δt = 1 ms: 5 spikes on 3 × 20 (neuron, tick) pairs, share 8.33 %"
@@ -283,7 +286,7 @@ def test_same_spikes_fill_more_of_a_coarse_grid() -> None:
 
 def test_share_is_drawn_of_kept_spikes_of_the_finest_clock(tmp_path: Path) -> None:
     run = make_run(delta_t=0.004, weight_scale=8.0)
-    times, duration = chip.kept_times(run, sample=1, layer="hidden_1")
+    times, duration = kept_times(run, sample=1, layer="hidden_1")
     expected = run["spike_times"].sel(sample=1, layer="hidden_1").squeeze().transpose("neuron", "spike")
     np.testing.assert_array_equal(times, expected)
     assert duration == 0.2
@@ -291,7 +294,7 @@ def test_share_is_drawn_of_kept_spikes_of_the_finest_clock(tmp_path: Path) -> No
     kept = times[np.isfinite(times).any(axis=1)][:3]
     assert f"{np.isfinite(kept).sum()} spikes on {len(kept)} × 100" in option(layout[0], "title")
     both = xr.concat([run, make_run(delta_t=0.001, weight_scale=8.0)], "delta_t", join="outer")
-    finer, _ = chip.kept_times(both, sample=1, layer="hidden_1")
+    finer, _ = kept_times(both, sample=1, layer="hidden_1")
     assert np.isfinite(finer).sum() == both["spike_times"].isel(delta_t=1).sel(sample=1, layer="hidden_1").count()
 
 
@@ -314,7 +317,7 @@ def test_runs_without_spikes_are_told_in_a_sentence() -> None:
 
 def test_points_are_means_and_the_front_is_what_none_beats(deployment: xr.Dataset) -> None:
     here = chip.narrowed(deployment)
-    table, axis = chip.three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
+    table, axis = three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
     assert axis.pprint_label == "energy per inference, Loihi, event-driven (µJ)"
     n_clock, n_exact = len(RULES) * (len(STEPS) - 1) * len(WORDS), len(WORDS)
     assert len(table["energy"]) == n_clock + n_exact and (table["delta_t"] == 0).sum() == n_exact
@@ -335,7 +338,7 @@ def test_front_is_ringed_and_collapsed_points_are_counted(deployment: xr.Dataset
     plot = plots.plot_three_way(deployment, updates="clocked", split="validation")
     draw(plot)
     here = chip.narrowed(deployment)
-    table, _ = chip.three_way_table(here, hardware="Loihi", updates="clocked", split="validation")
+    table, _ = three_way_table(here, hardware="Loihi", updates="clocked", split="validation")
     [rings] = [e for e in elements(plot, hv.Scatter) if e.group == "front"]
     np.testing.assert_allclose(rings.dimension_values(0), table["energy"][table["front"]])
     assert f"{table['front'].sum()} on the front of accuracy, energy and time; 3 below the axis" in option(
@@ -360,8 +363,8 @@ def test_hardware_without_joules_is_drawn_in_operations(deployment: xr.Dataset) 
 
 
 def test_early_points_are_darker_than_late_ones(deployment: xr.Dataset) -> None:
-    table, _ = chip.three_way_table(chip.narrowed(deployment), hardware="Loihi", updates="event_driven", split="test")
-    legend = chip.time_legend(table)
+    table, _ = three_way_table(chip.narrowed(deployment), hardware="Loihi", updates="event_driven", split="test")
+    legend = time_legend(table)
     assert legend[0][0] == pytest.approx(table["decision_time"].min())
     assert table["color"][table["decision_time"].argmin()] == legend[0][1]
     assert table["color"][table["decision_time"].argmax()] == legend[-1][1]

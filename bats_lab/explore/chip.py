@@ -17,7 +17,7 @@ from bats_lab.deploy import deployment_costs, open_deployment
 from bats_lab.energy import HARDWARE, NO_ENERGY
 from bats_lab.explore.picture import Panel, Picture
 from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words
-from bats_lab.plots import chip, style
+from bats_lab.plots import chip, clock_and_word, style, three_way
 from bats_lab.plots.chip_report import by_dataset
 from bats_lab.plots.runs import check_choice
 
@@ -184,15 +184,15 @@ class _Part:
 
     def _values(
         self, quantity: str, hardware: str, updates: str, split: str
-    ) -> tuple[xr.DataArray, hv.Dimension, chip.ColorScale]:
+    ) -> tuple[xr.DataArray, hv.Dimension, clock_and_word.ColorScale]:
         found, axis = chip.measured(
             self.here.sel(split=split), quantity, hardware=hardware, updates=updates, costs=self.costs.sel(split=split)
         )
         means = found.sel(rule=self.rules).mean("seed")
-        return found, axis, chip.ColorScale.over(means, good=chip.QUANTITIES[quantity].large_is_good)
+        return found, axis, clock_and_word.ColorScale.over(means, good=chip.QUANTITIES[quantity].large_is_good)
 
     def _table(self, hardware: str, updates: str, split: str) -> tuple[dict[str, np.ndarray], hv.Dimension]:
-        return chip.three_way_table(self.here, hardware=hardware, updates=updates, split=split, costs=self.costs)
+        return three_way.three_way_table(self.here, hardware=hardware, updates=updates, split=split, costs=self.costs)
 
     def best(self, rule: str, split: str) -> tuple[float, int]:
         """Return the clock and word of the best accuracy on a clock, on which the look begins."""
@@ -260,14 +260,14 @@ def _first_grid(part: _Part, quantity: str, hardware: str, rule: str, split: str
         paper={"facecolor": "none", "edgecolor": style.CONTINUOUS_COLOR},
     )
     # All cells there are, so that each series exists.
-    return chip.draw_cells(values.sel(rule=rule), axis, scale, title=" ", marks=[frame], cell=_CELL)
+    return clock_and_word.draw_cells(values.sel(rule=rule), axis, scale, title=" ", marks=[frame], cell=_CELL)
 
 
 def _first_plane(part: _Part, hardware: str, split: str) -> hv.Overlay:
     table, axis = part.table(hardware, "event_driven", split)
     nowhere = hv.Scatter(([np.nan], [np.nan]), axis, "accuracy", group="selected", label="selected")
-    mark = chip.ring(nowhere, size=17, color=style.CONTINUOUS_COLOR)
-    return chip.draw_three_way(
+    mark = style.ring(nowhere, size=17, color=style.CONTINUOUS_COLOR)
+    return three_way.draw_three_way(
         table,
         axis,
         title=" ",
@@ -283,30 +283,30 @@ def _first_plane(part: _Part, hardware: str, split: str) -> hv.Overlay:
 def _show_grid(panel: Panel, part: _Part, quantity: str, hardware: str, updates: str, rule: str, split: str) -> None:
     values, axis, scale = part.values(quantity, hardware, updates, split)
     here = values.sel(rule=rule) if rule in part.rules else values.isel(rule=0) * math.nan
-    columns = chip.cell_columns(here, axis, scale)
+    columns = clock_and_word.cell_columns(here, axis, scale)
     corners = {"left": "x0", "bottom": "y0", "right": "x1", "top": "y1"}  # Bokeh's names
     panel.set("cells", columns | {name: columns[own] for name, own in corners.items()})
-    for name, texts in chip.cell_texts(columns).items():
+    for name, texts in clock_and_word.cell_texts(columns).items():
         panel.set(name, texts)
     panel.title(f"rule {rule}\n{axis.pprint_label}")
 
 
 def _show_plane(panel: Panel, part: _Part, hardware: str, updates: str, split: str) -> None:
     table, axis = part.table(hardware, updates, split)
-    for name, which in chip.series_of(table).items():
-        panel.set(f"rule {name}", chip.point_columns(table, which))
-    rings, spread = chip.front_columns(table)
+    for name, which in three_way.series_of(table).items():
+        panel.set(f"rule {name}", three_way.point_columns(table, which))
+    rings, spread = three_way.front_columns(table)
     panel.set("front", rings)
     panel.set("spread", spread)
     panel.labels(x=axis.pprint_label, y=f"{split} accuracy (%)")
     if len(table["energy"]):
-        x_limits, y_limits = chip.three_way_limits(table, _TOP)
+        x_limits, y_limits = three_way.three_way_limits(table, _TOP)
         panel.x_limits(*x_limits)
         panel.y_limits(*y_limits)
-        ticks, axis_of_x = chip.log_ticks(*x_limits), panel.figure.xaxis[0]
+        ticks, axis_of_x = style.log_ticks(*x_limits), panel.figure.xaxis[0]
         axis_of_x.ticker.ticks = [place for place, _ in ticks]
         axis_of_x.major_label_overrides = dict(ticks)
-        times = [f"{time:.0f} ms" for time, _ in chip.time_legend(table)]
+        times = [f"{time:.0f} ms" for time, _ in three_way.time_legend(table)]
         for i, text in enumerate(times):
             panel.name(f"legend {len(_SERIES) + i}", text)
-        panel.title(chip.three_way_note(table, _TOP).replace("; ", "\n").replace(", ", "\n", 1))
+        panel.title(three_way.three_way_note(table, _TOP).replace("; ", "\n").replace(", ", "\n", 1))

@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "CONTINUOUS_COLOR",
@@ -230,6 +231,15 @@ def points(
         screen={"size": 7 * size, "line_color": "white", "line_width": 0.5, **hover},
         paper={"s": 22 * size**2, "edgecolor": "white", "linewidth": 0.4},
         **both,
+    )
+
+
+def ring(scatter: hv.Scatter, *, size: int, color: str = ACCENT_COLOR) -> hv.Scatter:
+    """Style points as rings."""
+    return styled(
+        scatter,
+        screen={"size": size, "fill_color": None, "line_color": color, "line_width": 1.2},
+        paper={"s": size**2 / 2.2, "facecolors": "none", "edgecolors": color},
     )
 
 
@@ -442,6 +452,43 @@ def limits(*values: Any, narrowest: float = 0.02) -> tuple[float, float]:
     if high - low < least:
         low, high = (low, low + least) if low == 0 else ((low + high - least) / 2, (low + high + least) / 2)
     return (low - 0.06 * (high - low), high + 0.06 * (high - low))
+
+
+def log_limits(*values: np.ndarray) -> tuple[float, float]:
+    """Return ends of a logarithmic axis with some room."""
+    flat = np.concatenate([np.ravel(v) for v in values])
+    flat = flat[np.isfinite(flat) & (flat > 0)]
+    if not flat.size:
+        return (0.1, 10.0)
+    low, high = float(flat.min()), float(flat.max())
+    room = max(0.1 * math.log10(high / low), 0.05)
+    return (low / 10**room, high * 10 ** (1.5 * room))  # on top there may be a text
+
+
+def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return ticks at 1, 2 and 5 of each decade; at more places where there are few of them, at 1 where many.
+
+    Ends less than a factor of three apart have ticks at equal distances.
+
+    Examples
+    --------
+    >>> log_ticks(0.3, 12)
+    [(0.5, '0.5'), (1.0, '1'), (2.0, '2'), (5.0, '5'), (10.0, '10')]
+    >>> log_ticks(9e4, 4e5)[0]
+    (100000.0, '100k')
+    """
+    span = high / low
+    steps = ("1", "1.5", "2", "3", "4", "6", "8") if span < 10 else ("1", "2", "5") if span < 3e3 else ("1",)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    places = [float(f"{m}e{decade}") for decade in decades for m in steps]
+    if span < 3:
+        places = [float(f"{v:.6g}") for v in MaxNLocator(4).tick_values(low, high)]
+    units = ((1e6, "M"), (1e4, "k"), (0.0, ""))
+    found = []
+    for place in (v for v in places if low <= v <= high):
+        letter = next(letter for least, letter in units if place >= least)
+        found.append((place, f"{place / {'M': 1e6, 'k': 1e3, '': 1.0}[letter]:g}{letter}"))
+    return found
 
 
 def panels(
