@@ -442,7 +442,7 @@ def chip_configs(*, seeds: int = 3, quick: bool = False) -> list[Config]:
     seeds : int
         Seeds, counted from 0; all networks of one before those of the next.
     quick : bool
-        One seed of ``mnist_small`` for two epochs, in place of MNIST and Fashion-MNIST.
+        Two epochs of ``mnist_small``, in place of MNIST and Fashion-MNIST.
 
     Returns
     -------
@@ -458,7 +458,7 @@ def chip_configs(*, seeds: int = 3, quick: bool = False) -> list[Config]:
     common = {"delta_t": 0.0, "validation_fraction": _HELD_OUT, "keep_samples": 0}
     return [
         Config.from_dict(common | {"dataset": dataset, "epochs": epochs, "seed": seed})
-        for seed in range(1 if quick else seeds)
+        for seed in range(seeds)
         for dataset, epochs in ({"mnist_small": 2} if quick else _EPOCHS).items()
     ]
 
@@ -497,7 +497,7 @@ def run_deployment(
     threads : int
         Threads on the CPU; 0: one a core. Changes no result.
     quick : bool
-        Take the quick network, the first 500 images of each part, and fewer time steps and word lengths.
+        Take the quick networks, the first 500 images of each part, and fewer time steps and word lengths.
     seeds : int
         As in :func:`chip_configs`.
     report : callable

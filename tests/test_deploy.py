@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bats_lab import deploy
+from bats_lab.cli import main
 from bats_lab.config import LATENCY_TIMES, RULES, Config, parameters
 from bats_lab.datasets import ImageData, load_dataset
 from bats_lab.deploy import (
@@ -354,7 +355,7 @@ def test_networks_of_the_chip_are_trained_in_continuous_time_with_images_held_ou
         ("mnist", 1, 5),
         ("fashion_mnist", 1, 1),
     ]
-    [quick] = chip_configs(quick=True)
+    [quick] = chip_configs(seeds=1, quick=True)
     assert (quick.dataset, quick.epochs) == ("mnist_small", 2)
     for c in (*configs, quick):
         assert (c.delta_t, c.validation_fraction, c.keep_samples, c.keep_weights) == (0, 0.1, 0, "last")
@@ -368,7 +369,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """Two networks that train in a second, and few points."""
     small = Config(hidden=20, threshold_output=0.1, n_train=200, n_test=70, epochs=1, keep_samples=0)
     configs = [small.replace(validation_fraction=0.2, seed=seed) for seed in (0, 1)]
-    monkeypatch.setattr(deploy, "chip_configs", lambda **_: configs)
+    monkeypatch.setattr(deploy, "chip_configs", lambda *, seeds=2, **_: configs[:seeds])
     monkeypatch.setattr(deploy, "DEPLOY_STEPS", (0.0, 0.01))
     monkeypatch.setattr(deploy, "WORD_LENGTHS", (32, 2))
     return configs
@@ -437,6 +438,18 @@ def test_quick_deployment_takes_few_images_and_points(
     found = open_deployment(tmp_path)
     assert (found["n_samples"] == 10).all() and found["delta_t"].values.tolist() == [0, 0.002, 0.008, 0.02]
     assert found["bits"].values.tolist() == [32, 4, 2]
+
+
+def test_networks_are_trained_deployed_and_drawn_by_one_command(
+    few: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(deploy, "_QUICK_IMAGES", 20)
+    command = ["reproduce", "chip", "--quick", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
+    for seeds in (1, 2):  # the second time goes on where the first has ended
+        assert main([*command, "--seeds", str(seeds)]) == 0
+        assert open_deployment(tmp_path / "quick_chip")["seed"].values.tolist() == list(range(seeds))
+    assert "quick_chip/report.html" in capsys.readouterr().out
+    assert (tmp_path / "quick_chip" / "figures").is_dir()
 
 
 def test_network_trained_on_other_data_is_refused(
