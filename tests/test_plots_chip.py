@@ -146,11 +146,21 @@ def test_cells_hold_mean_and_standard_deviation(quantity: str, deployment: xr.Da
 def test_numbers_stand_in_the_cells_and_unknown_ones_are_empty(deployment: xr.Dataset) -> None:
     plot = plots.plot_clock_and_word(deployment, rule="clocked")
     draw(plot)
-    texts = [t for labels in elements(plot, hv.Labels) for t in labels.dimension_values("text")]
-    assert len(texts) == len(cells(plot)) == (len(STEPS) - 1) * len(WORDS)
-    [mean, _] = cells(plot)["4 ms", "4"]
-    assert f"{mean:.1f}" in texts
-    assert option(plot, "title") == "mnist, rule clocked, test images, mean of 3 seeds\ntest accuracy (%)"
+    found = {labels.group: list(labels.dimension_values("text")) for labels in elements(plot, hv.Labels)}
+    numbers, spreads = found["light"] + found["dark"], found["light spread"] + found["dark spread"]
+    assert len(numbers) == len(spreads) == len(cells(plot)) == (len(STEPS) - 1) * len(WORDS)
+    mean, std = cells(plot)["4 ms", "4"]
+    assert f"{mean:.1f}" in numbers and f"±{chip.short(std, 2)}" in spreads
+    assert option(plot, "title") == "mnist, rule clocked, test images, mean ± std of 3 seeds\ntest accuracy (%)"
+
+
+def test_one_seed_has_no_spread(deployment: xr.Dataset) -> None:
+    plot = plots.plot_clock_and_word(deployment.isel(seed=[0]), rule="drop")
+    draw(plot)
+    found = {labels.group: labels for labels in elements(plot, hv.Labels)}
+    assert len(found["light spread"]) == len(found["dark spread"]) == 0
+    for name in ("light", "dark"):  # in the middle of the cell
+        assert len(found[name]) and set(found[name].dimension_values("bits")) <= {0, 1, 2}
 
 
 def test_dark_cells_have_light_numbers(deployment: xr.Dataset) -> None:

@@ -184,10 +184,10 @@ def word_label(bits: int) -> str:
     return "32, as trained" if bits == TRAINED else str(bits)
 
 
-def title_of(here: xr.Dataset, *parts: str, spread: bool = True) -> str:
+def title_of(here: xr.Dataset, *parts: str) -> str:
     """Tell data set, images and seeds."""
-    n, what = here.sizes["seed"], "mean ± std" if spread else "mean"
-    seeds = f"{what} of {n} seeds" if n > 1 else "1 seed"
+    n = here.sizes["seed"]
+    seeds = f"mean ± std of {n} seeds" if n > 1 else "1 seed"
     return ", ".join(part for part in (dataset_name(here), *parts, f"{here['split'].item()} images", seeds) if part)
 
 
@@ -221,15 +221,19 @@ def value_texts(mean: np.ndarray, std: np.ndarray, unit: str | None) -> np.ndarr
     return np.array([f"{m}{s} {unit or ''}".rstrip() for m, s in zip(values, spreads, strict=True)], dtype=object)
 
 
-def short(value: float) -> str:
+def short(value: float, digits: int = 3) -> str:
     """Write a number with three digits or so, in little room.
 
     Examples
     --------
-    >>> [short(v) for v in (97.54, 0.01234, 927.2, 12345.6, 1.2e6)]
-    ['97.5', '0.0123', '927', '12.3k', '1.20M']
+    >>> [short(v) for v in (97.54, 0.01234, 927.2, 999.7, 12345.6, 1.2e6)]
+    ['97.5', '0.0123', '927', '1000', '12.3k', '1.20M']
+    >>> short(0.1234, digits=2)
+    '0.12'
     """
     for least, unit, letter in ((1e6, 1e6, "M"), (1e4, 1e3, "k"), (0.0, 1.0, "")):
         if abs(value) >= least:
-            return f"{value / unit:#.3g}".rstrip(".") + letter if abs(value) < 1e3 * unit else f"{value:.0f}"
-    return ""
+            scaled = value / unit
+            with_digits = f"{scaled:#.{digits}g}".rstrip(".")
+            return (with_digits if abs(scaled) < 10**digits - 0.5 else f"{scaled:.0f}") + letter
+    return ""  # not a number

@@ -56,7 +56,7 @@ def plot_clock_and_word(
     Returns
     -------
     holoviews.Overlay or holoviews.Layout
-        Means over the seeds; the standard deviation stands under the pointer. All plots have one scale of colour.
+        Means over the seeds, each with its standard deviation below it. All plots have one scale of colour.
 
     Raises
     ------
@@ -67,9 +67,9 @@ def plot_clock_and_word(
     values, axis = measured(here, quantity, hardware=hardware, updates=updates)
     rules = rules_of(here, rule)
     scale = ColorScale.over(values.sel(rule=rules).mean("seed"), good=QUANTITIES[quantity].large_is_good)
-    above = title or title_of(here, axis.pprint_label, spread=False)
+    above = title or title_of(here, axis.pprint_label)
     if len(rules) == 1:
-        above = title or f"{title_of(here, f'rule {rules[0]}', spread=False)}\n{axis.pprint_label}"
+        above = title or f"{title_of(here, f'rule {rules[0]}')}\n{axis.pprint_label}"
         return draw_cells(values.sel(rule=rules[0]), axis, scale, title=above)
     plots = [draw_cells(values.sel(rule=name), axis, scale, title=f"rule {name}") for name in rules]
     width, height = _CELL * values.sizes["delta_t"], _row_height(values) * values.sizes["bits"]
@@ -155,14 +155,23 @@ def cell_columns(values: xr.DataArray, axis: hv.Dimension, scale: ColorScale) ->
 
 
 def cell_texts(columns: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Return the numbers in the cells: ``light`` ones on dark cells, and ``dark`` ones."""
-    dark_cell = columns["place"] > 0.62
-    centre = {"delta_t": columns["x0"] + 0.5, "bits": columns["y0"] + 0.5}
-    text = np.array([short(v) for v in columns["value"]], dtype=object)
-    return {
-        name: {key: v[which] for key, v in (centre | {"text": text}).items()}
-        for name, which in (("light", dark_cell), ("dark", ~dark_cell))
+    """Return the numbers in the cells: ``light`` ones on dark cells, and ``dark`` ones.
+
+    Below them, in ``light spread`` and ``dark spread``, stand standard deviations, where there are several seeds.
+    """
+    spread = np.isfinite(columns["std"])
+    x, y = columns["x0"] + 0.5, columns["y0"] + 0.5
+    texts = {
+        "": (y + 0.14 * spread, [short(v) for v in columns["value"]], np.full(len(y), True)),
+        " spread": (y - 0.24, [f"±{short(v, digits=2)}" for v in columns["std"]], spread),
     }
+    dark_cell = columns["place"] > 0.62
+    found = {}
+    for part, (height, text, there) in texts.items():
+        for shade, cells in (("light", dark_cell), ("dark", ~dark_cell)):
+            which = cells & there
+            found[shade + part] = {"delta_t": x[which], "bits": height[which], "text": np.array(text, object)[which]}
+    return found
 
 
 def draw_cells(
@@ -174,7 +183,7 @@ def draw_cells(
     marks: Sequence[Any] = (),
     cell: int = _CELL,
 ) -> hv.Overlay:
-    """Draw the cells of one rule, as elements of the groups ``cells``, ``light`` and ``dark``.
+    """Draw the cells of one rule, as elements of the groups ``cells`` and those of :func:`cell_texts`.
 
     Parameters
     ----------
@@ -208,8 +217,12 @@ def draw_cells(
         paper={"edgecolor": "white", "linewidth": 0.8},
     )
     texts = [
-        style.text(hv.Labels(tuple(found.values()), [_X, _Y], "text", group=name), color)
-        for (name, found), color in zip(cell_texts(columns).items(), ("white", "#333333"), strict=True)
+        style.text(
+            hv.Labels(tuple(found.values()), [_X, _Y], "text", group=name),
+            "white" if name.startswith("light") else "#333333",
+            small=name.endswith("spread"),
+        )
+        for name, found in cell_texts(columns).items()
     ]
     ticks = ["0" if step == 0 else style.delta_t_label(step).removesuffix(" ms") for step in steps]
     return style.overlay(
@@ -228,5 +241,5 @@ def draw_cells(
 
 
 def _row_height(values: xr.DataArray) -> int:
-    """Return the height of a row of cells, so that a frame of few is not too low for its label."""
-    return max(26, 120 // values.sizes["bits"])
+    """Return the height of a row of cells: one number or two fit in, and a frame of few has room for its label."""
+    return max(34 if values.sizes["seed"] > 1 else 26, 120 // values.sizes["bits"])

@@ -255,12 +255,12 @@ def heatmap(image: hv.Image, *, cmap: str, limits: tuple[float, float], colorbar
     )
 
 
-def text(labels: hv.Labels, color: str) -> hv.Labels:
+def text(labels: hv.Labels, color: str, *, small: bool = False) -> hv.Labels:
     """Style text within a plot."""
     return styled(
         labels,
-        screen={"text_color": color, "text_font_size": "9pt"},
-        paper={"color": color, "size": 7},
+        screen={"text_color": color, "text_font_size": "7pt" if small else "9pt"},
+        paper={"color": color, "size": 5.5 if small else 7},
     )
 
 
