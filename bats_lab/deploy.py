@@ -42,6 +42,7 @@ __all__ = [
     "choose",
     "deployment_costs",
     "deployment_path",
+    "is_deployed",
     "open_deployment",
     "quantization_scales",
     "quantize_weights",
@@ -474,6 +475,18 @@ def deployment_path(folder: str | Path, dataset: str, seed: int) -> Path:
     return Path(folder) / f"deployment-{dataset}-seed{seed}.nc"
 
 
+def is_deployed(folder: str | Path, config: Config) -> bool:
+    """Tell whether the network of a run was deployed; that of other parameters does not count.
+
+    Raises
+    ------
+    ResultsError
+        If the deployment cannot be read.
+    """
+    path = deployment_path(folder, config.dataset, config.seed)
+    return path.exists() and open_dataset(path).attrs.get("run") == run_path(folder, config).name
+
+
 def run_deployment(
     folder: str | Path,
     *,
@@ -506,7 +519,7 @@ def run_deployment(
     Returns
     -------
     list of Path
-        The files of all networks that have been trained: what :func:`run_on_clock` measured, with ``split``
+        The files of all networks that have been deployed: what :func:`run_on_clock` measured, with ``split``
         (``validation`` and ``test`` images) in front. Each is written whole or not at all.
 
     Raises
@@ -520,7 +533,7 @@ def run_deployment(
     loaded: dict[str, ImageData] = {}
     for config in chip_configs(seeds=seeds, quick=quick):
         path, trained = deployment_path(folder, config.dataset, config.seed), run_path(folder, config)
-        if not path.exists():
+        if not is_deployed(folder, config):
             if not trained.exists():
                 report(f"{config.dataset}, seed {config.seed}: left out, since {trained.name} is not there.")
                 continue
@@ -531,7 +544,7 @@ def run_deployment(
                 raise ResultsError(f"{trained} was trained on other data than the {config.dataset} that is there now.")
             network = network_of(run, device=device, threads=threads)
             found = _deployed(network, config, data, quick, report)
-            origin = {"dataset": config.dataset, "seed": config.seed, "data_hash": data.data_hash}
+            origin = {"dataset": config.dataset, "seed": config.seed, "run": trained.name, "data_hash": data.data_hash}
             save_dataset(found.assign_attrs(origin, version=__version__), path)
         paths.append(path)
     return paths

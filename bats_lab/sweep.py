@@ -889,7 +889,7 @@ def make_report(out: str | Path, *, notebook: str | Path | None = None) -> Path:
         If the notebook fails; it is left as ``report.failed.ipynb``.
     """
     out = Path(out).resolve()
-    if not any(out.glob("run-*.nc")):
+    if not any(file for kind in ("run", "experiment", "deployment") for file in out.glob(f"{kind}-*.nc")):
         raise FileNotFoundError(f"There are no results in {out}; a report needs at least one finished run.")
     source = _source(notebook, "20_report")
     executed, page = out / "report.ipynb", out / "report.html"

@@ -27,6 +27,7 @@ from bats_lab.deploy import (
     choose,
     deployment_costs,
     deployment_path,
+    is_deployed,
     open_deployment,
     quantization_scales,
     quantize_weights,
@@ -37,7 +38,7 @@ from bats_lab.energy import HARDWARE, neuron_updates_clocked
 from bats_lab.errors import ResultsError
 from bats_lab.experiment import network_of, run_experiment
 from bats_lab.network import Network
-from bats_lab.results import open_run, run_path, save_dataset, save_run
+from bats_lab.results import open_dataset, open_run, run_path, save_dataset, save_run
 from bats_lab.train import evaluate, input_spikes, split_training, train
 
 # ------------------------------------------------------------------------------------------------- coarse weights
@@ -422,6 +423,7 @@ def test_deployment_notes_where_it_comes_from_and_what_it_holds(few: list[Config
         assert saved.attrs == {
             "dataset": "mnist_small",
             "seed": 0,
+            "run": run_path("", few[0]).name,
             "data_hash": run["data_hash"].item(),
             "version": deploy.__version__,
         }
@@ -444,12 +446,26 @@ def test_networks_are_trained_deployed_and_drawn_by_one_command(
     few: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(deploy, "_QUICK_IMAGES", 20)
-    command = ["reproduce", "chip", "--quick", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
-    for seeds in (1, 2):  # the second time goes on where the first has ended
-        assert main([*command, "--seeds", str(seeds)]) == 0
-        assert open_deployment(tmp_path / "quick_chip")["seed"].values.tolist() == list(range(seeds))
+    folder = tmp_path / "quick_chip"
+    command = ["reproduce", "chip", "--quick", "--seeds", "2", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(command) == 0
     assert "quick_chip/report.html" in capsys.readouterr().out
-    assert (tmp_path / "quick_chip" / "figures").is_dir()
+    assert open_deployment(folder)["seed"].values.tolist() == [0, 1]
+    # What was measured needs its networks no more.
+    for path in (*folder.glob("run-*.nc"), folder / "report.html"):
+        path.unlink()
+    assert main(command) == 0
+    assert (folder / "report.html").exists() and not list(folder.glob("run-*.nc"))
+
+
+def test_deployment_of_another_network_is_made_again(few: list[Config], tmp_path: Path) -> None:
+    trained(few[0], tmp_path)
+    [path] = run_deployment(tmp_path, device="cpu")
+    assert is_deployed(tmp_path, few[0]) and not is_deployed(tmp_path, few[0].replace(epochs=2))
+    save_dataset(open_dataset(path).assign_attrs(run="run-of-old.nc"), path)
+    assert not is_deployed(tmp_path, few[0])
+    run_deployment(tmp_path, device="cpu")
+    assert is_deployed(tmp_path, few[0])
 
 
 def test_network_trained_on_other_data_is_refused(
