@@ -435,7 +435,7 @@ _QUICK_WORDS = (32, 4, 2)
 _QUICK_IMAGES = 500
 
 
-def chip_configs(*, seeds: int = 3, quick: bool = False) -> list[Config]:
+def chip_configs(*, seeds: int = 5, quick: bool = False) -> list[Config]:
     """Return the runs whose networks are put on a chip: trained in continuous time, with validation images held out.
 
     Parameters
@@ -494,7 +494,7 @@ def run_deployment(
     device: str = "auto",
     threads: int = 0,
     quick: bool = False,
-    seeds: int = 3,
+    seeds: int = 5,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Deploy the trained networks of a folder that have not been deployed yet.

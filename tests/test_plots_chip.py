@@ -19,7 +19,7 @@ from bats_lab.deploy import choose, deployment_costs, deployment_path
 from bats_lab.energy import active_share
 from bats_lab.plots import chip
 from bats_lab.plots.active_share import draw_active_share, kept_times
-from bats_lab.plots.chip_report import by_dataset, choice_table, compare_chosen, describe_deployment
+from bats_lab.plots.chip_report import by_dataset, choice_table, compare_chosen, describe_deployment, front_table
 from bats_lab.plots.clock_and_word import ColorScale, cell_columns, cell_texts
 from bats_lab.plots.three_way import three_way_table, time_legend
 from bats_lab.results import save_dataset
@@ -337,11 +337,18 @@ def test_points_are_means_and_the_front_is_what_none_beats(deployment: xr.Datase
         place = {name: table[name][i] for name in ("rule", "delta_t", "bits")}
         assert table["accuracy"][i] == pytest.approx(expected.sel(place).item())
         assert table["energy"][i] == pytest.approx(energy.sel(place).item())
-    points = np.stack([table["energy"], table["decision_time"], -table["accuracy"]], axis=1)
-    for i, own in enumerate(points):
-        others = points[table["delta_t"] > 0]
+    accuracy, energy, time = (table[name] for name in ("accuracy", "energy", "decision_time"))
+    levels = np.stack([np.log(energy) / np.log(1.01), time, -10 * accuracy], axis=1).round()
+    clock = table["delta_t"] > 0
+    for i, own in enumerate(levels):
+        others = levels[clock]
         beaten = ((others <= own).all(axis=1) & (others < own).any(axis=1)).any()
-        assert table["front"][i] == (table["delta_t"][i] > 0 and not beaten)
+        equal = np.flatnonzero(clock & (levels == own).all(axis=1))
+        first = min(
+            equal, key=lambda k: (table["bits"][k], -table["delta_t"][k], RULES.index(table["rule"][k])), default=-1
+        )
+        assert table["front"][i] == (clock[i] and not beaten and first == i)
+    assert 1 < table["front"].sum() < 12
 
 
 def test_front_is_ringed_and_collapsed_points_are_counted(deployment: xr.Dataset) -> None:
@@ -370,6 +377,19 @@ def test_hardware_without_joules_is_drawn_in_operations(deployment: xr.Dataset) 
     assert option(plot, "xlabel") == "effective synaptic operations per inference, Loihi 2, event-driven"
     tooltips = {t for e in elements(plot, hv.Scatter) if e.group == "rule drop" for t in e.dimension_values("cost")}
     assert all(text.endswith("effective operations") and "J" not in text for text in tooltips)
+
+
+def test_front_is_listed_by_rising_energy(deployment: xr.Dataset) -> None:
+    table, _ = three_way_table(chip.narrowed(deployment), hardware="Loihi", updates="clocked", split="validation")
+    head, _, *rows = front_table(by_dataset(deployment)).splitlines()
+    assert "validation accuracy (%) | test accuracy (%) | Loihi, clocked (µJ) | time to decision (ms)" in head
+    cells_of = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert len(rows) == table["front"].sum() and {row[0] for row in cells_of} == {"mnist"}
+    energy = np.sort(table["energy"][table["front"]])
+    assert [float(row[6]) for row in cells_of] == pytest.approx(energy, rel=0.01)
+    first = int(np.flatnonzero(table["front"])[np.argmin(table["energy"][table["front"]])])
+    assert cells_of[0][3] == f"`{table['rule'][first]}`" and cells_of[0][5] == f"{table['test'][first]:.2f}"
+    assert "operations" in front_table(by_dataset(deployment), hardware="Loihi 2").splitlines()[0]
 
 
 def test_early_points_are_darker_than_late_ones(deployment: xr.Dataset) -> None:
@@ -416,5 +436,5 @@ def test_only_what_a_paired_test_shows_is_called_better(deployment: xr.Dataset) 
 def test_one_seed_tells_no_difference_and_no_seed_says_what_to_do(deployment: xr.Dataset, tmp_path: Path) -> None:
     told = describe_deployment(by_dataset(deployment.isel(seed=[0])))
     assert "One seed tells no difference from chance." in told and "better" not in told
-    for text in (describe_deployment, choice_table):
+    for text in (describe_deployment, choice_table, front_table):
         assert "There is no deployment yet; `bats-lab reproduce chip`" in text(by_dataset(tmp_path))

@@ -295,7 +295,7 @@ def _show_plane(panel: Panel, part: _Part, hardware: str, updates: str, split: s
     table, axis = part.table(hardware, updates, split)
     for name, which in three_way.series_of(table).items():
         panel.set(f"rule {name}", three_way.point_columns(table, which))
-    rings, spread = three_way.front_columns(table)
+    rings, spread = three_way.front_columns(table, _TOP)
     panel.set("front", rings)
     panel.set("spread", spread)
     panel.labels(x=axis.pprint_label, y=f"{split} accuracy (%)")

@@ -14,9 +14,10 @@ import xarray as xr
 from bats_lab.deploy import choose, deployment_costs, open_deployment
 from bats_lab.energy import HARDWARE
 from bats_lab.estimators import paired
-from bats_lab.plots.chip import hardware_of, short
+from bats_lab.plots.chip import UPDATES, hardware_of, narrowed, short
 from bats_lab.plots.runs import dataset_name
 from bats_lab.plots.style import delta_t_label
+from bats_lab.plots.three_way import three_way_table
 
 __all__ = ["by_dataset", "choice_table", "compare_chosen", "describe_deployment"]
 
@@ -148,6 +149,60 @@ def _cost(part: xr.Dataset, row: Mapping[str, Any], hardware: str) -> str:
     names = ("event_driven", "clocked") if published else ("operations_event_driven", "operations_clocked")
     values = [float(point[name]) * (1e6 if published else 1.0) for name in names]
     return " / ".join("–" if math.isnan(v) else short(v) for v in values)
+
+
+def front_table(
+    parts: Mapping[str, xr.Dataset],
+    *,
+    hardware: str = "Loihi",
+    updates: str = "clocked",
+    split: str = "validation",
+) -> str:
+    """List the points that no other beats in accuracy, energy and time to decision, as a table in Markdown.
+
+    Parameters
+    ----------
+    parts : mapping of str to xarray.Dataset
+        As :func:`by_dataset` returns them.
+    hardware, updates, split : str
+        As in :func:`bats_lab.plots.plot_three_way`, which rings the same points.
+
+    Returns
+    -------
+    str
+        By data set and rising energy; ± is the standard deviation over seeds.
+    """
+    if not parts:
+        return _NOTHING
+    rows, unit = [], ""
+    for name, part in parts.items():
+        table, axis = three_way_table(narrowed(part), hardware=hardware, updates=updates, split=split)
+        unit = f"{hardware}, {UPDATES[updates]} ({axis.unit or 'effective operations'})"
+        front = np.flatnonzero(table["front"])
+        for i in front[np.argsort(table["energy"][front], kind="stable")]:
+            rows.append(
+                (
+                    name,
+                    delta_t_label(table["delta_t"][i]).replace(" ", "\u00a0"),  # not to be broken
+                    _word(table["bits"][i]),
+                    f"`{table['rule'][i]}`",
+                    _with_spread(table["accuracy"][i] / 100, table["std"][i] / 100),
+                    f"{table['test'][i]:.2f}",
+                    short(table["energy"][i]),
+                    f"{table['decision_time'][i]:.0f}",
+                )
+            )
+    head = (
+        "data set",
+        "Δt",
+        "bits",
+        "rule",
+        f"{split} accuracy (%)",
+        "test accuracy (%)",
+        unit,
+        "time to decision (ms)",
+    )
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
 
 
 def compare_chosen(parts: Mapping[str, xr.Dataset], *, tolerance: float = 0.01, first: str = "delta_t") -> pd.DataFrame:

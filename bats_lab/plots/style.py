@@ -454,14 +454,14 @@ def limits(*values: Any, narrowest: float = 0.02) -> tuple[float, float]:
     return (low - 0.06 * (high - low), high + 0.06 * (high - low))
 
 
-def log_limits(*values: np.ndarray) -> tuple[float, float]:
-    """Return ends of a logarithmic axis with some room."""
+def log_limits(*values: np.ndarray, least: float = 0.05) -> tuple[float, float]:
+    """Return ends of a logarithmic axis with some room: a tenth of it, and the fraction `least` of a decade."""
     flat = np.concatenate([np.ravel(v) for v in values])
     flat = flat[np.isfinite(flat) & (flat > 0)]
     if not flat.size:
         return (0.1, 10.0)
     low, high = float(flat.min()), float(flat.max())
-    room = max(0.1 * math.log10(high / low), 0.05)
+    room = max(0.1 * math.log10(high / low), least)
     return (low / 10**room, high * 10 ** (1.5 * room))  # on top there may be a text
 
 

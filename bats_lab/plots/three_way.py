@@ -24,6 +24,8 @@ _POINT_COLUMNS = (
     *("accuracy", "std", "test", "decision_time", "shown", "cost", "step", "word", "rule", "color"),
     "point",
 )
+#: Points that differ by less are one on the front: points of accuracy, fraction of the energy, and ms.
+EQUAL = {"accuracy": 0.1, "energy": 0.01, "decision_time": 1.0}
 #: Colours of decision times: early is dark. Not the scale of time steps.
 _TIME_COLORS, _TIME_END = "plasma", 0.88
 
@@ -58,7 +60,9 @@ def plot_three_way(
     holoviews.Overlay
         One point a time step, word length and rule, mean over seeds: energy (logarithmic) against accuracy, colour for
         the time to decision, marker for the rule. Ringed are the points of the Pareto front of the three, with bars of
-        ±1 standard deviation of accuracy. Continuous time, which no clock has, is drawn but does not compete.
+        ±1 standard deviation of accuracy. Of points that are equal to 0.1 points of accuracy, 1 % of energy and 1 ms
+        one stands on the front, that of the shortest word and the coarsest clock. Continuous time, which no clock has,
+        is drawn but does not compete.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def three_way_table(
     Returns
     -------
     dict of str to ndarray, (point,)
-        ``energy``, :data:`_POINT_COLUMNS`, and ``delta_t``, ``bits`` and ``front``: whether no other point beats it.
+        ``energy``, :data:`_POINT_COLUMNS`, ``delta_t``, ``bits``, and ``front``: whether it stands on the Pareto front.
     holoviews.Dimension
         The axis of energy.
     """
@@ -106,11 +110,8 @@ def three_way_table(
     flat = flat.isel(point=np.flatnonzero(known))
     table: dict[str, np.ndarray] = {str(name): flat[name].values for name in columns.data_vars}
     table |= {name: flat[name].values for name in ("rule", "delta_t", "bits")}
-    clock = table["delta_t"] > 0
-    front = np.zeros(len(clock), bool)
-    on_clock = np.flatnonzero(clock)
-    cost = np.stack([table["energy"], table["decision_time"]], axis=1)[on_clock]
-    front[on_clock[pareto_front(cost, table["accuracy"][on_clock])]] = True
+    front = np.zeros(len(table["delta_t"]), bool)
+    front[_front_of(table)] = True
     low, high = _ends(table["decision_time"])
     colors = _time_colors((table["decision_time"] - low) / (high - low))
     shown = value_texts(table["accuracy"], table["std"], f"% of {split} images")
@@ -123,6 +124,23 @@ def three_way_table(
         "color": colors,
         "point": np.arange(len(front)),
     }, axis
+
+
+def _front_of(table: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the places of the points of the front, by rising energy."""
+    levels = np.stack(
+        [
+            np.rint(np.log(table["energy"]) / np.log1p(EQUAL["energy"])),
+            np.rint(table["decision_time"] / EQUAL["decision_time"]),
+            np.rint(table["accuracy"] / EQUAL["accuracy"]),
+        ],
+        axis=1,
+    )
+    rule = np.array([RULES.index(name) for name in table["rule"]], dtype=int)
+    simplest_first = np.lexsort((rule, -table["delta_t"], table["bits"]))
+    on_clock = simplest_first[table["delta_t"][simplest_first] > 0]
+    alone = on_clock[np.unique(levels[on_clock], axis=0, return_index=True)[1]]
+    return np.asarray(alone[pareto_front(levels[alone, :2], levels[alone, 2])])
 
 
 def point_columns(table: dict[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
@@ -147,7 +165,7 @@ def three_way_limits(table: dict[str, np.ndarray], top: float) -> tuple[tuple[fl
     """Return the ends of both axes."""
     best = float(table["accuracy"].max())
     lowest = max(best - top, float(table["accuracy"].min()))
-    return style.log_limits(table["energy"]), style.limits(lowest, best + 0.5)
+    return style.log_limits(table["energy"], least=0.003), style.limits(lowest, best + 0.5)
 
 
 def time_legend(table: dict[str, np.ndarray]) -> list[tuple[float, str]]:
@@ -227,7 +245,7 @@ def draw_three_way(
         nowhere = hv.Scatter(([np.nan], [np.nan]), axis, y, label=entry.label, group=f"legend {i}")
         elements.append(style.points(nowhere, entry.color, series=entry.marker or 0, size=1.1))
     legend.append(_Ring("Pareto front", style.ACCENT_COLOR, marker=0))
-    elements += _front(table, axis, y)
+    elements += _front(table, axis, y, top)
     x_limits, y_limits = three_way_limits(table, top)
     options: dict[str, Any] = {
         "width": 560,
@@ -248,15 +266,15 @@ def draw_three_way(
     )
 
 
-def front_columns(table: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the rings of the front, and the lines of ±1 standard deviation through them."""
-    front = table["front"]
+def front_columns(table: dict[str, np.ndarray], top: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the rings of the front that are on the axis, and the lines of ±1 standard deviation through them."""
+    front = table["front"] & (table["accuracy"] >= table["accuracy"].max(initial=0.0) - top)
     x, y, std = table["energy"][front], table["accuracy"][front], np.nan_to_num(table["std"][front])
     return {"energy": x, "accuracy": y}, {"x0": x, "y0": y - std, "x1": x, "y1": y + std}
 
 
-def _front(table: dict[str, np.ndarray], x: hv.Dimension, y: hv.Dimension) -> list[Any]:
-    rings, spread = front_columns(table)
+def _front(table: dict[str, np.ndarray], x: hv.Dimension, y: hv.Dimension, top: float) -> list[Any]:
+    rings, spread = front_columns(table, top)
     lines = hv.Segments(tuple(spread.values()), ["x0", "y0", "x1", "y1"], group="spread")
     lines = style.styled(
         lines, color=style.ACCENT_COLOR, alpha=0.35, screen={"line_width": 1}, paper={"linewidth": 0.8}
