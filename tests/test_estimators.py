@@ -212,6 +212,16 @@ def test_report_tells_which_estimators_differ(results: xr.Dataset) -> None:
     text = report.describe_estimators({"mnist": results}, {})
     assert text.startswith("- **mnist**, 3 seeds, test accuracy against `straight_through`: better are `delayed` under")
     assert "worse are `surrogate` under `drop` at Δt = 12 ms: -5.0 points [" in text
+    better = results["accuracy"].where(
+        results["rule"] != "graded", results["accuracy"] + 0.01 * results["delta_t"] / 0.012
+    )
+    told = report.describe_estimators({"mnist": results.assign(accuracy=better)}, {})
+    assert "For comparison, `graded` in place of `drop`, both with `straight_through`, gives +1.0 points [" in told
+    assert told.endswith("] at Δt = 12 ms.")
+    alike = results["accuracy"].sel(estimator="straight_through") + 0 * results["accuracy"]
+    noise = xr.DataArray(np.random.default_rng(1).normal(0, 1e-4, alike.shape), alike.coords, alike.dims)
+    told = report.describe_estimators({"mnist": results.assign(accuracy=alike + noise)}, {})
+    assert "in none of 12 comparisons there is a difference beyond chance (the largest of those is 0.0 points)" in told
     table = report.estimator_table({"mnist": results}).splitlines()
     assert len(table) == 2 + 12 and table[2].startswith("| mnist | drop | 4 ms | delayed | 3 | ")
 
