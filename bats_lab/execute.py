@@ -47,6 +47,7 @@ def run_notebook(
     out: str | Path,
     parameters: Mapping[str, Any],
     *,
+    cwd: str | Path | None = None,
     on_output: Callable[[str], None] | None = None,
 ) -> None:
     """Execute a notebook by Papermill so that the file on disk tells how it went.
@@ -60,6 +61,8 @@ def run_notebook(
         fails it becomes ``<out>.failed.ipynb``.
     parameters : mapping of str to str, int, float, bool, None or a list of those
         Values that replace those of the parameters cell. All of them must be declared there.
+    cwd : path, optional
+        Folder from which relative paths in the notebook count; None: that of the process.
     on_output : callable, optional
         Called with each piece of text that the notebook prints.
 
@@ -89,6 +92,7 @@ def run_notebook(
                 str(source),
                 str(running),
                 parameters=values,
+                cwd=None if cwd is None else str(cwd),
                 progress_bar=False,
                 stdout_file=_Output(on_output) if on_output else None,
                 kernel_manager_class=_kernel_manager_class(folder),

@@ -893,10 +893,9 @@ def make_report(out: str | Path, *, notebook: str | Path | None = None) -> Path:
         raise FileNotFoundError(f"There are no results in {out}; a report needs at least one finished run.")
     source = _source(notebook, "20_report")
     executed, page = out / "report.ipynb", out / "report.html"
-    parameters = {"results_dir": str(out)}
-    draw = Call(
-        "bats_lab.execute:run_notebook", {"source": str(source), "out": str(executed), "parameters": parameters}
-    )
+    # What else a report shows is named from the folder of its notebook, as when it is opened by hand.
+    arguments = {"source": str(source), "out": str(executed), "cwd": str(source.resolve().parent)}
+    draw = Call("bats_lab.execute:run_notebook", arguments | {"parameters": {"results_dir": str(out)}})
     export = Call("bats_lab.sweep:_export_html", {"notebook": str(executed), "page": str(page)})
     with Pool(1) as pool:
         for call in (draw, export):

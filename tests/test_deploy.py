@@ -451,6 +451,7 @@ def test_networks_are_trained_deployed_and_drawn_by_one_command(
     assert main(command) == 0
     assert "quick_chip/report.html" in capsys.readouterr().out
     assert open_deployment(folder)["seed"].values.tolist() == [0, 1]
+    assert "There is no folder of results" not in (folder / "report.html").read_text()
     # What was measured needs its networks no more.
     for path in (*folder.glob("run-*.nc"), folder / "report.html"):
         path.unlink()

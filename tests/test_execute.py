@@ -53,6 +53,22 @@ def execute(pool: Pool, source: Path, out: Path, **parameters: Any) -> tuple[str
     return events[-1].kind, events[-1].text, printed
 
 
+def test_relative_paths_count_from_where_they_are_said_to(pool: Pool, tmp_path: Path) -> None:
+    cells = [
+        nbformat.v4.new_code_cell("", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("from pathlib import Path\nprint(Path().resolve(), flush=True)"),
+    ]
+    source = tmp_path / "where.ipynb"
+    made = nbformat.v4.new_notebook(cells=cells)
+    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(made, source)
+    arguments: dict[str, Any] = {"source": str(source), "out": str(tmp_path / "out.ipynb"), "parameters": {}}
+    for given, expected in (({}, Path.cwd()), ({"cwd": str(tmp_path)}, tmp_path.resolve())):
+        events = list(pool.run([Call("bats_lab.execute:run_notebook", arguments | given)]))
+        assert events[-1].kind == "finished", events[-1].text
+        assert "".join(event.text for event in events if event.kind == "output").strip() == str(expected)
+
+
 def test_parameters_reach_the_notebook_as_they_are(pool: Pool, notebook: Path, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "a.b.ipynb"
     given = {"text": 'it\'s "so"\nü', "number": 1e-300, "many": [3, 4], "none": None}

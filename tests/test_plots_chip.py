@@ -150,7 +150,7 @@ def test_numbers_stand_in_the_cells_and_unknown_ones_are_empty(deployment: xr.Da
     numbers, spreads = found["light"] + found["dark"], found["light spread"] + found["dark spread"]
     assert len(numbers) == len(spreads) == len(cells(plot)) == (len(STEPS) - 1) * len(WORDS)
     mean, std = cells(plot)["4 ms", "4"]
-    assert f"{mean:.1f}" in numbers and f"±{chip.short(std, 2)}" in spreads
+    assert f"{mean:.1f}" in numbers and f"±{chip.short(std, 2 if std >= 0.1 else 1)}" in spreads
     assert option(plot, "title") == "mnist, rule clocked, test images, mean ± std of 3 seeds\ntest accuracy (%)"
 
 
@@ -384,10 +384,11 @@ def test_front_is_listed_by_rising_energy(deployment: xr.Dataset) -> None:
     head, _, *rows = front_table(by_dataset(deployment)).splitlines()
     assert "validation accuracy (%) | test accuracy (%) | Loihi, clocked (µJ) | time to decision (ms)" in head
     cells_of = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert len(rows) == table["front"].sum() and {row[0] for row in cells_of} == {"mnist"}
-    energy = np.sort(table["energy"][table["front"]])
+    listed = table["front"] & (table["accuracy"] >= table["accuracy"].max() - 3)
+    assert 0 < len(rows) == listed.sum() and {row[0] for row in cells_of} == {"mnist"}
+    energy = np.sort(table["energy"][listed])
     assert [float(row[6]) for row in cells_of] == pytest.approx(energy, rel=0.01)
-    first = int(np.flatnonzero(table["front"])[np.argmin(table["energy"][table["front"]])])
+    first = int(np.flatnonzero(listed)[np.argmin(table["energy"][listed])])
     assert cells_of[0][3] == f"`{table['rule'][first]}`" and cells_of[0][5] == f"{table['test'][first]:.2f}"
     assert "operations" in front_table(by_dataset(deployment), hardware="Loihi 2").splitlines()[0]
 

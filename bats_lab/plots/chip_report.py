@@ -157,6 +157,7 @@ def front_table(
     hardware: str = "Loihi",
     updates: str = "clocked",
     split: str = "validation",
+    top: float = 3.0,
 ) -> str:
     """List the points that no other beats in accuracy, energy and time to decision, as a table in Markdown.
 
@@ -166,6 +167,8 @@ def front_table(
         As :func:`by_dataset` returns them.
     hardware, updates, split : str
         As in :func:`bats_lab.plots.plot_three_way`, which rings the same points.
+    top : float
+        Points of the front that are further below the best accuracy, in percentage points, are left out.
 
     Returns
     -------
@@ -178,7 +181,7 @@ def front_table(
     for name, part in parts.items():
         table, axis = three_way_table(narrowed(part), hardware=hardware, updates=updates, split=split)
         unit = f"{hardware}, {UPDATES[updates]} ({axis.unit or 'effective operations'})"
-        front = np.flatnonzero(table["front"])
+        front = np.flatnonzero(table["front"] & (table["accuracy"] >= table["accuracy"].max(initial=0.0) - top))
         for i in front[np.argsort(table["energy"][front], kind="stable")]:
             rows.append(
                 (
