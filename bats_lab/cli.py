@@ -532,12 +532,16 @@ def _dashboard(args: argparse.Namespace) -> int:
     import subprocess
     import tempfile
 
+    from bats_lab.deploy import holds_deployments
     from bats_lab.explore.serve import prepare_dashboard
     from bats_lab.sweep import notebook_path
 
-    folder = args.folder or notebook_path("10_train").parent.parent / "results" / "mnist_study"
+    shipped = notebook_path("10_train").parent.parent / "results"
+    folder, deployment = (args.folder, None) if args.folder else (shipped / "mnist_study", shipped / "thesis_chip")
+    if deployment is not None and not holds_deployments(deployment):
+        deployment = None
     with tempfile.TemporaryDirectory(prefix="bats_lab-") as place:
-        command, environment = prepare_dashboard(folder, place)
+        command, environment = prepare_dashboard(folder, place, deployment=deployment)
         options = [f"--port={args.port}", *([] if args.browser else ["--no-browser"])]
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         server = subprocess.Popen([*command, *options], env=environment)

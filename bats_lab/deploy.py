@@ -42,6 +42,7 @@ __all__ = [
     "choose",
     "deployment_costs",
     "deployment_path",
+    "holds_deployments",
     "is_deployed",
     "open_deployment",
     "quantization_scales",
@@ -593,6 +594,15 @@ def _deployed(
     )
 
 
+def holds_deployments(folder: str | Path) -> bool:
+    """Tell whether there is a deployment in a folder."""
+    return bool(_deployments(folder))
+
+
+def _deployments(folder: str | Path) -> list[Path]:
+    return sorted(Path(folder).glob("deployment-*-seed*.nc"))
+
+
 def open_deployment(folder: str | Path) -> xr.Dataset:
     """Read all deployments of a folder as one Dataset.
 
@@ -613,7 +623,7 @@ def open_deployment(folder: str | Path) -> xr.Dataset:
     ResultsError
         If a file cannot be read.
     """
-    paths = sorted(Path(folder).glob("deployment-*-seed*.nc"))
+    paths = _deployments(folder)
     if not paths:
         raise FileNotFoundError(f"There is no deployment in {folder}; run_deployment makes them.")
     parts = []

@@ -14,6 +14,7 @@ from test_plots_chip import RULES, STEPS, WORDS, make_deployment, save_deploymen
 
 from bats_lab import explore, open_results, save_run
 from bats_lab.deploy import deployment_costs
+from bats_lab.explore.serve import prepare_dashboard
 from bats_lab.plots import chip
 from bats_lab.plots.three_way import three_way_table
 
@@ -210,3 +211,20 @@ def test_dashboard_has_a_tab_for_the_chip_where_there_is_a_deployment(tmp_path: 
         assert tabs.titles[-1] == "chip"
     tabs.selected_index = len(tabs.titles) - 1
     assert isinstance(tabs.children[-1].children[0], explore.Explorer)
+
+
+def test_dashboard_takes_deployments_of_another_folder_and_a_folder_of_nothing_else(tmp_path: Path) -> None:
+    runs, chips = tmp_path / "runs", tmp_path / "chips"
+    save_run(make_run(), runs)
+    save_deployment(make_deployment(), chips)
+    tabs = explore.dashboard(runs, deployment=chips)
+    assert tabs.titles[0] == "trade-off" and tabs.titles[-1] == "chip"
+    alone = explore.dashboard(chips)
+    assert alone.titles == ("chip",) and isinstance(alone.children[0].children[0], explore.Explorer)
+    (tmp_path / "page").mkdir()
+    for folder, options in ((runs, {"deployment": chips}), (chips, {})):
+        prepare_dashboard(folder, tmp_path / "page", **options)
+        source = (tmp_path / "page" / "bats_lab.ipynb").read_text()
+        assert str(folder) in source and ("deployment=None" in source) == (not options)
+    nothing = explore.dashboard(tmp_path)
+    assert isinstance(nothing, explore.Sentence) and str(tmp_path) in nothing.text

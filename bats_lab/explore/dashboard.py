@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
 import xarray as xr
 
-from bats_lab.deploy import deployment_path
+from bats_lab.deploy import holds_deployments
 from bats_lab.explore.chip import explore_chip
 from bats_lab.explore.digit import explore_digit
 from bats_lab.explore.latency import explore_latency
@@ -30,32 +31,36 @@ _TABS: dict[str, Callable[[xr.Dataset], Any]] = {
 
 
 @in_words
-def dashboard(results: xr.Dataset | str | Path) -> ipywidgets.Tab:
+def dashboard(results: xr.Dataset | str | Path, *, deployment: str | Path | None = None) -> ipywidgets.Tab:
     """Put the explorers of results into tabs; each is made when its tab is first opened.
-
-    Where networks of the folder have been run on a clock (:func:`bats_lab.deploy.run_deployment`), a tab shows that.
 
     Parameters
     ----------
     results : xarray.Dataset, str or Path
         Results of one run or of many, or a folder of results.
+    deployment : str, Path or None
+        Folder of networks that were run on clocks (:func:`bats_lab.deploy.run_deployment`), which get a tab, too; None:
+        the folder of the results, if there are any in it.
 
     Returns
     -------
     ipywidgets.Tab
-        Or a :class:`Sentence` where there are no results.
+        With the chip's tab only where a folder holds no runs but deployments. Or a :class:`Sentence` where there are
+        no results.
     """
-    results = opened(results)
-    explorers = dict(_TABS)
-    folder = _folder_of_deployments(results)
+    folder = deployment or _folder_of_deployments(results)
+    explorers: dict[str, Callable[[], Any]] = {}
+    if isinstance(results, xr.Dataset) or folder != results or any(Path(results).glob("run-*.nc")):
+        runs = opened(results)
+        explorers |= {name: partial(explore, runs) for name, explore in _TABS.items()}
     if folder is not None:
-        explorers["chip"] = lambda _: explore_chip(folder)
+        explorers["chip"] = partial(explore_chip, folder)
     tabs = ipywidgets.Tab([ipywidgets.VBox([Sentence("One moment …")]) for _ in explorers], titles=list(explorers))
 
     def fill(_: Any = None) -> None:
         box = tabs.children[tabs.selected_index]
         if isinstance(box.children[0], Sentence):
-            box.children = [list(explorers.values())[tabs.selected_index](results)]
+            box.children = [list(explorers.values())[tabs.selected_index]()]
 
     tabs.selected_index = 0
     fill()
@@ -63,9 +68,9 @@ def dashboard(results: xr.Dataset | str | Path) -> ipywidgets.Tab:
     return tabs
 
 
-def _folder_of_deployments(results: xr.Dataset) -> Path | None:
+def _folder_of_deployments(results: xr.Dataset | str | Path) -> str | Path | None:
     """Return the folder of the runs if deployments of them lie there too."""
+    if not isinstance(results, xr.Dataset):
+        return results if holds_deployments(results) else None
     paths = [p for p in results["path"].values.ravel().tolist() if p] if "path" in results else []
-    folder = Path(paths[0]).parent if paths else None
-    found = folder is not None and any(folder.glob(deployment_path("", "*", 0).name.replace("seed0", "seed*")))
-    return folder if found else None
+    return Path(paths[0]).parent if paths and holds_deployments(Path(paths[0]).parent) else None

@@ -11,6 +11,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_path
 
+from bats_lab.deploy import holds_deployments
 from bats_lab.results import open_results
 
 __all__ = ["prepare_dashboard"]
@@ -19,11 +20,13 @@ _SOURCE = """\
 from bats_lab import explore
 
 explore.load_bokeh()
-explore.dashboard({folder!r})
+explore.dashboard({folder!r}, deployment={deployment!r})
 """
 
 
-def prepare_dashboard(folder: str | Path, place: str | Path) -> tuple[list[str], dict[str, str]]:
+def prepare_dashboard(
+    folder: str | Path, place: str | Path, *, deployment: str | Path | None = None
+) -> tuple[list[str], dict[str, str]]:
     """Write what Voilà serves, and return how to start it.
 
     Parameters
@@ -32,6 +35,8 @@ def prepare_dashboard(folder: str | Path, place: str | Path) -> tuple[list[str],
         Folder of results.
     place : str or Path
         Folder into which notebook and page go.
+    deployment : str, Path or None
+        As in :func:`bats_lab.explore.dashboard`.
 
     Returns
     -------
@@ -45,11 +50,14 @@ def prepare_dashboard(folder: str | Path, place: str | Path) -> tuple[list[str],
     FileNotFoundError
         If there is no such folder, or Voilà is not installed.
     ResultsError
-        If it holds no finished run.
+        If it holds neither a finished run nor a deployment.
     """
-    open_results(folder, large=False)
+    if not holds_deployments(folder):
+        open_results(folder, large=False)
     place = Path(place)
-    source = _SOURCE.format(folder=str(Path(folder).resolve()))
+    source = _SOURCE.format(
+        folder=str(Path(folder).resolve()), deployment=None if deployment is None else str(Path(deployment).resolve())
+    )
     cell: dict[str, Any] = {
         "cell_type": "code",
         "execution_count": None,
