@@ -234,7 +234,7 @@ class _Part:
         for name, text in chip.UPDATES.items():
             values = both[name].sel(place | {"split": split}).values
             if np.isfinite(values).any():
-                found.append(f"{_mean_std(values, '{:,.0f}' if axis.unit is None else '{:.3g}')} {text}")
+                found.append(f"{_mean_std(values, '{:,.0f}' if axis.unit is None else '{:.2f}')} {text}")
         unit = "effective synaptic operations" if axis.unit is None else axis.unit
         note = f" ({NO_ENERGY})" if axis.unit is None else ""
         return f"{' and '.join(found)}, in {unit} on {hardware}{note}"

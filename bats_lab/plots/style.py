@@ -42,7 +42,7 @@ NEUTRAL_COLOR = "#7f7f7f"
 ACCENT_COLOR = "#c8102e"
 
 #: Markers and dashes that tell series (collision rules, …) apart, in this order.
-MARKERS = ("o", "s", "^", "d", ">")
+MARKERS = ("o", "s", "^", "d", "v")
 DASHES: tuple[Any, ...] = ("solid", "dashed", "dotted", "dashdot", (0, (8, 2, 2, 2, 2, 2)))
 _BOKEH_DASHES = ("solid", "dashed", "dotted", "dashdot", (8, 2, 2, 2, 2, 2))
 
