@@ -163,7 +163,7 @@ def cell_texts(columns: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray
     x, y = columns["x0"] + 0.5, columns["y0"] + 0.5
     texts = {
         "": (y + 0.14 * spread, [short(v) for v in columns["value"]], np.full(len(y), True)),
-        " spread": (y - 0.24, [f"±{short(v, digits=1 if v < 0.1 else 2)}" for v in columns["std"]], spread),
+        " spread": (y - 0.24, [f"±{short(v, digits=1 if v < 0.095 else 2)}" for v in columns["std"]], spread),
     }
     dark_cell = columns["place"] > 0.62
     found = {}
