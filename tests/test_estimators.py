@@ -221,7 +221,7 @@ def test_report_tells_which_estimators_differ(results: xr.Dataset) -> None:
     alike = results["accuracy"].sel(estimator="straight_through") + 0 * results["accuracy"]
     noise = xr.DataArray(np.random.default_rng(1).normal(0, 1e-4, alike.shape), alike.coords, alike.dims)
     told = report.describe_estimators({"mnist": results.assign(accuracy=alike + noise)}, {})
-    assert "in none of 12 comparisons there is a difference beyond chance (the largest of those is 0.0 points)" in told
+    assert "in none of 12 comparisons is there a difference beyond chance (the largest is 0.0 points)" in told
     table = report.estimator_table({"mnist": results}).splitlines()
     assert len(table) == 2 + 12 and table[2].startswith("| mnist | drop | 4 ms | delayed | 3 | ")
 

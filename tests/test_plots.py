@@ -156,6 +156,14 @@ def test_other_swept_parameter_has_to_be_narrowed_first(name: str, tmp_path: Pat
         OF_MANY[name](part)
 
 
+def test_part_has_only_time_steps_and_seeds_of_its_own(tmp_path: Path) -> None:
+    for rate, delta_t, seed in ((0.001, 0.004, 0), (0.001, 0.008, 0), (0.01, 0.001, 1)):
+        save_run(make_run(learning_rate=rate, delta_t=delta_t, seed=seed), tmp_path)
+    first, second = (part for _, part in plots.split_results(open_results(tmp_path)))
+    assert (first["delta_t"].values.tolist(), first["seed"].values.tolist()) == ([0.004, 0.008], [0])
+    assert (second["delta_t"].values.tolist(), second["seed"].values.tolist()) == ([0.001], [1])
+
+
 # Colours and labels
 
 

@@ -309,7 +309,7 @@ def _compared_of(rows: pd.DataFrame, seeds: int) -> str:
     if not len(clear):
         return (
             f"Of {rest} comparisons of these points with `{_THESIS}`, with weights as trained and continuous time, "
-            f"in none the difference is beyond chance (paired t-test over {seeds} seeds, corrected)."
+            f"in none is the difference beyond chance (paired t-test over {seeds} seeds, corrected)."
         )
     parts = [
         f"`{row.rule}` at {delta_t_label(row.delta_t)}, {_word(row.bits)}{'' if row.bits == _TRAINED else ' bits'}: "

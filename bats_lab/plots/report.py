@@ -617,11 +617,11 @@ def _estimators_of(name: str, table: pd.DataFrame) -> str:
     better, worse = clear[clear["difference"] > 0], clear[clear["difference"] < 0]
     parts = [f"{word} are {listed(rows)}" for word, rows in (("better", better), ("worse", worse)) if len(rows)]
     rest = len(table) - len(clear)
-    told = "; ".join(parts) if parts else f"in none of {len(table)} comparisons there is a difference beyond chance"
+    told = "; ".join(parts) if parts else f"in none of {len(table)} comparisons is there a difference beyond chance"
     if rest and parts:
         told += f"; in the other {rest} of {len(table)} comparisons there is no difference that chance would not make"
     largest = table["difference"].abs().where(table["p_holm"] >= _LEVEL).max()
-    return f"{head}{told}" + (f" (the largest of those is {largest:.1f} points)." if rest else ".")
+    return f"{head}{told}" + (f" (the largest is {largest:.1f} points)." if rest else ".")
 
 
 def _rule_instead(part: xr.Dataset) -> str:

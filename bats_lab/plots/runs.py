@@ -44,7 +44,8 @@ def split_results(dataset: xr.Dataset, *, keep: Sequence[str] = ()) -> Iterator[
     name : str
         What tells the part from the others, as "emnist, learning_rate 0.003"; the data set where there is one part.
     part : xarray.Dataset
-        Results over `delta_t`, `seed`, `rule` and `keep` only. Parts without any run are left out.
+        Results over `delta_t`, `seed`, `rule` and `keep` only. Parts without any run are left out, and in a part time
+        steps, seeds and the like that hold no run of it.
     """
     _check_results(dataset)
     drawn = (*_DRAWN_DIMS, *keep, *VARIABLES["accuracy"].dims)
@@ -52,7 +53,12 @@ def split_results(dataset: xr.Dataset, *, keep: Sequence[str] = ()) -> Iterator[
     others.sort(key=lambda dim: dim != "dataset")
     for values in itertools.product(*(dataset[dim].values.tolist() for dim in others)):
         part = dataset.sel(dict(zip(others, values, strict=True)))
-        if bool(part["accuracy"].notnull().any()):
+        known = part["accuracy"].notnull()
+        if bool(known.any()):
+            for dim in [d for d in (*_DRAWN_DIMS, *keep) if d in known.dims]:
+                there = known.any([d for d in known.dims if d != dim]).values
+                if not there.all():
+                    part = part.isel({dim: np.flatnonzero(there)})
             names = [] if "dataset" in others else [dataset_name(part)]
             names += [
                 dataset_name(part) if dim == "dataset" else f"{dim} {_text(value)}"
