@@ -747,8 +747,10 @@ class _Execution:
                     yield from self._run_once(pool, groups, source, options, jobs, timeout)
                     groups = self._again
         except BaseException:  # Ctrl-C above all; what was begun is done anew next time
-            for path in self.notebooks:
+            for path, label in zip(self.notebooks, self.labels, strict=True):
                 path.with_suffix(".running.ipynb").unlink(missing_ok=True)
+                if label in self.state.running:  # a worker whose kernel ended first took that for a failure
+                    path.with_suffix(".failed.ipynb").unlink(missing_ok=True)
             raise
 
     def _run_once(

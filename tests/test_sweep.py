@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,21 @@ def test_one_ctrl_c_ends_everything_and_says_how_to_go_on(tmp_path: Path) -> Non
     )
     assert all_ended(children)
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [".lock"]
+
+
+def test_ctrl_c_leaves_no_failure_of_a_run_that_it_ended(tmp_path: Path) -> None:
+    config = Config(**SMALL | {"dataset": "mnist_small", "epochs": 100000})
+    running = tmp_path / "notebooks" / f"{run_path(tmp_path, config).stem}.running.ipynb"
+
+    def interrupt(progress: Progress) -> None:
+        if progress.running and running.exists():
+            # As a worker does whose kernel has ended before itself.
+            shutil.copy(running, str(running).replace(".running.", ".failed."))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep([config], tmp_path, jobs=1, device="cpu", progress=interrupt)
+    assert not list(tmp_path.rglob("*.ipynb"))
 
 
 # ------------------------------------------------------------------------------------------------- the pool itself
