@@ -537,9 +537,9 @@ def _dashboard(args: argparse.Namespace) -> int:
     from bats_lab.sweep import notebook_path
 
     shipped = notebook_path("10_train").parent.parent / "results"
-    folder, deployment = (args.folder, None) if args.folder else (shipped / "mnist_study", shipped / "thesis_chip")
-    if deployment is not None and not holds_deployments(deployment):
-        deployment = None
+    folder, deployment = args.folder or shipped / "mnist_study", None
+    if not args.folder and holds_deployments(shipped / "thesis_chip"):
+        deployment = shipped / "thesis_chip"
     with tempfile.TemporaryDirectory(prefix="bats_lab-") as place:
         command, environment = prepare_dashboard(folder, place, deployment=deployment)
         options = [f"--port={args.port}", *([] if args.browser else ["--no-browser"])]

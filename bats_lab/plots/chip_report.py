@@ -14,17 +14,17 @@ import xarray as xr
 from bats_lab.deploy import choose, deployment_costs, open_deployment
 from bats_lab.energy import HARDWARE
 from bats_lab.estimators import paired
-from bats_lab.plots.chip import UPDATES, hardware_of, narrowed, short
+from bats_lab.plots.chip import TRAINED, UPDATES, hardware_of, narrowed, short
 from bats_lab.plots.runs import dataset_name
 from bats_lab.plots.style import delta_t_label
 from bats_lab.plots.three_way import three_way_table
 
-__all__ = ["by_dataset", "choice_table", "compare_chosen", "describe_deployment"]
+__all__ = ["by_dataset", "choice_table", "compare_chosen", "describe_deployment", "front_table"]
 
 #: Level of the tests over paired seeds, after correction.
 _LEVEL = 0.05
-#: The collision rule of the thesis, and weights as they were trained: what others are held against.
-_THESIS, _TRAINED = "drop", 32
+#: The collision rule of the thesis, which others are held against.
+_THESIS = "drop"
 
 
 def by_dataset(deployment: xr.Dataset | str | Path) -> dict[str, xr.Dataset]:
@@ -133,7 +133,7 @@ def _choices(
 
 
 def _word(bits: int) -> str:
-    return "as trained" if bits == _TRAINED else str(bits)
+    return "as trained" if bits == TRAINED else str(bits)
 
 
 def _with_spread(mean: float, std: float) -> str:
@@ -233,9 +233,9 @@ def compare_chosen(parts: Mapping[str, xr.Dataset], *, tolerance: float = 0.01, 
             continue
         test = 100 * part["accuracy"].sel(split="test")
         place = {"rule": row["rule"], "delta_t": row["delta_t"], "bits": row["bits"]}
-        others = {"continuous time": test.sel(delta_t=0, bits=_TRAINED).max("rule")} if row["delta_t"] else {}
-        if row["bits"] != _TRAINED:
-            others["weights as trained"] = test.sel(place | {"bits": _TRAINED})
+        others = {"continuous time": test.sel(delta_t=0, bits=TRAINED).max("rule")} if row["delta_t"] else {}
+        if row["bits"] != TRAINED:
+            others["weights as trained"] = test.sel(place | {"bits": TRAINED})
         if row["rule"] != _THESIS and row["delta_t"] and _THESIS in test["rule"].values:
             others[_THESIS] = test.sel(place | {"rule": _THESIS})
         for name, baseline in others.items():
@@ -289,7 +289,7 @@ def _chosen_of(rows: pd.DataFrame, tolerance: float) -> str:
     parts = [
         f"`{row.rule}` "
         + (f"runs at {delta_t_label(row.delta_t)}" if row.delta_t else "bears no clock")
-        + f" with {'weights as trained' if row.bits == _TRAINED else f'{row.bits} bits'} "
+        + f" with {'weights as trained' if row.bits == TRAINED else f'{row.bits} bits'} "
         + f"(test accuracy {_with_spread(row.test_accuracy, row.test_accuracy_std)} %)"
         for row in will.itertuples()
     ]
@@ -312,7 +312,7 @@ def _compared_of(rows: pd.DataFrame, seeds: int) -> str:
             f"in none is the difference beyond chance (paired t-test over {seeds} seeds, corrected)."
         )
     parts = [
-        f"`{row.rule}` at {delta_t_label(row.delta_t)}, {_word(row.bits)}{'' if row.bits == _TRAINED else ' bits'}: "
+        f"`{row.rule}` at {delta_t_label(row.delta_t)}, {_word(row.bits)}{'' if row.bits == TRAINED else ' bits'}: "
         f"{'better' if row.difference > 0 else 'worse'} than "
         f"{f'`{row.against}` there' if row.against == _THESIS else row.against} by {abs(row.difference):.2f} points "
         f"[{min(abs(row.low), abs(row.high)):.2f}, {max(abs(row.low), abs(row.high)):.2f}], p = {row.p_corrected:.2g}"

@@ -53,12 +53,8 @@ def split_results(dataset: xr.Dataset, *, keep: Sequence[str] = ()) -> Iterator[
     others.sort(key=lambda dim: dim != "dataset")
     for values in itertools.product(*(dataset[dim].values.tolist() for dim in others)):
         part = dataset.sel(dict(zip(others, values, strict=True)))
-        known = part["accuracy"].notnull()
-        if bool(known.any()):
-            for dim in [d for d in (*_DRAWN_DIMS, *keep) if d in known.dims]:
-                there = known.any([d for d in known.dims if d != dim]).values
-                if not there.all():
-                    part = part.isel({dim: np.flatnonzero(there)})
+        if bool(part["accuracy"].notnull().any()):
+            part = _without_gaps(part, *keep)
             names = [] if "dataset" in others else [dataset_name(part)]
             names += [
                 dataset_name(part) if dim == "dataset" else f"{dim} {_text(value)}"
@@ -123,13 +119,14 @@ def _check_results(dataset: xr.Dataset, *needed: str) -> None:
             raise ValueError(f"The results have no variable {name!r}, which this plot needs{hint}.")
 
 
-def _without_gaps(runs: xr.Dataset) -> xr.Dataset:
-    """Leave out time steps, seeds and rules of which nothing is known."""
-    known = runs["accuracy"].notnull().any([d for d in runs["accuracy"].dims if d not in _DRAWN_DIMS])
+def _without_gaps(runs: xr.Dataset, *more: str) -> xr.Dataset:
+    """Leave out time steps, seeds and rules, and labels of `more` dimensions, of which nothing is known."""
+    known = runs["accuracy"].notnull()
     if not bool(known.any()):
         raise ValueError("The results hold no finished run; there is nothing to plot.")
-    keep = {dim: known.any([d for d in _DRAWN_DIMS if d != dim]).values for dim in _DRAWN_DIMS}
-    return runs.isel({dim: np.flatnonzero(mask) for dim, mask in keep.items()})
+    dims = [dim for dim in (*_DRAWN_DIMS, *more) if dim in known.dims]
+    there = {dim: known.any([d for d in known.dims if d != dim]).values for dim in dims}
+    return runs.isel({dim: np.flatnonzero(mask) for dim, mask in there.items() if not mask.all()})
 
 
 def after_epoch(runs: xr.Dataset, epoch: int | None) -> xr.Dataset:
