@@ -300,8 +300,8 @@ def _run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from bats_lab.engine import get_backend
-    from bats_lab.results import is_finished, run_path
-    from bats_lab.sweep import describe_epoch, save_into, train_into
+    from bats_lab.runs.results import is_finished, run_path
+    from bats_lab.sweeps.sweep import describe_epoch, save_into, train_into
 
     if is_finished(args.out, config):
         print(f"This run is finished already: {run_path(args.out, config)}")
@@ -337,8 +337,8 @@ def _run(args: argparse.Namespace) -> int:
 
 def _sweep(args: argparse.Namespace) -> int:
     from bats_lab.engine import get_backend
-    from bats_lab.results import is_finished
-    from bats_lab.sweep import expand_grid, make_report, run_sweep
+    from bats_lab.runs.results import is_finished
+    from bats_lab.sweeps.sweep import expand_grid, make_report, run_sweep
 
     values = _given_values(args, several=True)
     configs = expand_grid(values, seeds=_seeds(args.seeds))
@@ -378,10 +378,11 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from bats_lab import collapse, deploy, estimators
-    from bats_lab.results import is_finished, open_results
-    from bats_lab.sweep import make_report, notebook_path, run_sweep
-    from bats_lab.thesis import STUDIES, judge, study_configs
+    from bats_lab.runs.results import is_finished, open_results
+    from bats_lab.studies import collapse, estimators
+    from bats_lab.studies.chip import deploy
+    from bats_lab.studies.thesis.claims import STUDIES, judge, study_configs
+    from bats_lab.sweeps.sweep import make_report, notebook_path, run_sweep
 
     seeds = 1 if args.quick and args.seeds is None else args.seeds
     given: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
@@ -447,8 +448,8 @@ def _seeds(text: str | None) -> int | list[int] | None:
 
 def _summary(folder: Path) -> str:
     """Lay out the results of a folder as a small table."""
-    from bats_lab.metrics import summary_table
-    from bats_lab.results import open_results
+    from bats_lab.runs.metrics import summary_table
+    from bats_lab.runs.results import open_results
 
     table: pd.DataFrame = summary_table(open_results(folder))
     columns = {
@@ -472,7 +473,7 @@ def _shown(path: Path) -> str:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from bats_lab.sweep import make_report
+    from bats_lab.sweeps.sweep import make_report
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(_shown(make_report(args.folder)))
@@ -480,7 +481,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _data_list(args: argparse.Namespace) -> int:
-    from bats_lab.datasets import data_directory, list_datasets
+    from bats_lab.data.datasets import data_directory, list_datasets
 
     for status in list_datasets(args.data_dir):
         print(f"{status.name:14} {status.state:9} {status.description}")
@@ -489,7 +490,7 @@ def _data_list(args: argparse.Namespace) -> int:
 
 
 def _data_download(args: argparse.Namespace) -> int:
-    from bats_lab.datasets import download_dataset
+    from bats_lab.data.datasets import download_dataset
 
     for name in args.names:
         print(f"{name}: {download_dataset(name, args.data_dir)}")
@@ -497,7 +498,7 @@ def _data_download(args: argparse.Namespace) -> int:
 
 
 def _data_verify(args: argparse.Namespace) -> int:
-    from bats_lab.datasets import DATASETS, verify_dataset
+    from bats_lab.data.datasets import DATASETS, verify_dataset
 
     fine = True
     for name in args.names or DATASETS:
@@ -512,14 +513,14 @@ def _data_verify(args: argparse.Namespace) -> int:
 
 
 def _data_where(args: argparse.Namespace) -> int:
-    from bats_lab.datasets import data_directory
+    from bats_lab.data.datasets import data_directory
 
     print(data_directory(args.data_dir))
     return OK
 
 
 def _lab(args: argparse.Namespace) -> int:
-    from bats_lab.sweep import prepare_notebooks
+    from bats_lab.sweeps.sweep import prepare_notebooks
 
     root = prepare_notebooks(args.folder)
     print(f"JupyterLab on {root / 'notebooks'}", file=sys.stderr)
@@ -532,9 +533,9 @@ def _dashboard(args: argparse.Namespace) -> int:
     import subprocess
     import tempfile
 
-    from bats_lab.deploy import holds_deployments
     from bats_lab.explore.serve import prepare_dashboard
-    from bats_lab.sweep import notebook_path
+    from bats_lab.studies.chip.deploy import holds_deployments
+    from bats_lab.sweeps.sweep import notebook_path
 
     shipped = notebook_path("10_train").parent.parent / "results"
     folder, deployment = args.folder or shipped / "mnist_study", None
@@ -560,7 +561,7 @@ def _info(args: argparse.Namespace) -> int:
     from importlib import metadata
 
     from bats_lab import __version__
-    from bats_lab.datasets import data_directory, list_datasets
+    from bats_lab.data.datasets import data_directory, list_datasets
     from bats_lab.engine import DEVICES, get_backend
 
     print(f"bats_lab     {__version__} in {Path(__file__).resolve().parent}")

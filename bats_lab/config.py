@@ -18,13 +18,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ESTIMATORS", "PRESETS", "RULES", "Config", "Parameter", "parameters", "parameters_cell"]
+from bats_lab.spikes.estimators import ESTIMATORS
+from bats_lab.spikes.rules import RULES
 
-#: The collision rules: what happens to a crossing before the neuron's last spike has left.
-RULES = ("drop", "merge", "defer", "graded", "clocked")
-
-#: The gradient estimators: what stands for the derivative of the time grid (:class:`bats_lab.discretize.Estimator`).
-ESTIMATORS = ("straight_through", "delayed", "surrogate", "stochastic")
+__all__ = ["LATENCY_TIMES", "PRESETS", "Config", "Parameter", "parameters", "parameters_cell"]
 
 #: Times at which prediction confidence is read, in seconds.
 LATENCY_TIMES = (0.02, 0.03, 0.05, 0.08, 0.1, 0.13, 0.15, 0.18, 0.2)

@@ -22,7 +22,7 @@ from bats_lab.errors import DeviceError
 
 # Tests of the engine run where plots, notebooks and sweeps cannot: what those need is imported where it is used.
 
-#: What `small_results` holds, for :func:`bats_lab.sweep.expand_grid`. The threshold is so low that networks that small
+#: What `small_results` holds, for `sweep.expand_grid`. The threshold is so low that networks that small
 #: have no silent outputs.
 SMALL_SWEEP: dict[str, Any] = {
     "n_train": 200,
@@ -46,7 +46,7 @@ def emulated_backend() -> Any:
     """The CUDA engine with its kernels run on the CPU, by the name ``emulated`` in tests only."""
     from emulated import EmulatedDevice, folder
 
-    from bats_lab.engine.cuda import CudaBackend
+    from bats_lab.engine.cuda.networks import CudaBackend
 
     return CudaBackend(EmulatedDevice(folder()))
 
@@ -111,7 +111,7 @@ def full_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a real sweep over two time steps and two seeds; tests read it, or copy it before they change it."""
-    from bats_lab.sweep import expand_grid, run_sweep
+    from bats_lab.sweeps.sweep import expand_grid, run_sweep
 
     out = tmp_path_factory.mktemp("small_results")
     report = run_sweep(expand_grid(SMALL_SWEEP), out, progress=False)
@@ -125,8 +125,8 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small sweep on real digits: two time steps, two rules, two seeds; one seed kept no weights."""
-    from bats_lab.experiment import run_experiment
-    from bats_lab.results import save_run
+    from bats_lab.runs.experiment import run_experiment
+    from bats_lab.runs.results import save_run
 
     folder = tmp_path_factory.mktemp("results") / "small"
     small = {"hidden": 100, "n_train": 500, "n_test": 200, "batch_size": 10, "threshold_output": 0.5, "epochs": 2}

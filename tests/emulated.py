@@ -1,6 +1,6 @@
 """A stand-in for a GPU, for tests: the source of the CUDA kernels, compiled by the C++ compiler and run on the CPU.
 
-It offers what :class:`bats_lab.engine.device.CupyDevice` does, with NumPy arrays in place of CuPy's, so that the same
+It offers what `device.CupyDevice` does, with NumPy arrays in place of CuPy's, so that the same
 host code drives the same kernels. New memory is poisoned, and threads run in an order that changes from launch to
 launch: what reads memory that nobody wrote, or depends on the order of threads, does not go unnoticed.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bats_lab.engine.device import kernel_source
+from bats_lab.engine.cuda.device import kernel_source
 
 HEADER = Path(__file__).parent / "emulator" / "cuda_on_cpu.h"
 KERNEL = re.compile(r"template <typename T>\n__global__ void (\w+)\((.*?)\) \{(.*?)\n\}\n", re.DOTALL)
@@ -73,7 +73,7 @@ def build(folder: Path, *options: str, source: str | None = None, scalars: Seque
 
 
 class EmulatedDevice:
-    """Runs kernels on the CPU; see :class:`bats_lab.engine.device.CupyDevice` for what each method is for."""
+    """Runs kernels on the CPU; see :class:`bats_lab.engine.cuda.device.CupyDevice` for what each method is for."""
 
     #: Small blocks: one thread here costs what a thousand cost there.
     threads = 32

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.config import LATENCY_TIMES, Config
-from bats_lab.datasets import ImageData
-from bats_lab.experiment import assemble
-from bats_lab.network import Network
-from bats_lab.train import EpochRecord, Pass
+from bats_lab.data.datasets import ImageData
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.experiment import assemble
+from bats_lab.runs.training import EpochRecord, Pass
 
 CLASSES = ("zero", "one", "two")
 

@@ -12,9 +12,10 @@ import numpy as np
 import reference
 from hypothesis import strategies as st
 
-from bats_lab.discretize import STRAIGHT_THROUGH, Estimator, discretize_spikes
-from bats_lab.network import LayerActivity, Network
-from bats_lab.spikes import Spikes
+from bats_lab.network.feedforward import LayerActivity, Network
+from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
+from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.trains import Spikes
 
 EVENT_RULES = ("drop", "merge", "defer", "graded")
 RULES = (*EVENT_RULES, "clocked")

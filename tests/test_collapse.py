@@ -10,7 +10,13 @@ import xarray as xr
 
 from bats_lab import collapse
 from bats_lab.cli import main
-from bats_lab.collapse import (
+from bats_lab.config import Config
+from bats_lab.data.datasets import ImageData, load_dataset
+from bats_lab.errors import ResultsError
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.training import evaluate, input_spikes, train
+from bats_lab.studies.collapse import experiments
+from bats_lab.studies.collapse.experiments import (
     agreement,
     collapse_configs,
     cross_test,
@@ -21,12 +27,6 @@ from bats_lab.collapse import (
     run_collapse_experiments,
     train_crossed,
 )
-from bats_lab.config import Config
-from bats_lab.datasets import ImageData, load_dataset
-from bats_lab.errors import ResultsError
-from bats_lab.network import Network
-from bats_lab.plots import report
-from bats_lab.train import evaluate, input_spikes, train
 
 SMALL = Config(hidden=30, threshold_output=0.5, batch_size=10, n_train=300, n_test=100, epochs=2)
 
@@ -153,15 +153,19 @@ def test_gradients_on_the_grid_differ_from_those_of_continuous_time(trained: Net
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Experiments and runs that take seconds."""
-    monkeypatch.setitem(collapse._SIZES, "mnist_small", collapse._Size(n_train=200, seeds=1, images=50, directions=3))
-    monkeypatch.setattr(collapse, "_short", lambda _: SMALL.replace(epochs=1))
-    monkeypatch.setitem(collapse._STEPS, "mnist_small", (0.004, 0.012))
+    monkeypatch.setitem(
+        experiments._SIZES, "mnist_small", experiments._Size(n_train=200, seeds=1, images=50, directions=3)
+    )
+    monkeypatch.setattr(experiments, "_short", lambda _: SMALL.replace(epochs=1))
+    monkeypatch.setitem(experiments._STEPS, "mnist_small", (0.004, 0.012))
     configs = [
         Config(dataset="mnist_small", n_train=200, n_test=100, epochs=1, delta_t=step, rule=rule, keep_samples=0)
         for step, rule in ((0.0, "drop"), (0.012, "drop"), (0.012, "merge"))
     ]
-    monkeypatch.setattr(collapse, "collapse_configs", lambda **_: configs)
-    monkeypatch.setattr(collapse, "drive_response", lambda *a, **_: drive_response([0.006, 0.01, 0.015], n_drives=20))
+    monkeypatch.setattr(experiments, "collapse_configs", lambda **_: configs)
+    monkeypatch.setattr(
+        experiments, "drive_response", lambda *a, **_: drive_response([0.006, 0.01, 0.015], n_drives=20)
+    )
 
 
 def test_collapse_is_run_drawn_and_answered_by_one_command(
@@ -179,7 +183,7 @@ def test_collapse_is_run_drawn_and_answered_by_one_command(
     run_collapse_experiments(folder, quick=True, device="cpu", report=again.append)
     assert again == []  # what is there is not measured again
     found = open_experiments(folder)
-    assert "gradient" in report.describe_collapse({}, found).splitlines()[2]
+    assert "gradient" in collapse.describe_collapse({}, found).splitlines()[2]
 
 
 def test_damaged_experiment_is_named(tmp_path: Path) -> None:
@@ -212,7 +216,7 @@ def made_up(drop: float) -> tuple[dict[str, xr.Dataset], dict[str, dict[str, xr.
 
 
 def test_answer_names_the_rule_where_it_alone_fails() -> None:
-    text = report.describe_collapse(*made_up(40))
+    text = collapse.describe_collapse(*made_up(40))
     first, second, third = text.splitlines()
     assert "not from the straight-through estimator" in first and "55.0 points under `drop`, 0.0 under `merge`" in first
     assert "tested at 10 ms, 40.0 % under `drop`, 95.0 % under `merge`" in second
@@ -222,11 +226,11 @@ def test_answer_names_the_rule_where_it_alone_fails() -> None:
 
 
 def test_answer_blames_no_rule_where_none_fails() -> None:
-    first, second, _ = report.describe_collapse(*made_up(94)).splitlines()
+    first, second, _ = collapse.describe_collapse(*made_up(94)).splitlines()
     assert "no network collapses" in first and "do not collapse" in second
 
 
 def test_answer_does_not_blame_the_rule_where_others_fail_too() -> None:
     results, experiments = made_up(40)
     results["mnist"]["accuracy"][1] = 0.4
-    assert "but not under that rule alone" in report.describe_collapse(results, experiments)
+    assert "but not under that rule alone" in collapse.describe_collapse(results, experiments)

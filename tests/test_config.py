@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bats_lab.config import LATENCY_TIMES, PRESETS, RULES, Config, Parameter, parameters, parameters_cell
+from bats_lab.config import LATENCY_TIMES, PRESETS, Config, Parameter, parameters, parameters_cell
+from bats_lab.spikes.rules import RULES
 
 NAMES = [p.name for p in parameters()]
 

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bats_lab import datasets
-from bats_lab.datasets import (
+from bats_lab.data import datasets
+from bats_lab.data.datasets import (
     DATASETS,
     DatasetInfo,
     IdxFile,

@@ -18,9 +18,15 @@ from hypothesis.extra.numpy import arrays
 
 from bats_lab import deploy
 from bats_lab.cli import main
-from bats_lab.config import LATENCY_TIMES, RULES, Config, parameters
-from bats_lab.datasets import ImageData, load_dataset
-from bats_lab.deploy import (
+from bats_lab.config import LATENCY_TIMES, Config, parameters
+from bats_lab.data.datasets import ImageData, load_dataset
+from bats_lab.errors import ResultsError
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.experiment import network_of, run_experiment
+from bats_lab.runs.results import open_dataset, open_run, run_path, save_dataset, save_run
+from bats_lab.runs.training import evaluate, input_spikes, split_training, train
+from bats_lab.spikes.rules import RULES
+from bats_lab.studies.chip.deploy import (
     DEPLOY_STEPS,
     WORD_LENGTHS,
     chip_configs,
@@ -34,12 +40,7 @@ from bats_lab.deploy import (
     run_deployment,
     run_on_clock,
 )
-from bats_lab.energy import HARDWARE, neuron_updates_clocked
-from bats_lab.errors import ResultsError
-from bats_lab.experiment import network_of, run_experiment
-from bats_lab.network import Network
-from bats_lab.results import open_dataset, open_run, run_path, save_dataset, save_run
-from bats_lab.train import evaluate, input_spikes, split_training, train
+from bats_lab.studies.chip.energy import HARDWARE, neuron_updates_clocked
 
 # ------------------------------------------------------------------------------------------------- coarse weights
 

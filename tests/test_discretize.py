@@ -11,20 +11,16 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bats_lab.config import ESTIMATORS, RULES
-from bats_lab.discretize import (
-    GRID_TOLERANCE,
+from bats_lab.spikes.estimators import (
+    ESTIMATORS,
     Estimator,
-    discretize,
-    discretize_spikes,
     discretize_stochastically,
-    first_tick_from,
-    rule_code,
     smooth_discretize,
     surrogate_slope,
-    to_ticks,
 )
-from bats_lab.spikes import Spikes
+from bats_lab.spikes.grid import GRID_TOLERANCE, discretize, discretize_spikes, first_tick_from, to_ticks
+from bats_lab.spikes.rules import RULES, rule_code
+from bats_lab.spikes.trains import Spikes
 
 STEPS = st.sampled_from([1e-4, 5e-4, 1e-3, 3e-3, 0.004, 0.007, 0.01, 0.2])
 

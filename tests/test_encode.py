@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from bats_lab.datasets import load_dataset
-from bats_lab.encode import encode_images, level_times
+from bats_lab.data.datasets import load_dataset
+from bats_lab.spikes.encoding import encode_images, level_times
 
 IMAGES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=3, min_side=0, max_side=12))
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from runs import make_run
 
 import bats_lab
-from bats_lab.discretize import GRID_TOLERANCE
-from bats_lab.energy import (
+from bats_lab.runs.results import open_results, save_run
+from bats_lab.spikes.grid import GRID_TOLERANCE
+from bats_lab.studies.chip.energy import (
     CMOS_45NM,
     HARDWARE,
     NO_ENERGY,
@@ -23,7 +24,6 @@ from bats_lab.energy import (
     energy_table,
     neuron_updates_clocked,
 )
-from bats_lab.results import open_results, save_run
 
 JOULES = ("synapses", "updates_event_driven", "updates_clocked", "event_driven", "clocked")
 OPERATIONS = ("operations_event_driven", "operations_clocked")

@@ -18,13 +18,13 @@ from strategies import RULES, assert_same_activity, random_case
 
 from bats_lab import engine
 from bats_lab.config import Config
-from bats_lab.datasets import load_dataset
+from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import get_backend
-from bats_lab.engine.cuda import CudaBackend
-from bats_lab.engine.device import KERNELS, CupyDevice, kernel_source
+from bats_lab.engine.cuda.device import KERNELS, CupyDevice, kernel_source
+from bats_lab.engine.cuda.networks import CudaBackend
 from bats_lab.errors import DeviceError
-from bats_lab.network import Network
-from bats_lab.train import input_spikes, train
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.training import input_spikes, train
 
 # Compilation
 
@@ -175,7 +175,7 @@ def test_emulated_device_offers_what_the_real_one_does() -> None:
 
 
 def test_engine_is_imported_without_cupy_and_what_plots_need() -> None:
-    code = "import sys, bats_lab.engine.cuda, bats_lab.train; print(*sys.modules)"
+    code = "import sys, bats_lab.engine.cuda.networks, bats_lab.runs.training; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"cupy", "holoviews", "papermill", "xarray", "pandas"} & set(run.stdout.split())
 
@@ -233,7 +233,7 @@ from conftest import usable
 from emulated import EmulatedDevice, folder
 from strategies import RULES, random_case
 from bats_lab import engine
-from bats_lab.engine.cuda import CudaBackend
+from bats_lab.engine.cuda.networks import CudaBackend
 backend = CudaBackend(EmulatedDevice(folder(), library={str(library)!r}))
 engine._BACKENDS["watched"] = lambda: backend
 for rule in RULES:

@@ -8,9 +8,9 @@ from hypothesis import given
 from strategies import RULES, Case, assert_same_activity, cases, random_case
 
 from bats_lab.config import Config
-from bats_lab.discretize import discretize_spikes
-from bats_lab.network import Network
-from bats_lab.spikes import Spikes
+from bats_lab.network.feedforward import Network
+from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.trains import Spikes
 
 numba = pytest.importorskip("numba")
 MOST = numba.config.NUMBA_NUM_THREADS

@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import BORDERLINE, EVENT_RULES, RULES, Case, assert_same_spikes, cases, kept, random_case
 
-from bats_lab.discretize import discretize_spikes
-from bats_lab.network import Network
-from bats_lab.spikes import Spikes
+from bats_lab.network.feedforward import Network
+from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.trains import Spikes
 
 TAU_SYN, TAU = 0.13, 0.26
 
@@ -352,7 +352,7 @@ def test_weights_that_are_not_finite_touch_no_other_neuron(backend: str, rule: s
 
 @given(keys=st.lists(st.integers(0, 20), max_size=300), begin=st.integers(0, 40))
 def test_crossings_are_sorted_stably_whatever_their_number(keys: list[int], begin: int) -> None:
-    from bats_lab.engine.cpu import _sort_part
+    from bats_lab.engine.cpu.networks import _sort_part
 
     times = np.array(keys, np.float32)
     order = np.arange(len(keys), dtype=np.int32)[::-1].copy()

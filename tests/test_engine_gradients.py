@@ -8,7 +8,7 @@ import reference
 from hypothesis import assume, given
 from strategies import BORDERLINE, EVENT_RULES, RULES, Case, cases, kept, random_case
 
-from bats_lab.discretize import STRAIGHT_THROUGH, Estimator
+from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
 
 
 def loss(case: Case, backend: str) -> float:

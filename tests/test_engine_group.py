@@ -13,10 +13,10 @@ from emulated import EmulatedDevice, folder
 
 from bats_lab import engine
 from bats_lab.config import Config
-from bats_lab.datasets import ImageData, load_dataset
-from bats_lab.engine.cuda import CudaBackend
+from bats_lab.data.datasets import ImageData, load_dataset
+from bats_lab.engine.cuda.networks import CudaBackend
 from bats_lab.errors import BatsLabError, DeviceError, DivergedError
-from bats_lab.train import EpochRecord, Pass, Training, evaluate, input_spikes, train, train_group
+from bats_lab.runs.training import EpochRecord, Pass, Training, evaluate, input_spikes, train, train_group
 
 SMALL = Config(n_train=60, n_test=30, hidden=20, threshold_output=0.1, epochs=2, delta_t=0.004, batch_size=25)
 # They differ in everything in which networks of a group may.

@@ -17,9 +17,9 @@ from strategies import (
     random_case,
 )
 
-from bats_lab.discretize import discretize_spikes
-from bats_lab.network import LayerActivity
-from bats_lab.spikes import Spikes
+from bats_lab.network.feedforward import LayerActivity
+from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.trains import Spikes
 
 
 def assert_close(first: list[LayerActivity], second: list[LayerActivity], case: Case, samples, shift: float = 0.0):

@@ -15,19 +15,19 @@ from runs import make_run
 from scipy import stats
 from test_plots import draw, elements, option
 
-from bats_lab import estimators, plots
-from bats_lab.collapse import agreement
-from bats_lab.config import ESTIMATORS
-from bats_lab.discretize import discretize, surrogate_slope
-from bats_lab.estimators import (
+from bats_lab import estimators
+from bats_lab.runs.results import open_results, save_run
+from bats_lab.spikes.estimators import ESTIMATORS, surrogate_slope
+from bats_lab.spikes.grid import discretize
+from bats_lab.studies.collapse.experiments import agreement
+from bats_lab.studies.estimators import comparison
+from bats_lab.studies.estimators.comparison import (
     compare_estimators,
     estimator_configs,
     open_gradients,
     paired,
     run_estimator_experiments,
 )
-from bats_lab.plots import report
-from bats_lab.results import open_results, save_run
 
 RULES = ("drop", "graded")
 STEPS = (0.004, 0.012)
@@ -123,9 +123,9 @@ def test_comparison_finds_what_is_better_and_what_is_worse(results: xr.Dataset) 
 
 
 def test_holm_corrects_the_smallest_the_most() -> None:
-    corrected = estimators._holm(np.array([0.01, 0.04, np.nan, 0.03]))
+    corrected = comparison._holm(np.array([0.01, 0.04, np.nan, 0.03]))
     np.testing.assert_allclose(corrected, [0.03, 0.06, np.nan, 0.06])
-    assert estimators._holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert comparison._holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
 
 
 def test_results_without_estimators_are_refused(results: xr.Dataset) -> None:
@@ -139,7 +139,7 @@ def test_results_without_estimators_are_refused(results: xr.Dataset) -> None:
 
 
 def test_gradients_are_measured_once_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(estimators._SIZES, "mnist_small", estimators._Size(n_train=200, images=40, directions=4))
+    monkeypatch.setitem(comparison._SIZES, "mnist_small", comparison._Size(n_train=200, images=40, directions=4))
     monkeypatch.setitem(estimators.ESTIMATOR_STEPS, "mnist", (0.012,))
     told: list[str] = []
     [path] = run_estimator_experiments(tmp_path, quick=True, device="cpu", report=told.append)
@@ -153,7 +153,7 @@ def test_gradients_are_measured_once_and_read_again(tmp_path: Path, monkeypatch:
     assert found["predicted"].sizes == {"rule": 2, "delta_t": 1, "gradient": 5, "direction": 4}
     # Each is another gradient, and all are held against one change of the loss.
     assert len(np.unique(found["predicted"].isel(rule=0, delta_t=0, direction=0))) == 5
-    layout = plots.plot_estimator_agreement(found)
+    layout = estimators.plot_estimator_agreement(found)
     draw(layout)
     wanted = agreement(found).sel(rule="graded", gradient="delayed")
     np.testing.assert_allclose(points(layout[1], "delayed"), wanted)
@@ -169,7 +169,7 @@ def points(plot: Any, label: str) -> np.ndarray:
 
 
 def test_accuracy_has_a_curve_an_estimator_and_continuous_time_in_each(results: xr.Dataset) -> None:
-    layout = plots.plot_estimators(results)
+    layout = estimators.plot_estimators(results)
     draw(layout)
     assert [option(panel, "title") for panel in layout] == list(RULES)
     test = 100 * results["accuracy"].sel(split="test").isel(epoch=0)
@@ -178,22 +178,22 @@ def test_accuracy_has_a_curve_an_estimator_and_continuous_time_in_each(results: 
         wanted = test.sel(rule="graded", estimator=name, delta_t=list(STEPS)).mean("seed")
         np.testing.assert_allclose(points(layout[1], name), [exact, *wanted.values])
     with pytest.raises(ValueError, match="split is 'all'; it must be one of train, test, validation"):
-        plots.plot_estimators(results, split="all")
+        estimators.plot_estimators(results, split="all")
 
 
 def test_gain_is_the_difference_between_the_same_seeds(results: xr.Dataset) -> None:
-    layout = plots.plot_estimator_gain(results)
+    layout = estimators.plot_estimator_gain(results)
     draw(layout)
     table = compare_estimators(results).set_index(["rule", "estimator"])
     for panel, rule in zip(layout, RULES, strict=True):
         for name in ESTIMATORS[1:]:
             np.testing.assert_allclose(points(panel, name), table.loc[(rule, name)]["difference"])
     with pytest.raises(ValueError, match="baseline is 'exact'"):
-        plots.plot_estimator_gain(results, baseline="exact")
+        estimators.plot_estimator_gain(results, baseline="exact")
 
 
 def test_smooth_grid_shows_the_grid_and_the_slopes() -> None:
-    layout = plots.plot_smooth_grid(0.01, [0.1, 0.25])
+    layout = estimators.plot_smooth_grid(0.01, [0.1, 0.25])
     draw(layout)
     [stairs] = [e for e in elements(layout[0], hv.Curve) if e.label == "d(t)"]
     times, sent = stairs.dimension_values("time"), stairs.dimension_values("sent")
@@ -203,29 +203,29 @@ def test_smooth_grid_shows_the_grid_and_the_slopes() -> None:
     [slope] = [e for e in elements(layout[1], hv.Curve) if e.label == "width 0.1"]
     np.testing.assert_allclose(slope.dimension_values("slope"), surrogate_slope(times / 1e3, 0.01, 0.1))
     with pytest.raises(ValueError, match="delta_t is 0; it must be a number above 0"):
-        plots.plot_smooth_grid(0, [0.1])
+        estimators.plot_smooth_grid(0, [0.1])
     with pytest.raises(ValueError, match=r"widths is \[\]; it must have 1 to 4 entries"):
-        plots.plot_smooth_grid(0.01, [])
+        estimators.plot_smooth_grid(0.01, [])
 
 
 def test_report_tells_which_estimators_differ(results: xr.Dataset) -> None:
-    text = report.describe_estimators({"mnist": results}, {})
+    text = estimators.describe_estimators({"mnist": results}, {})
     assert text.startswith("- **mnist**, 3 seeds, test accuracy against `straight_through`: better are `delayed` under")
     assert "worse are `surrogate` under `drop` at Δt = 12 ms: -5.0 points [" in text
     better = results["accuracy"].where(
         results["rule"] != "graded", results["accuracy"] + 0.01 * results["delta_t"] / 0.012
     )
-    told = report.describe_estimators({"mnist": results.assign(accuracy=better)}, {})
+    told = estimators.describe_estimators({"mnist": results.assign(accuracy=better)}, {})
     assert "For comparison, `graded` in place of `drop`, both with `straight_through`, gives +1.0 points [" in told
     assert told.endswith("] at Δt = 12 ms.")
     alike = results["accuracy"].sel(estimator="straight_through") + 0 * results["accuracy"]
     noise = xr.DataArray(np.random.default_rng(1).normal(0, 1e-4, alike.shape), alike.coords, alike.dims)
-    told = report.describe_estimators({"mnist": results.assign(accuracy=alike + noise)}, {})
+    told = estimators.describe_estimators({"mnist": results.assign(accuracy=alike + noise)}, {})
     assert "in none of 12 comparisons is there a difference beyond chance (the largest is 0.0 points)" in told
-    table = report.estimator_table({"mnist": results}).splitlines()
+    table = estimators.estimator_table({"mnist": results}).splitlines()
     assert len(table) == 2 + 12 and table[2].startswith("| mnist | drop | 4 ms | delayed | 3 | ")
 
 
 def test_report_says_that_one_seed_tells_nothing(results: xr.Dataset) -> None:
-    text = report.describe_estimators({"mnist": results.sel(seed=[1])}, {})
+    text = estimators.describe_estimators({"mnist": results.sel(seed=[1])}, {})
     assert "one seed tells no difference from chance; the largest is -5.0 points (`surrogate` under" in text

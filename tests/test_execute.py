@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from bats_lab.execute import Call, Pool, declared_parameters, run_notebook
+from bats_lab.sweeps.execute import Call, Pool, declared_parameters, run_notebook
 
 PARAMETERS = """
 text: str = "a"
@@ -47,7 +47,9 @@ def pool() -> Iterator[Pool]:
 
 def execute(pool: Pool, source: Path, out: Path, **parameters: Any) -> tuple[str, str, str]:
     """Return how it ended, why, and all that the notebook printed."""
-    call = Call("bats_lab.execute:run_notebook", {"source": str(source), "out": str(out), "parameters": parameters})
+    call = Call(
+        "bats_lab.sweeps.execute:run_notebook", {"source": str(source), "out": str(out), "parameters": parameters}
+    )
     events = [event for event in pool.run([call]) if event.kind != "tick"]
     printed = "".join(event.text for event in events if event.kind == "output")
     return events[-1].kind, events[-1].text, printed
@@ -64,7 +66,7 @@ def test_relative_paths_count_from_where_they_are_said_to(pool: Pool, tmp_path: 
     nbformat.write(made, source)
     arguments: dict[str, Any] = {"source": str(source), "out": str(tmp_path / "out.ipynb"), "parameters": {}}
     for given, expected in (({}, Path.cwd()), ({"cwd": str(tmp_path)}, tmp_path.resolve())):
-        events = list(pool.run([Call("bats_lab.execute:run_notebook", arguments | given)]))
+        events = list(pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments | given)]))
         assert events[-1].kind == "finished", events[-1].text
         assert "".join(event.text for event in events if event.kind == "output").strip() == str(expected)
 

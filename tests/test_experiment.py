@@ -9,13 +9,13 @@ import pytest
 import xarray as xr
 
 from bats_lab.config import Config
-from bats_lab.datasets import load_dataset
-from bats_lab.discretize import discretize
+from bats_lab.data.datasets import load_dataset
 from bats_lab.errors import DataError, DivergedError
-from bats_lab.experiment import run_experiment
-from bats_lab.metrics import VARIABLES
-from bats_lab.results import is_finished, open_results, open_run, save_run, validate_run
-from bats_lab.train import train
+from bats_lab.runs.experiment import run_experiment
+from bats_lab.runs.metrics import VARIABLES
+from bats_lab.runs.results import is_finished, open_results, open_run, save_run, validate_run
+from bats_lab.runs.training import train
+from bats_lab.spikes.grid import discretize
 
 SMALL = Config(n_train=200, n_test=100, hidden=30, epochs=2, delta_t=0.004, threshold_output=0.2, keep_weights="each")
 TINY = SMALL.replace(n_train=50, n_test=20, epochs=1)

@@ -15,12 +15,12 @@ from runs import make_run
 
 from bats_lab import explore, open_results, save_run
 from bats_lab.config import Config
-from bats_lab.experiment import config_of, network_of
 from bats_lab.explore.digit import draw_strokes
 from bats_lab.explore.live import live_networks, load_samples
-from bats_lab.network import Network
+from bats_lab.network.feedforward import Network
 from bats_lab.plots import delta_t_color
-from bats_lab.train import input_spikes
+from bats_lab.runs.experiment import config_of, network_of
+from bats_lab.runs.training import input_spikes
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from runs import make_run
 from test_plots_chip import RULES, STEPS, WORDS, make_deployment, save_deployment
 
 from bats_lab import explore, open_results, save_run
-from bats_lab.deploy import deployment_costs
 from bats_lab.explore.serve import prepare_dashboard
-from bats_lab.plots import chip
-from bats_lab.plots.three_way import three_way_table
+from bats_lab.studies.chip.deploy import deployment_costs
+from bats_lab.studies.chip.plots import quantities
+from bats_lab.studies.chip.plots.three_way import three_way_table
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_texts_of_the_cells_are_their_values(explorer: explore.Explorer) -> None
     explorer.controls["rule"].value = "drop"
     panel = explorer.pictures[0].panels[0]
     texts = {t for name in ("light", "dark") for t in panel.columns(name)["text"]}
-    assert texts == {chip.short(v) for v in cells(explorer).values()}
+    assert texts == {quantities.short(v) for v in cells(explorer).values()}
     for name in ("light", "dark"):
         assert len(panel.columns(name)["text"]) == len(panel.columns(f"{name} spread")["text"]) > 0
 
@@ -102,7 +102,7 @@ def test_plane_marks_the_front_and_the_selected_point(explorer: explore.Explorer
     with explorer.together():
         explorer.controls["delta_t"].value = 0.004
         explorer.controls["bits"].value = 2
-    here = chip.narrowed(deployment.sel(dataset="mnist"))
+    here = quantities.narrowed(deployment.sel(dataset="mnist"))
     table, _ = three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
     assert sorted(plane(explorer, "front")["energy"]) == pytest.approx(sorted(table["energy"][table["front"]]))
     accuracy = 100 * here["accuracy"].sel(split="validation", rule="graded", delta_t=0.004, bits=2).mean().item()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bats_lab import explore
-from bats_lab.neuron import simulate_neuron
+from bats_lab.network.neuron import simulate_neuron
 from bats_lab.plots import delta_t_color
 
 INPUTS = {"times": np.array([0.01, 0.03, 0.07, 0.11]), "weights": np.array([12.0, 24.0, -70.0, 70.0])}

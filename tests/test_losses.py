@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import RULES, random_case
 
 from bats_lab.engine import get_backend
-from bats_lab.losses import spike_count_loss, target_counts
+from bats_lab.runs.losses import spike_count_loss, target_counts
 
 
 def test_targets_are_high_for_the_true_class_only() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from runs import CLASSES, made_up_data, made_up_records, make_run
 
 from bats_lab.config import Config, parameters
-from bats_lab.metrics import (
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.metrics import (
     COORDINATES,
     RUN_DIMS,
     VARIABLES,
@@ -24,9 +25,8 @@ from bats_lab.metrics import (
     stop_times,
     summary_table,
 )
-from bats_lab.network import Network
-from bats_lab.results import open_results, save_run
-from bats_lab.train import evaluate, input_spikes
+from bats_lab.runs.results import open_results, save_run
+from bats_lab.runs.training import evaluate, input_spikes
 
 CONTRACT = {
     "accuracy": "split epoch",

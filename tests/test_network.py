@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bats_lab.config import Config
-from bats_lab.network import Network, save_arrays
-from bats_lab.spikes import Spikes
+from bats_lab.network.feedforward import Network, save_arrays
+from bats_lab.spikes.trains import Spikes
 
 FITTING: dict[str, Any] = {
     "sizes": (4, 3, 2),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from strategies import EVENT_RULES, RULES, cases
 
-from bats_lab.neuron import Neuron, potential, simulate_neuron
+from bats_lab.network.neuron import Neuron, potential, simulate_neuron
 
 # A drive whose crossings follow each other within 6 to 10 ms, pulled down once and driven again.
 BURST = {"times": [0.01, 0.03, 0.07, 0.11], "weights": [12.0, 24.0, -70.0, 70.0]}

@@ -11,9 +11,9 @@ import pytest
 from runs import make_run
 from test_plots_chip import make_deployment, save_deployment
 
-from bats_lab.execute import Call, Pool
-from bats_lab.results import save_run
-from bats_lab.sweep import make_report, notebook_path
+from bats_lab.runs.results import save_run
+from bats_lab.sweeps.execute import Call, Pool
+from bats_lab.sweeps.sweep import make_report, notebook_path
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -73,7 +73,7 @@ def test_notebook_runs_to_its_end(name: str, tmp_path: Path, request: pytest.Fix
     }
     arguments = {"source": str(notebook_path(name)), "out": str(tmp_path / "out.ipynb"), "parameters": parameters}
     with Pool(1) as pool:
-        *_, last = pool.run([Call("bats_lab.execute:run_notebook", arguments)])
+        *_, last = pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments)])
     assert last.kind == "finished", last.text
 
 
@@ -90,7 +90,7 @@ def test_notebook_of_a_chip_says_what_is_missing(name: str, small_results: Path,
     parameters = {"results_dir": str(small_results)} | ({"spikes_dir": str(tmp_path)} if name[0] == "3" else {})
     arguments = {"source": str(notebook_path(name)), "out": str(tmp_path / "out.ipynb"), "parameters": parameters}
     with Pool(1) as pool:
-        *_, last = pool.run([Call("bats_lab.execute:run_notebook", arguments)])
+        *_, last = pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments)])
     assert last.kind == "finished", last.text
     assert "There is no deployment" in (tmp_path / "out.ipynb").read_text()
 

@@ -7,7 +7,7 @@ import pytest
 from strategies import random_case
 
 from bats_lab.config import Config
-from bats_lab.optim import Adam
+from bats_lab.runs.optimiser import Adam
 
 CONSTANTS = {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
 

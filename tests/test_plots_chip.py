@@ -13,16 +13,16 @@ import xarray as xr
 from runs import make_run
 from test_plots import draw, elements, option
 
-from bats_lab import plots
-from bats_lab.config import RULES
-from bats_lab.deploy import choose, deployment_costs, deployment_path
-from bats_lab.energy import active_share
-from bats_lab.plots import chip
-from bats_lab.plots.active_share import draw_active_share, kept_times
-from bats_lab.plots.chip_report import by_dataset, choice_table, compare_chosen, describe_deployment, front_table
-from bats_lab.plots.clock_and_word import ColorScale, cell_columns, cell_texts
-from bats_lab.plots.three_way import three_way_table, time_legend
-from bats_lab.results import save_dataset
+from bats_lab.runs.results import save_dataset
+from bats_lab.spikes.rules import RULES
+from bats_lab.studies import chip
+from bats_lab.studies.chip.deploy import choose, deployment_costs, deployment_path
+from bats_lab.studies.chip.energy import active_share
+from bats_lab.studies.chip.plots import quantities
+from bats_lab.studies.chip.plots.active_share import draw_active_share, kept_times
+from bats_lab.studies.chip.plots.clock_and_word import ColorScale, cell_columns, cell_texts
+from bats_lab.studies.chip.plots.three_way import three_way_table, time_legend
+from bats_lab.studies.chip.report import by_dataset, choice_table, compare_chosen, describe_deployment, front_table
 
 STEPS, WORDS, SEEDS = (0.0, 0.001, 0.004, 0.01), (32, 4, 2), (0, 1, 2)
 _DIMS = ("dataset", "seed", "split", "rule", "delta_t", "bits")
@@ -78,7 +78,7 @@ def deployment() -> xr.Dataset:
     return make_deployment()
 
 
-PLOTS = [plots.plot_clock_and_word, plots.plot_deployment, plots.plot_energy, plots.plot_three_way]
+PLOTS = [chip.plot_clock_and_word, chip.plot_deployment, chip.plot_energy, chip.plot_three_way]
 
 
 @pytest.mark.parametrize("plot", PLOTS)
@@ -107,7 +107,7 @@ def test_what_cannot_be_drawn_is_told_in_a_sentence(plot: Any, deployment: xr.Da
 def test_missing_data_sets_and_seeds_are_passed_over(deployment: xr.Dataset) -> None:
     more = deployment.reindex(seed=[0, 1, 2, 3])
     np.testing.assert_allclose(
-        series(plots.plot_deployment(more), "merge"), series(plots.plot_deployment(deployment), "merge")
+        series(chip.plot_deployment(more), "merge"), series(chip.plot_deployment(deployment), "merge")
     )
 
 
@@ -133,7 +133,7 @@ VALUES = {
 
 @pytest.mark.parametrize("quantity", VALUES)
 def test_cells_hold_mean_and_standard_deviation(quantity: str, deployment: xr.Dataset) -> None:
-    layout = plots.plot_clock_and_word(deployment, quantity=quantity, split="validation")
+    layout = chip.plot_clock_and_word(deployment, quantity=quantity, split="validation")
     assert [option(panel, "title") for panel in layout] == [f"rule {rule}" for rule in RULES]
     expected = VALUES[quantity](deployment.sel(split="validation", rule="merge", dataset="mnist"))
     found = cells(layout[1])
@@ -144,18 +144,18 @@ def test_cells_hold_mean_and_standard_deviation(quantity: str, deployment: xr.Da
 
 
 def test_numbers_stand_in_the_cells_and_unknown_ones_are_empty(deployment: xr.Dataset) -> None:
-    plot = plots.plot_clock_and_word(deployment, rule="clocked")
+    plot = chip.plot_clock_and_word(deployment, rule="clocked")
     draw(plot)
     found = {labels.group: list(labels.dimension_values("text")) for labels in elements(plot, hv.Labels)}
     numbers, spreads = found["light"] + found["dark"], found["light spread"] + found["dark spread"]
     assert len(numbers) == len(spreads) == len(cells(plot)) == (len(STEPS) - 1) * len(WORDS)
     mean, std = cells(plot)["4 ms", "4"]
-    assert f"{mean:.1f}" in numbers and f"±{chip.short(std, 2 if std >= 0.095 else 1)}" in spreads
+    assert f"{mean:.1f}" in numbers and f"±{quantities.short(std, 2 if std >= 0.095 else 1)}" in spreads
     assert option(plot, "title") == "mnist, rule clocked, test images, mean ± std of 3 seeds\ntest accuracy (%)"
 
 
 def test_one_seed_has_no_spread(deployment: xr.Dataset) -> None:
-    plot = plots.plot_clock_and_word(deployment.isel(seed=[0]), rule="drop")
+    plot = chip.plot_clock_and_word(deployment.isel(seed=[0]), rule="drop")
     draw(plot)
     found = {labels.group: labels for labels in elements(plot, hv.Labels)}
     assert len(found["light spread"]) == len(found["dark spread"]) == 0
@@ -164,14 +164,16 @@ def test_one_seed_has_no_spread(deployment: xr.Dataset) -> None:
 
 
 def test_dark_cells_have_light_numbers(deployment: xr.Dataset) -> None:
-    values, axis = chip.measured(chip.narrowed(deployment, "test"), "accuracy", hardware="Loihi", updates="clocked")
+    values, axis = quantities.measured(
+        quantities.narrowed(deployment, "test"), "accuracy", hardware="Loihi", updates="clocked"
+    )
     here = values.sel(rule="drop")
     texts = cell_texts(cell_columns(here, axis, ColorScale.over(here.mean("seed"), good=True)))
     assert min(float(t) for t in texts["light"]["text"]) > max(float(t) for t in texts["dark"]["text"])
 
 
 def test_all_panels_have_one_scale_and_a_small_loss_can_be_seen(deployment: xr.Dataset) -> None:
-    layout = plots.plot_clock_and_word(deployment)
+    layout = chip.plot_clock_and_word(deployment)
     colors = {}
     for panel in layout:
         [found] = elements(panel, hv.Rectangles)
@@ -194,7 +196,7 @@ def test_bad_value_of_an_option_is_refused(deployment: xr.Dataset) -> None:
         ({"quantity": "energy", "updates": "never"}, "updates is 'never'; it must be one of event_driven, clocked"),
     ):
         with pytest.raises(ValueError, match=message):
-            plots.plot_clock_and_word(deployment, **options)
+            chip.plot_clock_and_word(deployment, **options)
 
 
 # Over the time step
@@ -208,7 +210,7 @@ def series(plot: Any, label: str) -> np.ndarray:
 
 @pytest.mark.parametrize("quantity", VALUES)
 def test_curve_of_each_rule_is_the_mean_over_seeds(quantity: str, deployment: xr.Dataset) -> None:
-    plot = plots.plot_deployment(deployment, quantity=quantity, bits=4)
+    plot = chip.plot_deployment(deployment, quantity=quantity, bits=4)
     draw(plot)
     expected = VALUES[quantity](deployment.sel(split="test", bits=4, dataset="mnist")).mean("seed")
     for rule in ("drop", "graded"):
@@ -218,19 +220,19 @@ def test_curve_of_each_rule_is_the_mean_over_seeds(quantity: str, deployment: xr
 
 
 def test_small_losses_are_drawn_beside_a_collapse(deployment: xr.Dataset) -> None:
-    whole, upper = plots.plot_deployment(deployment, top=5, rules=["drop", "graded"])
+    whole, upper = chip.plot_deployment(deployment, top=5, rules=["drop", "graded"])
     low, high = option(upper, "ylim")
     assert 89 < low < 90.5 and 95 < high < 96 and option(whole, "ylim")[0] < 60
     assert option(upper, "title") == "weights as trained, the upper 5 points"
 
 
 def test_quantities_and_words_stand_beside_each_other(deployment: xr.Dataset) -> None:
-    layout = plots.plot_deployment(deployment, quantity=("spikes", "decision_time"), bits=(4, 2))
+    layout = chip.plot_deployment(deployment, quantity=("spikes", "decision_time"), bits=(4, 2))
     assert [option(panel, "title") for panel in layout] == ["weights of 4 bits"] * 2 + ["weights of 2 bits"] * 2
     assert option(layout[1], "ylabel") == "time to decision (ms)"
     for options, message in (({"bits": 7}, "bits is 7; the deployment holds 32, 4, 2"), ({"rules": []}, "each name")):
         with pytest.raises(ValueError, match=message):
-            plots.plot_deployment(deployment, **options)
+            chip.plot_deployment(deployment, **options)
 
 
 # Energy
@@ -252,7 +254,7 @@ def test_quantities_and_words_stand_beside_each_other(deployment: xr.Dataset) ->
 def test_both_ways_to_update_are_drawn_apart(
     hardware: str, label: str, names: tuple[str, str], factor: float, deployment: xr.Dataset
 ) -> None:
-    plot = plots.plot_energy(deployment, hardware=hardware, rule="merge")
+    plot = chip.plot_energy(deployment, hardware=hardware, rule="merge")
     draw(plot)
     costs = deployment_costs(deployment).sel(hardware=hardware, dataset="mnist", split="test", rule="merge", bits=32)
     by_events, by_ticks = (factor * costs[name].mean("seed").values for name in names)
@@ -265,7 +267,7 @@ def test_both_ways_to_update_are_drawn_apart(
 
 
 def test_each_rule_has_its_panel_of_energy(deployment: xr.Dataset) -> None:
-    layout = plots.plot_energy(deployment)
+    layout = chip.plot_energy(deployment)
     assert [option(panel, "title") for panel in layout] == [f"rule {rule}" for rule in RULES]
     assert len({option(panel, "ylim") for panel in layout}) == 1
 
@@ -300,7 +302,7 @@ def test_share_is_drawn_of_kept_spikes_of_the_finest_clock(tmp_path: Path) -> No
     expected = run["spike_times"].sel(sample=1, layer="hidden_1").squeeze().transpose("neuron", "spike")
     np.testing.assert_array_equal(times, expected)
     assert duration == 0.2
-    layout = plots.plot_active_share(run, sample=1, neurons=3)
+    layout = chip.plot_active_share(run, sample=1, neurons=3)
     kept = times[np.isfinite(times).any(axis=1)][:3]
     assert f"{np.isfinite(kept).sum()} spikes on {len(kept)} × 100" in option(layout[0], "title")
     both = xr.concat([run, make_run(delta_t=0.001, weight_scale=8.0)], "delta_t", join="outer")
@@ -314,19 +316,19 @@ def test_runs_without_spikes_are_told_in_a_sentence() -> None:
         (make_run().assign(sample_label=make_run()["sample_label"].copy(data=[[[[["", ""]]]]])), "None of these runs"),
     ):
         with pytest.raises(ValueError, match=message):
-            plots.plot_active_share(run)
+            chip.plot_active_share(run)
     for options, message in (({"sample": 9}, "sample is 9"), ({"layer": "hidden_7"}, "layer is 'hidden_7'")):
         with pytest.raises(ValueError, match=message):
-            plots.plot_active_share(make_run(), **options)
+            chip.plot_active_share(make_run(), **options)
     with pytest.raises(ValueError, match="it must be a fine and a coarse time step"):
-        plots.plot_active_share(make_run(weight_scale=8.0), delta_t=(0.01, 0.002))
+        chip.plot_active_share(make_run(weight_scale=8.0), delta_t=(0.01, 0.002))
 
 
 # Three objectives
 
 
 def test_points_are_means_and_the_front_is_what_none_beats(deployment: xr.Dataset) -> None:
-    here = chip.narrowed(deployment)
+    here = quantities.narrowed(deployment)
     table, axis = three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
     assert axis.pprint_label == "energy per inference, Loihi, event-driven (µJ)"
     n_clock, n_exact = len(RULES) * (len(STEPS) - 1) * len(WORDS), len(WORDS)
@@ -352,9 +354,9 @@ def test_points_are_means_and_the_front_is_what_none_beats(deployment: xr.Datase
 
 
 def test_front_is_ringed_and_collapsed_points_are_counted(deployment: xr.Dataset) -> None:
-    plot = plots.plot_three_way(deployment, updates="clocked", split="validation")
+    plot = chip.plot_three_way(deployment, updates="clocked", split="validation")
     draw(plot)
-    here = chip.narrowed(deployment)
+    here = quantities.narrowed(deployment)
     table, _ = three_way_table(here, hardware="Loihi", updates="clocked", split="validation")
     [rings] = [e for e in elements(plot, hv.Scatter) if e.group == "front"]
     np.testing.assert_allclose(rings.dimension_values(0), table["energy"][table["front"]])
@@ -373,14 +375,14 @@ def test_front_is_ringed_and_collapsed_points_are_counted(deployment: xr.Dataset
 
 
 def test_hardware_without_joules_is_drawn_in_operations(deployment: xr.Dataset) -> None:
-    plot = plots.plot_three_way(deployment, hardware="Loihi 2")
+    plot = chip.plot_three_way(deployment, hardware="Loihi 2")
     assert option(plot, "xlabel") == "effective synaptic operations per inference, Loihi 2, event-driven"
     tooltips = {t for e in elements(plot, hv.Scatter) if e.group == "rule drop" for t in e.dimension_values("cost")}
     assert all(text.endswith("effective operations") and "J" not in text for text in tooltips)
 
 
 def test_front_is_listed_by_rising_energy(deployment: xr.Dataset) -> None:
-    table, _ = three_way_table(chip.narrowed(deployment), hardware="Loihi", updates="clocked", split="validation")
+    table, _ = three_way_table(quantities.narrowed(deployment), hardware="Loihi", updates="clocked", split="validation")
     head, _, *rows = front_table(by_dataset(deployment)).splitlines()
     assert "validation accuracy (%) | test accuracy (%) | Loihi, clocked (µJ) | time to decision (ms)" in head
     cells_of = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
@@ -394,7 +396,7 @@ def test_front_is_listed_by_rising_energy(deployment: xr.Dataset) -> None:
 
 
 def test_early_points_are_darker_than_late_ones(deployment: xr.Dataset) -> None:
-    table, _ = three_way_table(chip.narrowed(deployment), hardware="Loihi", updates="event_driven", split="test")
+    table, _ = three_way_table(quantities.narrowed(deployment), hardware="Loihi", updates="event_driven", split="test")
     legend = time_legend(table)
     assert legend[0][0] == pytest.approx(table["decision_time"].min())
     assert table["color"][table["decision_time"].argmin()] == legend[0][1]

@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 from test_plots import draw, elements, option
 
-from bats_lab import plots
-from bats_lab.collapse import agreement, drive_response
+from bats_lab import collapse
+from bats_lab.studies.collapse.experiments import agreement, drive_response
 
 # As files have them: in the order of the alphabet, which is not that of the plots.
 RULES = ["drop", "graded", "merge"]
@@ -51,7 +51,7 @@ def points(plot: Any, label: str) -> np.ndarray:
 
 
 def test_drive_response_has_one_plot_a_time_step_and_one_curve_a_rule(drive: xr.Dataset) -> None:
-    layout = plots.plot_drive_response(drive, delta_t=STEPS)
+    layout = collapse.plot_drive_response(drive, delta_t=STEPS)
     draw(layout)
     assert [option(panel, "title") for panel in layout] == ["Δt = 4 ms", "Δt = 12 ms"]
     [curve] = [e for e in elements(layout[1], hv.Curve) if e.label == "drop"]
@@ -60,11 +60,11 @@ def test_drive_response_has_one_plot_a_time_step_and_one_curve_a_rule(drive: xr.
     sent = steady["spike_count"].sel(rule="drop", delta_t=0.012).where(steady["continuous_count"] == hardest).mean()
     assert curve.dimension_values("sent")[-1] == pytest.approx(sent.item())
     with pytest.raises(ValueError, match=r"delta_t is 0\.5; the results hold 0\.004, 0\.012"):
-        plots.plot_drive_response(drive, delta_t=[0.5])
+        collapse.plot_drive_response(drive, delta_t=[0.5])
 
 
 def test_highest_count_is_that_over_all_drives(drive: xr.Dataset) -> None:
-    plot = plots.plot_highest_count(drive)
+    plot = collapse.plot_highest_count(drive)
     draw(plot)
     for rule in ("drop", "merge", "defer", "graded"):
         expected = drive["spike_count"].sel(rule=rule).max("drive").mean("pattern")
@@ -73,13 +73,13 @@ def test_highest_count_is_that_over_all_drives(drive: xr.Dataset) -> None:
 
 def test_cross_test_is_a_matrix_a_rule() -> None:
     cross = filled("accuracy", {"rule": RULES, "seed": [0, 1], "trained_at": STEPS, "tested_at": [0.0, *STEPS[:1]]})
-    layout = plots.plot_cross_test(cross.to_dataset())
+    layout = collapse.plot_cross_test(cross.to_dataset())
     draw(layout)
     assert [option(panel, "title") for panel in layout] == ["drop", "merge", "graded"]
     image = layout[1].Image.I
     shown = image.dimension_values("accuracy", flat=False)
     np.testing.assert_allclose(np.sort(shown, None), np.sort(100 * cross.sel(rule="merge").mean("seed"), None))
-    one = plots.plot_cross_test(cross.sel(rule="drop").to_dataset())
+    one = collapse.plot_cross_test(cross.sel(rule="drop").to_dataset())
     assert isinstance(one, hv.Overlay)
 
 
@@ -90,17 +90,17 @@ def test_crossed_training_has_a_curve_for_each_source_of_errors_and_gradients(te
         "accuracy",
         {"seed": [0, 1], "rule": RULES, "delta_t": STEPS, "errors": either, "gradient": either, "tested": either},
     )
-    layout = plots.plot_crossed_training(accuracy.to_dataset(), tested=tested)
+    layout = collapse.plot_crossed_training(accuracy.to_dataset(), tested=tested)
     draw(layout)
     cell = accuracy.sel(rule="drop", errors="grid", gradient="continuous", tested=tested).mean("seed")
     np.testing.assert_allclose(points(layout[0], "errors on the grid, gradient exact"), 100 * cell)
     with pytest.raises(ValueError, match="tested is 'both'; it must be one of grid, continuous"):
-        plots.plot_crossed_training(accuracy.to_dataset(), tested="both")
+        collapse.plot_crossed_training(accuracy.to_dataset(), tested="both")
 
 
 @pytest.mark.parametrize("weights", ["continuous", "own"])
 def test_gradient_quality_shows_correlations_and_the_cosine(quality: xr.Dataset, weights: str) -> None:
-    layout = plots.plot_gradient_quality(quality, weights=weights)
+    layout = collapse.plot_gradient_quality(quality, weights=weights)
     draw(layout)
     own = quality.sel(weights=weights, rule="graded")
     for panel, gradient in zip(layout, ("straight_through", "continuous"), strict=False):
@@ -109,10 +109,10 @@ def test_gradient_quality_shows_correlations_and_the_cosine(quality: xr.Dataset,
 
 
 def test_step_along_the_gradient_is_told_in_percent_of_the_loss(quality: xr.Dataset) -> None:
-    layout = plots.plot_step_along_gradient(quality, gradient="continuous", weights="own")
+    layout = collapse.plot_step_along_gradient(quality, gradient="continuous", weights="own")
     draw(layout)
     own = quality.sel(weights="own", rule="merge")
     expected = 100 * own["step_change"].sel(gradient="continuous", step=0.1) / own["loss"]
     np.testing.assert_allclose(points(layout[1], "0.1"), expected)
     with pytest.raises(ValueError, match="gradient is 'exact'; it must be one of"):
-        plots.plot_step_along_gradient(quality, gradient="exact")
+        collapse.plot_step_along_gradient(quality, gradient="exact")

@@ -9,7 +9,7 @@ import pytest
 
 from bats_lab import open_results, plots
 from bats_lab.explore import GradientCheck
-from bats_lab.neuron import simulate_neuron
+from bats_lab.network.neuron import simulate_neuron
 
 INPUTS = {"times": np.array([0.01, 0.03, 0.07, 0.11]), "weights": np.array([12.0, 24.0, -70.0, 70.0])}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from strategies import random_case
 
-from bats_lab.sensitivity import spike_time_gradient, sweep_weight
+from bats_lab.network.sensitivity import spike_time_gradient, sweep_weight
 
 VALUES = np.array([-1.0, 2.0, 5.0, 11.0])
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bats_lab.discretize import discretize, discretize_spikes
-from bats_lab.spikes import Spikes
+from bats_lab.spikes.grid import discretize, discretize_spikes
+from bats_lab.spikes.trains import Spikes
 
 
 @st.composite

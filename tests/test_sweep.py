@@ -21,12 +21,12 @@ import psutil
 import pytest
 
 from bats_lab.config import Config
-from bats_lab.datasets import load_dataset
+from bats_lab.data.datasets import load_dataset
 from bats_lab.errors import BatsLabError, DataError, DeviceError
-from bats_lab.execute import KILLED, Call, Event, Pool
-from bats_lab.experiment import run_experiment
-from bats_lab.results import is_finished, open_results, open_run, run_path
-from bats_lab.sweep import (
+from bats_lab.runs.experiment import run_experiment
+from bats_lab.runs.results import is_finished, open_results, open_run, run_path
+from bats_lab.sweeps.execute import KILLED, Call, Event, Pool
+from bats_lab.sweeps.sweep import (
     Progress,
     SweepReport,
     _cores,
@@ -378,7 +378,7 @@ if what == "sleep":
 def execute(toy: Path, out: Path, timeout: float | None = None, **parameters: Any) -> list[Event]:
     arguments = {"source": str(toy), "out": str(out), "parameters": parameters}
     with Pool(1) as pool:
-        events = pool.run([Call("bats_lab.execute:run_notebook", arguments)], timeout=timeout)
+        events = pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments)], timeout=timeout)
         return [event for event in events if event.kind != "tick"]
 
 

@@ -13,8 +13,9 @@ from bats_lab import thesis
 from bats_lab.cli import main
 from bats_lab.config import LATENCY_TIMES, PRESETS
 from bats_lab.plots import report
-from bats_lab.results import open_results
-from bats_lab.thesis import CLAIMS, STUDIES, judge, stand_in, study_configs
+from bats_lab.runs.results import open_results
+from bats_lab.studies.thesis import claims
+from bats_lab.studies.thesis.claims import CLAIMS, STUDIES, judge, stand_in, study_configs
 
 EPOCHS = 4
 
@@ -162,12 +163,12 @@ def test_bad_study_is_refused(name: str, seeds: int | None, message: str) -> Non
 
 def test_report_says_what_was_found() -> None:
     verdicts = judge("mnist", results("mnist"))
-    sentences = report.describe_verdicts(verdicts, "4")(xr.Dataset())
+    sentences = thesis.describe_verdicts(verdicts, "4")(xr.Dataset())
     assert sentences.count("- The thesis: ") == 2 and "**Here: " in sentences
-    table = report.verdict_table(verdicts).splitlines()
+    table = thesis.verdict_table(verdicts).splitlines()
     assert len(table) == 2 + len(verdicts) and all(line.count("|") == 5 for line in table)
     with pytest.raises(ValueError, match="No claim is of figure '99'; there are 1, 2, 3, 4"):
-        report.describe_verdicts(verdicts, "99")
+        thesis.describe_verdicts(verdicts, "99")
 
 
 def test_silent_classes_are_named(small_results: Path) -> None:
@@ -182,7 +183,7 @@ def test_study_is_run_drawn_and_judged_by_one_command(
 ) -> None:
     small = thesis.Study("mnist", "30_thesis_mnist", (0.004, 0.009), 1, (0.004,))
     monkeypatch.setitem(STUDIES, "mnist", small)
-    monkeypatch.setattr(thesis, "QUICK", {"dataset": "mnist_small", "n_train": 200, "n_test": 100, "epochs": 2})
+    monkeypatch.setattr(claims, "QUICK", {"dataset": "mnist_small", "n_train": 200, "n_test": 100, "epochs": 2})
     assert main(["reproduce", "mnist", "--quick", "--quiet", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert all(claim.text in told for claim in CLAIMS["mnist"]) and "no finished run at Δt of 0.5 ms" in told

@@ -11,14 +11,11 @@ import pytest
 from strategies import RULES, random_case
 
 from bats_lab.config import LATENCY_TIMES, Config
-from bats_lab.datasets import ImageData, load_dataset
-from bats_lab.discretize import discretize_spikes
-from bats_lab.encode import encode_images
+from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import BatsLabError, DivergedError
-from bats_lab.losses import spike_count_loss
-from bats_lab.network import Network
-from bats_lab.spikes import Spikes
-from bats_lab.train import (
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.losses import spike_count_loss
+from bats_lab.runs.training import (
     EpochRecord,
     Pass,
     evaluate,
@@ -27,6 +24,9 @@ from bats_lab.train import (
     split_training,
     train,
 )
+from bats_lab.spikes.encoding import encode_images
+from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.trains import Spikes
 
 SMALL = Config(n_train=200, n_test=60, hidden=20, threshold_output=0.1, epochs=3, delta_t=0.004, keep_weights="each")
 

@@ -3,7 +3,7 @@
 Every backend offers the same names: ``Layer`` with its methods ``forward``, ``backward`` and ``update``, ``read_out``,
 ``Group``, which trains and measures several networks side by side, ``using`` and ``device_name``. A backend is chosen
 once, by name, with :func:`get_backend`. Inside the engine speed decides how spikes are laid out;
-:mod:`bats_lab.network` is the readable side of it.
+:mod:`bats_lab.network.feedforward` is the readable side of it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ DEVICES = ("auto", "cuda", "cpu")
 
 
 def _cpu() -> Any:
-    return importlib.import_module("bats_lab.engine.cpu")
+    return importlib.import_module("bats_lab.engine.cpu.networks")
 
 
 def _cuda() -> Any:
-    return importlib.import_module("bats_lab.engine.cuda").backend()
+    return importlib.import_module("bats_lab.engine.cuda.networks").backend()
 
 
 def _auto() -> Any:

@@ -11,7 +11,6 @@ Each ``explore_`` function returns an :class:`Explorer`, a widget whose controls
 """
 
 from bats_lab.explore.chip import explore_chip
-from bats_lab.explore.dashboard import dashboard
 from bats_lab.explore.digit import explore_digit
 from bats_lab.explore.gradient import GradientCheck, explore_gradient
 from bats_lab.explore.latency import explore_latency, measure_stopping
@@ -19,6 +18,7 @@ from bats_lab.explore.live import LiveNetwork, Samples, runs_with_spikes, runs_w
 from bats_lab.explore.neuron import explore_neuron
 from bats_lab.explore.picture import Panel, Picture, load_bokeh
 from bats_lab.explore.rasters import explore_rasters
+from bats_lab.explore.tabs import dashboard
 from bats_lab.explore.tradeoff import explore_tradeoff
 from bats_lab.explore.weights import explore_weights
 from bats_lab.explore.widgets import Explorer, Sentence

@@ -12,19 +12,20 @@ import ipywidgets
 import numpy as np
 import xarray as xr
 
-from bats_lab.config import RULES
-from bats_lab.deploy import deployment_costs, open_deployment
-from bats_lab.energy import HARDWARE, NO_ENERGY
 from bats_lab.explore.picture import Panel, Picture
 from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words
-from bats_lab.plots import chip, clock_and_word, style, three_way
-from bats_lab.plots.chip_report import by_dataset
+from bats_lab.plots import style
 from bats_lab.plots.runs import check_choice
+from bats_lab.spikes.rules import RULES
+from bats_lab.studies.chip.deploy import deployment_costs, open_deployment
+from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY
+from bats_lab.studies.chip.plots import clock_and_word, quantities, three_way
+from bats_lab.studies.chip.report import by_dataset
 
 __all__ = ["explore_chip"]
 
-_QUANTITIES = [(quantity.label, name) for name, quantity in chip.QUANTITIES.items()]
-_UPDATES = [(text, name) for name, text in chip.UPDATES.items()]
+_QUANTITIES = [(quantity.label, name) for name, quantity in quantities.QUANTITIES.items()]
+_UPDATES = [(text, name) for name, text in quantities.UPDATES.items()]
 _TOP = 10.0
 #: Pixels of the screen: two pictures stand side by side in JupyterLab on 1280 of them.
 _CELL, _WIDTH, _HEIGHT = 33, 330, 300
@@ -44,12 +45,12 @@ def explore_chip(
     Parameters
     ----------
     deployment : xarray.Dataset, str or Path
-        As :func:`bats_lab.deploy.open_deployment` returns it, or the folder of the files.
+        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it, or the folder of the files.
     quantity : str
         What is shown first for every clock and word: ``accuracy``, ``spikes``, ``synaptic_events``, ``active_share``,
         ``energy`` or ``decision_time``.
     hardware : str
-        A row of :data:`bats_lab.energy.HARDWARE`.
+        A row of :data:`bats_lab.studies.chip.energy.HARDWARE`.
     rule : str or None
         Collision rule shown first; None: ``graded`` where it was measured.
     split : str
@@ -73,7 +74,7 @@ def explore_chip(
     splits = [str(name) for name in deployment["split"].values]
     for name, value, allowed in (
         ("split", split, splits),
-        ("quantity", quantity, chip.QUANTITIES),
+        ("quantity", quantity, quantities.QUANTITIES),
         ("hardware", hardware, HARDWARE),
     ):
         check_choice(name, value, tuple(allowed))
@@ -88,7 +89,7 @@ def explore_chip(
         "hardware": choice("hardware", list(HARDWARE), hardware),
         "updates": choice("updates", _UPDATES),
         "delta_t": choice("Δt", [(style.delta_t_label(v), v) for v in steps], start[0]),
-        "bits": choice("bits", [(chip.word_label(v), v) for v in words], start[1]),
+        "bits": choice("bits", [(quantities.word_label(v), v) for v in words], start[1]),
     }
     rows = [["rule", "quantity", "split"], ["hardware", "updates"], ["delta_t", "bits"]]
     if len(parts) > 1:
@@ -176,20 +177,20 @@ class _Part:
     """What is known of one data set; each table is made when it is first asked for."""
 
     def __init__(self, deployment: xr.Dataset) -> None:
-        self.here = chip.narrowed(deployment).load()
+        self.here = quantities.narrowed(deployment).load()
         self.costs = deployment_costs(self.here)
-        self.rules = chip.rules_of(self.here)
+        self.rules = quantities.rules_of(self.here)
         self.table = functools.cache(self._table)
         self.values = functools.cache(self._values)
 
     def _values(
         self, quantity: str, hardware: str, updates: str, split: str
     ) -> tuple[xr.DataArray, hv.Dimension, clock_and_word.ColorScale]:
-        found, axis = chip.measured(
+        found, axis = quantities.measured(
             self.here.sel(split=split), quantity, hardware=hardware, updates=updates, costs=self.costs.sel(split=split)
         )
         means = found.sel(rule=self.rules).mean("seed")
-        return found, axis, clock_and_word.ColorScale.over(means, good=chip.QUANTITIES[quantity].large_is_good)
+        return found, axis, clock_and_word.ColorScale.over(means, good=quantities.QUANTITIES[quantity].large_is_good)
 
     def _table(self, hardware: str, updates: str, split: str) -> tuple[dict[str, np.ndarray], hv.Dimension]:
         return three_way.three_way_table(self.here, hardware=hardware, updates=updates, split=split, costs=self.costs)
@@ -204,7 +205,7 @@ class _Part:
 
     def tell(self, rule: str, delta_t: float, bits: int, hardware: str, split: str) -> str:
         """Tell all numbers of a point."""
-        name = f"{style.delta_t_label(delta_t)}, {chip.word_label(bits)} bits, {rule}".replace(
+        name = f"{style.delta_t_label(delta_t)}, {quantities.word_label(bits)} bits, {rule}".replace(
             "trained bits", "trained"
         )
         place = {"delta_t": delta_t, "bits": bits}
@@ -229,9 +230,9 @@ class _Part:
         )
 
     def _energy(self, place: dict[str, Any], hardware: str, split: str) -> str:
-        both, axis = chip.energies(self.here, hardware, self.costs)
+        both, axis = quantities.energies(self.here, hardware, self.costs)
         found = []
-        for name, text in chip.UPDATES.items():
+        for name, text in quantities.UPDATES.items():
             values = both[name].sel(place | {"split": split}).values
             if np.isfinite(values).any():
                 found.append(f"{_mean_std(values, '{:,.0f}' if axis.unit is None else '{:.2f}')} {text}")

@@ -10,15 +10,15 @@ import numpy as np
 import xarray as xr
 from bokeh.models import FreehandDrawTool
 
-from bats_lab.config import RULES
 from bats_lab.explore.live import LiveNetwork, Samples, first_shown, live_networks, load_samples, same_depth
 from bats_lab.explore.picture import Picture
 from bats_lab.explore.rasters import show_raster
 from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider, step_slider
-from bats_lab.network import Network
+from bats_lab.network.feedforward import Network
 from bats_lab.plots import style
 from bats_lab.plots.decision import bar_columns, decision_plots, spikes_until
 from bats_lab.plots.raster import RasterLayer, raster_plots
+from bats_lab.spikes.rules import RULES
 
 __all__ = ["draw_strokes", "explore_digit"]
 

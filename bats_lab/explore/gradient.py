@@ -8,15 +8,15 @@ from typing import Any
 import ipywidgets
 import numpy as np
 
-from bats_lab.config import RULES
-from bats_lab.discretize import discretize_spikes
 from bats_lab.explore.picture import Picture
 from bats_lab.explore.widgets import Explorer, choice, in_words, slider, step_slider
-from bats_lab.network import Network
+from bats_lab.network.feedforward import Network
+from bats_lab.network.sensitivity import SpikeTimeSweep, spike_time_gradient, sweep_weight
 from bats_lab.plots import style
 from bats_lab.plots.sensitivity import Slope, sensitivity_columns, sensitivity_limits, sensitivity_plots
-from bats_lab.sensitivity import SpikeTimeSweep, spike_time_gradient, sweep_weight
-from bats_lab.spikes import Spikes
+from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.rules import RULES
+from bats_lab.spikes.trains import Spikes
 
 __all__ = ["GradientCheck", "describe_slope", "explore_gradient"]
 

@@ -11,15 +11,15 @@ import ipywidgets
 import numpy as np
 import xarray as xr
 
-from bats_lab.experiment import config_of, first_samples, network_of
 from bats_lab.explore.live import runs_with_weights
 from bats_lab.explore.picture import Panel, Picture
 from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider
-from bats_lab.metrics import decide_at, stop_times
 from bats_lab.plots import style
 from bats_lab.plots.curves import common_limits, curve_columns, statistics
 from bats_lab.plots.runs import split_results
 from bats_lab.plots.stopping import ACCURACY, SPIKES, stopping_curves, stopping_plot
+from bats_lab.runs.experiment import config_of, first_samples, network_of
+from bats_lab.runs.metrics import decide_at, stop_times
 
 __all__ = ["explore_latency", "measure_stopping"]
 

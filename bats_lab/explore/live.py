@@ -12,15 +12,15 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.config import Config
-from bats_lab.discretize import discretize_spikes
-from bats_lab.encode import encode_images
-from bats_lab.experiment import config_of, first_samples, network_of
-from bats_lab.metrics import NO_CLASS, VARIABLES
-from bats_lab.network import LayerActivity, Network
+from bats_lab.network.feedforward import LayerActivity, Network
 from bats_lab.plots import style
 from bats_lab.plots.raster import RasterLayer
 from bats_lab.plots.runs import run_title
-from bats_lab.spikes import Spikes
+from bats_lab.runs.experiment import config_of, first_samples, network_of
+from bats_lab.runs.metrics import NO_CLASS, VARIABLES
+from bats_lab.spikes.encoding import encode_images
+from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.trains import Spikes
 
 __all__ = [
     "LiveNetwork",

@@ -9,10 +9,9 @@ from typing import Any
 import ipywidgets
 import numpy as np
 
-from bats_lab.config import RULES
 from bats_lab.explore.picture import Picture
 from bats_lab.explore.widgets import Explorer, choice, in_words, slider, step_slider
-from bats_lab.neuron import Neuron, simulate_neuron
+from bats_lab.network.neuron import Neuron, simulate_neuron
 from bats_lab.plots import style
 from bats_lab.plots.potential import (
     potential_columns,
@@ -21,6 +20,7 @@ from bats_lab.plots.potential import (
     row_ticks,
     tick_columns,
 )
+from bats_lab.spikes.rules import RULES
 
 __all__ = ["describe_neuron", "explore_neuron"]
 
@@ -195,7 +195,7 @@ def describe_neuron(continuous: Neuron, on_grid: Neuron | None) -> str:
 
     Examples
     --------
-    >>> from bats_lab.neuron import simulate_neuron
+    >>> from bats_lab.network.neuron import simulate_neuron
     >>> inputs = {"times": [0.01, 0.03], "weights": [12, 24]}
     >>> print(describe_neuron(simulate_neuron(**inputs), simulate_neuron(**inputs, delta_t=0.008, rule="drop")))
     In continuous time the neuron sends 16 spikes; with Δt = 8 ms and rule drop it sends 1. 1 crossing came before

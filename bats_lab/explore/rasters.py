@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bats_lab.config import RULES
 from bats_lab.explore.live import LiveNetwork, Samples, decision, first_shown, live_networks, load_samples, same_depth
 from bats_lab.explore.picture import Panel, Picture
 from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider, step_slider, window_slider
-from bats_lab.network import Network
+from bats_lab.network.feedforward import Network
 from bats_lab.plots import style
 from bats_lab.plots.raster import (
     RasterLayer,
@@ -23,6 +22,7 @@ from bats_lab.plots.raster import (
     sent_label,
     time_limits,
 )
+from bats_lab.spikes.rules import RULES
 
 __all__ = ["explore_rasters"]
 

@@ -13,12 +13,10 @@ import xarray as xr
 
 from bats_lab.config import Config
 from bats_lab.errors import BatsLabError
-from bats_lab.experiment import config_of
 from bats_lab.explore.live import single_runs
 from bats_lab.explore.picture import Picture
 from bats_lab.explore.rasters import show_raster
 from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words, opened, several
-from bats_lab.metrics import RUN_DIMS, VARIABLES
 from bats_lab.plots import style
 from bats_lab.plots.raster import RasterLayer, kept_rasters, raster_plots
 from bats_lab.plots.runs import run_title, split_results
@@ -31,7 +29,9 @@ from bats_lab.plots.tradeoff import (
     tradeoff_table,
 )
 from bats_lab.plots.weights import color_limit, layer_image
-from bats_lab.results import load_large
+from bats_lab.runs.experiment import config_of
+from bats_lab.runs.metrics import RUN_DIMS, VARIABLES
+from bats_lab.runs.results import load_large
 
 __all__ = ["explore_tradeoff"]
 

@@ -12,7 +12,6 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.config import Config
-from bats_lab.experiment import config_of
 from bats_lab.explore.live import runs_with_weights
 from bats_lab.explore.picture import Picture
 from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider, step_slider
@@ -20,6 +19,7 @@ from bats_lab.plots import style
 from bats_lab.plots.histograms import bin_edges, draw_histograms, histogram_columns
 from bats_lab.plots.runs import dataset_name
 from bats_lab.plots.weights import color_limit, layer_image, neuron_image, neuron_stems, stem_columns
+from bats_lab.runs.experiment import config_of
 
 __all__ = ["explore_weights"]
 

@@ -16,7 +16,7 @@ import xarray as xr
 from bats_lab.errors import BatsLabError
 from bats_lab.explore.picture import Picture
 from bats_lab.plots.style import delta_t_label
-from bats_lab.results import open_results
+from bats_lab.runs.results import open_results
 
 __all__ = ["Explorer", "Sentence", "choice", "in_words", "opened", "several", "slider", "step_slider", "window_slider"]
 

@@ -9,10 +9,10 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
-from bats_lab.experiment import config_of
 from bats_lab.plots import style
 from bats_lab.plots.raster import kept_rasters
 from bats_lab.plots.runs import one_run, run_title
+from bats_lab.runs.experiment import config_of
 
 __all__ = ["plot_decision"]
 

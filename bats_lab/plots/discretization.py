@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import holoviews as hv
 import numpy as np
 
-from bats_lab.discretize import discretize
 from bats_lab.plots import style
+from bats_lab.spikes.grid import discretize
 
 __all__ = ["plot_discretization"]
 

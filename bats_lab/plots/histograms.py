@@ -9,10 +9,10 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
-from bats_lab.experiment import config_of, first_samples, network_of
 from bats_lab.plots import style
 from bats_lab.plots.runs import layers_of, narrowed, one_run, runs_title
-from bats_lab.train import input_spikes
+from bats_lab.runs.experiment import config_of, first_samples, network_of
+from bats_lab.runs.training import input_spikes
 
 __all__ = ["plot_gradient_histogram", "plot_weight_histogram"]
 

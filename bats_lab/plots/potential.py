@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.config import Config
-from bats_lab.neuron import Neuron
+from bats_lab.network.neuron import Neuron
 from bats_lab.plots import style
 from bats_lab.plots.runs import layers_of, one_run, run_title
 
@@ -109,7 +109,7 @@ def draw_potential(neurons: Sequence[Neuron], *, title: str = "") -> hv.Layout:
     Parameters
     ----------
     neurons : sequence of Neuron
-        What :func:`bats_lab.neuron.simulate_neuron` returned for the same inputs.
+        What :func:`bats_lab.network.neuron.simulate_neuron` returned for the same inputs.
     title : str
         Title above all.
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bats_lab.metrics import VARIABLES, last_epoch
 from bats_lab.plots.style import delta_t_label
+from bats_lab.runs.metrics import VARIABLES, last_epoch
 
 __all__ = ["split_results"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
+from bats_lab.network.sensitivity import SpikeTimeSweep
 from bats_lab.plots import style
-from bats_lab.sensitivity import SpikeTimeSweep
 
 __all__ = ["Slope", "plot_sensitivity", "sensitivity_columns", "sensitivity_limits", "sensitivity_plots"]
 

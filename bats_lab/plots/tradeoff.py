@@ -12,9 +12,9 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
-from bats_lab.metrics import hypervolume, pareto_front
 from bats_lab.plots import style
 from bats_lab.plots.runs import after_epoch, check_choice, layers_of, runs_title, runs_to_draw
+from bats_lab.runs.metrics import hypervolume, pareto_front
 
 __all__ = ["plot_tradeoff"]
 
@@ -77,7 +77,7 @@ def plot_tradeoff(
 
     Notes
     -----
-    The hypervolume (:func:`bats_lab.metrics.hypervolume`) is stated as a share of the rectangle between the reference
+    The hypervolume (`metrics.hypervolume`) is stated as a share of the rectangle between the reference
     and the ideal point, which costs nothing and is always right; it can be compared between plots of equal reference.
     """
     check_choice("cost", cost, tuple(_COSTS))

@@ -21,10 +21,10 @@ from plain_numba import PlainNumba
 
 from bats_lab import __version__
 from bats_lab.config import LATENCY_TIMES, Config
-from bats_lab.datasets import load_dataset
-from bats_lab.network import Network
-from bats_lab.optim import Adam
-from bats_lab.train import input_spikes
+from bats_lab.data.datasets import load_dataset
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.optimiser import Adam
+from bats_lab.runs.training import input_spikes
 
 PRESETS = {"784-800-10": "mnist", "784-400-400-10": "fashion_mnist"}
 
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=0, help="0: one a core")
     args = parser.parse_args()
-    from bats_lab.engine.cpu import device_name
+    from bats_lab.engine.cpu.networks import device_name
 
     threads = args.threads or "all"
     print(f"bats_lab {__version__}, {device_name()}, threads {threads}; samples/s, medians of {args.repeats}")

@@ -19,11 +19,11 @@ import numpy as np
 
 from bats_lab import __version__
 from bats_lab.config import Config
-from bats_lab.datasets import load_dataset
+from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import get_backend
-from bats_lab.engine.group import Member
-from bats_lab.network import Network
-from bats_lab.train import inputs_of_group
+from bats_lab.engine.records import Member
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.training import inputs_of_group
 
 #: Networks of the two shapes of Table 1 that a study trains side by side.
 CASES = {"mnist": 40, "fashion_mnist": 20}

@@ -1,0 +1,78 @@
+// What the kernels share. They are joined to one source, in the order of cuda.SOURCES, and compiled by NVRTC without
+// any header; every kernel is a template on the scalar type T, float or double.
+//
+// A *row* is one sample of one network: row = network * batch + i. The crossings of a row lie in arrays
+// (row, slot, neuron), so that neighbouring threads, which are neighbouring neurons, read neighbouring words. Input
+// spikes lie in two orders: by the time at which they are sent, for the forward pass, and by the neuron that sent
+// them, for the gradient. No thread adds to a float that another one adds to: sums have one order, and with it one
+// result. Only integers are counted with atomics.
+
+#ifndef SHARED_ARRAY
+#define SHARED_ARRAY(type, name) extern __shared__ type name[]
+#endif
+
+typedef long long int64;
+typedef unsigned long long uint64;
+
+enum { DROP, MERGE, DEFER, GRADED, CLOCKED };
+
+// Columns of the counters of a row, and of a layer's totals, which has the spikes sent besides.
+enum { DROPPED, MERGED, DEFERRED, LOST, TRUNCATED, N_COUNTERS, SENT = N_COUNTERS, N_TOTALS };
+
+// Columns of what differs between networks in a layer: floats and integers.
+// c = threshold / tau; seconds; exp(-2 pi width) of the surrogate of the time grid, 0: none.
+enum { C, TAU, DELTA_T, DURATION, SURROGATE, N_REALS };
+// Last tick in the window; last one on which rule defer sends; whether an input came before a crossing if it was *sent*
+// before it, in place of if it *crossed* before it (bats_lab.spikes.grid.Estimator).
+enum { RULE, N_TICKS, LIMIT_TICK, BY_SENT, N_INTEGERS };
+
+// Input neurons of one entry of the table that says where the spikes of a neuron begin.
+enum { ROWS_PER_RANGE = 16 };
+
+// A time within this fraction of a time step of a tick counts as on it (bats_lab.spikes.grid).
+#define GRID_TOLERANCE 1e-6
+#define PI 3.14159265358979323846
+
+template <typename T> struct Key;
+template <> struct Key<float> {
+    typedef unsigned int type;
+    static __device__ type of(float time) { return __float_as_uint(time); }
+};
+template <> struct Key<double> {
+    typedef uint64 type;
+    static __device__ type of(double time) { return (uint64)__double_as_longlong(time); }
+};
+
+template <typename T> __device__ inline bool is_finite(T value) { return value - value == T(0); }
+
+// Random numbers in [0, 1), always the same for the same key and place. As engine.cpu._mixed and _uniform.
+__device__ inline uint64 mixed(uint64 value) {
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EBULL;
+    return value ^ (value >> 31);
+}
+__device__ inline double uniform(uint64 key, int64 place) {
+    return (double)(mixed(mixed(key) + (uint64)place) >> 40) * (1.0 / 16777216.0);
+}
+
+// Keys of the random numbers of two batches, or layers, are this far apart (bats_lab.engine.records).
+#define KEY_STEP 0x9E3779B97F4A7C15ULL
+
+__device__ inline int64 global_thread() { return (int64)blockIdx.x * blockDim.x + threadIdx.x; }
+
+// Sum of `value` over the threads before this one; `total` is that over all. For all threads of a block at once.
+__device__ inline int exclusive_scan(int value, int* scan, int* total) {
+    const int i = threadIdx.x;
+    scan[i] = value;
+    __syncthreads();
+    for (int offset = 1; offset < (int)blockDim.x; offset *= 2) {
+        const int before = i >= offset ? scan[i - offset] : 0;
+        __syncthreads();
+        scan[i] += before;
+        __syncthreads();
+    }
+    *total = scan[blockDim.x - 1];
+    const int sum = scan[i] - value;
+    __syncthreads();
+    return sum;
+}

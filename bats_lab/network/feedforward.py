@@ -1,0 +1,411 @@
+"""Layers and weights: a network that simulates, backpropagates, is saved and loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bats_lab.config import Config
+from bats_lab.engine import get_backend
+from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
+from bats_lab.spikes.rules import rule_code
+from bats_lab.spikes.trains import Spikes
+
+__all__ = ["LayerActivity", "Network", "save_arrays"]
+
+# Samples simulated together where nobody says how many: bounds the engine's memory.
+_SAMPLES_AT_ONCE = 256
+
+
+@dataclass
+class LayerActivity:
+    """What the neurons of one layer did.
+
+    Attributes
+    ----------
+    times : ndarray, (sample, neuron, spike)
+        Continuous times of the crossings that reset the neuron, ascending, in seconds; ``inf`` where there is
+        none. For rule ``clocked`` the crossing in the tick before the spike, or the tick where there is none.
+    discretized : ndarray, (sample, neuron, spike)
+        Time at which each crossing's spike is sent, in seconds; ``inf`` where it is merged or lost.
+    spike_count : ndarray of int, (sample, neuron)
+        Spikes sent.
+    dropped, merged, deferred, lost_spikes : ndarray of int, (sample,)
+        Crossings that met the neuron's own unsent spike and were ignored, merged or deferred, and deferred
+        ones lost past the window.
+    truncated_neurons : ndarray of int, (sample,)
+        Neurons that used up `max_spikes` crossings and stopped.
+    """
+
+    times: np.ndarray
+    discretized: np.ndarray
+    spike_count: np.ndarray
+    dropped: np.ndarray
+    merged: np.ndarray
+    deferred: np.ndarray
+    lost_spikes: np.ndarray
+    truncated_neurons: np.ndarray
+
+
+class Network:
+    """A feed-forward network of CuBa LIF neurons with many spikes each (eq. 1-9).
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Neurons of every layer, the input first.
+    thresholds : sequence of float
+        Threshold of each layer but the input.
+    max_spikes : sequence of int
+        Crossings kept per neuron and sample in each layer but the input. A neuron that has used them up stops
+        for that sample, and is counted.
+    tau_syn : float
+        Synaptic time constant in seconds; the membrane's is twice as long.
+    duration : float
+        Length of the simulated window in seconds.
+    weights : list of ndarray (post, pre), or None
+        Weights of each layer but the input; None: zeros.
+    dtype : str
+        ``float32``, or ``float64`` for checking.
+    device : str
+        Where it runs: ``auto``, ``cuda`` or ``cpu``.
+    threads : int
+        Threads used on the CPU; 0: one a core. Changes no result.
+
+    Raises
+    ------
+    ValueError
+        If lengths or shapes do not fit each other, or a number is out of range.
+
+    Examples
+    --------
+    >>> from bats_lab.spikes.grid import discretize_spikes
+    >>> network = Network((2, 1), thresholds=[0.2], max_spikes=[4], tau_syn=0.13, duration=0.2,
+    ...                   weights=[np.array([[8.0, 6.0]])], dtype="float64")
+    >>> inputs = Spikes.from_padded(np.array([[0.012, 0.031]]))
+    >>> [activity] = network.simulate(discretize_spikes(inputs, 0.01), rule="graded")
+    >>> activity.discretized[0, 0].round(3)
+    array([0.05, 0.07, 0.09, 0.11])
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        thresholds: Sequence[float],
+        max_spikes: Sequence[int],
+        tau_syn: float,
+        duration: float,
+        weights: Sequence[np.ndarray] | None = None,
+        dtype: str = "float32",
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        sizes = tuple(int(n) for n in sizes)
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes is {list(sizes)}; it must have two layers or more, each of one neuron or more.")
+        for name, values in (("thresholds", thresholds), ("max_spikes", max_spikes)):
+            if len(values) != len(sizes) - 1 or not all(value > 0 for value in values):
+                raise ValueError(f"{name} is {list(values)}; it must have {len(sizes) - 1} entries above 0.")
+        for name, value in (("tau_syn", tau_syn), ("duration", duration)):
+            if not (value > 0 and np.isfinite(value)):
+                raise ValueError(f"{name} is {value}; it must be a time above 0.")
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is {dtype!r}; it must be float32 or float64.")
+        self.sizes, self.dtype, self.threads = sizes, dtype, threads
+        self.tau_syn, self.duration = float(tau_syn), float(duration)
+        self.thresholds = tuple(float(v) for v in thresholds)
+        self.max_spikes = tuple(int(v) for v in max_spikes)
+        self.backend = get_backend(device)
+        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+        given = [np.zeros(shape) for shape in shapes] if weights is None else [np.asarray(w) for w in weights]
+        self._check_shapes(given, shapes)
+        self.layers = [
+            self.backend.Layer(
+                w, threshold=threshold, max_spikes=kept, tau_syn=self.tau_syn, duration=self.duration, dtype=dtype
+            )
+            for w, threshold, kept in zip(given, self.thresholds, self.max_spikes, strict=True)
+        ]
+
+    @staticmethod
+    def _check_shapes(weights: Sequence[np.ndarray], shapes: Sequence[tuple[int, int]]) -> None:
+        found = [w.shape for w in weights]
+        if found != list(shapes):
+            raise ValueError(f"weights have the shapes {found}; they must be (post, pre): {list(shapes)}.")
+
+    @classmethod
+    def from_config(
+        cls, config: Config, n_inputs: int, n_outputs: int, *, device: str = "auto", threads: int = 0
+    ) -> Network:
+        """Build the network of a run, with weights drawn uniformly from its seed."""
+        sizes = (n_inputs, *config.hidden, n_outputs)
+        rng = np.random.default_rng([config.seed, 0])
+        weights = [
+            rng.uniform(-config.weight_scale, config.weight_scale, (post, pre))
+            for post, pre in zip(sizes[1:], sizes[:-1], strict=True)
+        ]
+        return cls(
+            sizes,
+            thresholds=(*config.threshold_hidden, config.threshold_output),
+            max_spikes=(*config.max_spikes_hidden, config.max_spikes_output),
+            tau_syn=config.tau_syn,
+            duration=config.duration,
+            weights=weights,
+            dtype=config.dtype,
+            device=device,
+            threads=threads,
+        )
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """Weights (post, pre) of each layer but the input, copies."""
+        return [layer.weights for layer in self.layers]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Set the weights of all layers, (post, pre) each."""
+        self._check_shapes([np.asarray(w) for w in weights], [(layer.n_post, layer.n_pre) for layer in self.layers])
+        for layer, w in zip(self.layers, weights, strict=True):
+            layer.weights = np.asarray(w)
+
+    def prepare(self, spikes: Spikes) -> Spikes:
+        """Return input spikes as the engine takes them: times in the network's type, checked.
+
+        Raises
+        ------
+        ValueError
+            If they come from another number of neurons than the network has inputs.
+        """
+        if spikes.n_neurons != self.sizes[0]:
+            raise ValueError(f"spikes come from {spikes.n_neurons} neurons; the network has {self.sizes[0]} inputs.")
+        return Spikes(
+            start=np.ascontiguousarray(spikes.start, np.int64),
+            count=np.ascontiguousarray(spikes.count, np.int64),
+            neuron=np.ascontiguousarray(spikes.neuron, np.int32),
+            times=np.ascontiguousarray(spikes.times, self.dtype),
+            ticks=np.ascontiguousarray(spikes.ticks, np.int32),
+            n_neurons=spikes.n_neurons,
+            delta_t=spikes.delta_t,
+        )
+
+    @staticmethod
+    def checked_rule(rule: str, spikes: Spikes) -> str:
+        """Return the collision rule, if there is such a one and it can run on the time grid of these spikes.
+
+        Raises
+        ------
+        ValueError
+            If not.
+        """
+        rule_code(rule)
+        if rule == "clocked" and spikes.delta_t == 0:
+            raise ValueError("rule is 'clocked' with delta_t 0; a clock needs a time step above 0.")
+        return rule
+
+    def forward(
+        self, spikes: Spikes, samples: np.ndarray, *, rule: str, estimator: Estimator = STRAIGHT_THROUGH
+    ) -> Spikes:
+        """Run a batch through all layers; what it leaves in them is for `backward` and the read-out.
+
+        Parameters
+        ----------
+        spikes : Spikes
+            Input spikes as :meth:`prepare` returns them.
+        samples : ndarray of int64, (batch,)
+            Samples to run.
+        rule : str
+            Collision rule.
+        estimator : Estimator
+            What a backward pass after this one puts in place of the derivative of the time grid. Spikes are sent at
+            eq. 14 here whatever the estimator: ``stochastic`` rounds otherwise in training only.
+
+        Returns
+        -------
+        Spikes
+            Output spikes of the batch.
+        """
+        return self._forward(spikes, samples, rule, estimator)[-1]
+
+    def _forward(
+        self, spikes: Spikes, samples: np.ndarray, rule: str, estimator: Estimator = STRAIGHT_THROUGH
+    ) -> list[Spikes]:
+        """Do as `forward`, and return the spikes of every layer."""
+        self.checked_rule(rule, spikes)
+        sent: list[Spikes] = []
+        for layer in self.layers:
+            sent.append(layer.forward(sent[-1] if sent else spikes, samples, rule=rule, estimator=estimator))
+            samples = np.arange(len(samples))
+        return sent
+
+    def sent_spikes(self, spikes: Spikes, *, rule: str = "drop") -> Iterator[tuple[slice, list[Spikes]]]:
+        """Run samples through the network, in parts, and yield the spikes that each layer sent.
+
+        Unlike :meth:`simulate` this needs no array with a place for every spike there might be.
+
+        Parameters
+        ----------
+        spikes : Spikes
+            Input spikes, on the grid of the network.
+        rule : str
+            Collision rule.
+
+        Yields
+        ------
+        part : slice
+            The samples of this part.
+        sent : list of Spikes
+            One for each layer but the input; they hold until the next part is asked for.
+        """
+        spikes = self.prepare(spikes)
+        for begin in range(0, len(spikes), _SAMPLES_AT_ONCE):
+            part = slice(begin, min(begin + _SAMPLES_AT_ONCE, len(spikes)))
+            with self.backend.using(self.threads):
+                sent = self._forward(spikes, np.arange(part.start, part.stop), rule)
+            yield part, sent
+
+    def backward(self, output_errors: np.ndarray) -> None:
+        """Add up the weight gradients of the last batch, given the error of each output neuron's spikes."""
+        self.layers[-1].set_output_errors(np.ascontiguousarray(output_errors, self.dtype))
+        for layer, below in zip(self.layers[::-1], [*self.layers[-2::-1], None], strict=True):
+            layer.backward(below)
+
+    def simulate(self, spikes: Spikes, *, rule: str = "drop") -> list[LayerActivity]:
+        """Run samples through the network and return what every neuron did.
+
+        Parameters
+        ----------
+        spikes : Spikes
+            Input spikes; their `delta_t` is the time step of the whole network
+            (:func:`bats_lab.spikes.grid.discretize_spikes` puts spikes on a grid).
+        rule : str
+            Collision rule.
+
+        Returns
+        -------
+        list of LayerActivity
+            One for each layer but the input.
+        """
+        spikes = self.prepare(spikes)
+        found: list[list[LayerActivity]] = [[] for _ in self.layers]
+        with self.backend.using(self.threads):
+            # One empty pass where there is no sample, so that shapes are right.
+            for begin in range(0, max(len(spikes), 1), _SAMPLES_AT_ONCE):
+                self.forward(spikes, np.arange(begin, min(begin + _SAMPLES_AT_ONCE, len(spikes))), rule=rule)
+                for layer, parts in zip(self.layers, found, strict=True):
+                    times, discretized = layer.crossings()
+                    dropped, merged, deferred, lost, truncated = layer.counts().T
+                    parts.append(
+                        LayerActivity(
+                            times, discretized, layer.spike_count.copy(), dropped, merged, deferred, lost, truncated
+                        )
+                    )
+        return [LayerActivity(*(np.concatenate(x) for x in zip(*map(_values, p), strict=True))) for p in found]
+
+    def gradients(
+        self,
+        spikes: Spikes,
+        output_errors: np.ndarray,
+        *,
+        rule: str = "drop",
+        estimator: Estimator = STRAIGHT_THROUGH,
+    ) -> list[np.ndarray]:
+        """Return the gradient of the loss for every weight, the mean over samples (eq. 11-16).
+
+        Parameters
+        ----------
+        spikes : Spikes
+            Input spikes, on the grid of the network.
+        output_errors : ndarray, (sample, output neuron)
+            Error of every spike of each output neuron, :math:`y_j - n_j` for the loss of eq. 10.
+        rule : str
+            Collision rule.
+        estimator : Estimator
+            What stands for the derivative of the time grid.
+
+        Returns
+        -------
+        list of ndarray, (post, pre)
+        """
+        spikes = self.prepare(spikes)
+        output_errors = np.asarray(output_errors)
+        if output_errors.shape != (len(spikes), self.sizes[-1]):
+            raise ValueError(
+                f"output_errors has the shape {output_errors.shape}; it must be (sample, output neuron): "
+                f"{(len(spikes), self.sizes[-1])}."
+            )
+        with self.backend.using(self.threads):
+            for layer in self.layers:
+                layer.clear_gradient()
+            self.forward(spikes, np.arange(len(spikes)), rule=rule, estimator=estimator)
+            self.backward(output_errors)
+            gradients = [layer.gradient / max(len(spikes), 1) for layer in self.layers]
+            for layer in self.layers:
+                layer.clear_gradient()
+        return gradients
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to an ``.npz`` file, whole or not at all."""
+        settings = {
+            "sizes": self.sizes,
+            "thresholds": self.thresholds,
+            "max_spikes": self.max_spikes,
+            "tau_syn": self.tau_syn,
+            "duration": self.duration,
+            "dtype": self.dtype,
+        }
+        weights = {f"weights_{i}": w for i, w in enumerate(self.weights)}
+        save_arrays(path, settings=np.array(json.dumps(settings)), **weights)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str = "auto", threads: int = 0) -> Network:
+        """Read a network that :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is no such network.
+        """
+        try:
+            # Opened here, since NumPy leaves a damaged file open.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+                settings = json.loads(str(data["settings"]))
+                weights = [data[f"weights_{i}"] for i in range(len(settings["sizes"]) - 1)]
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # the libraries raise all kinds of errors on a damaged file
+            raise ValueError(f"{os.fspath(path)} is not a saved network ({error}).") from error
+        return cls(settings.pop("sizes"), **settings, weights=weights, device=device, threads=threads)
+
+
+def _values(activity: LayerActivity) -> list[np.ndarray]:
+    return list(vars(activity).values())
+
+
+def save_arrays(path: str | os.PathLike[str], **arrays: Any) -> None:
+    """Write arrays to an ``.npz`` file that appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there before is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise

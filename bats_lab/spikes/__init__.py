@@ -1,0 +1,5 @@
+"""Spike trains, encoders, the time grid, and the tables of collision rules and gradient estimators."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["encoding", "estimators", "grid", "rules", "trains"])

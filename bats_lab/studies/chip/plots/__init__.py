@@ -1,0 +1,1 @@
+"""Plots of deployments, one kind of picture a file."""

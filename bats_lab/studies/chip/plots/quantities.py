@@ -1,0 +1,239 @@
+"""Networks on a chip: what is drawn of a deployment, in which unit, and how it is told.
+
+Plots take what `deploy.open_deployment` returns, narrowed to one data set by :func:`narrowed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from bats_lab.plots.runs import check_choice, dataset_name
+from bats_lab.spikes.rules import RULES
+from bats_lab.studies.chip.deploy import deployment_costs
+from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, Hardware
+
+#: The word length that stands for weights as trained.
+TRAINED = 32
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    label: str
+    unit: str = ""
+    large_is_good: bool = False
+
+
+#: What can be drawn of a deployment.
+QUANTITIES = {
+    "accuracy": _Quantity("accuracy", "%", large_is_good=True),
+    "spikes": _Quantity("spikes per inference"),
+    "synaptic_events": _Quantity("synaptic events per inference"),
+    "active_share": _Quantity("active (neuron, tick) pairs", "%"),
+    "energy": _Quantity("energy per inference", "µJ"),
+    "decision_time": _Quantity("time to decision", "ms"),
+}
+#: How a chip updates its neurons.
+UPDATES = {"event_driven": "event-driven", "clocked": "clocked"}
+
+
+def narrowed(deployment: xr.Dataset, split: str | None = None) -> xr.Dataset:
+    """Check a deployment and leave one data set, only seeds that were measured, and one split.
+
+    Parameters
+    ----------
+    deployment : xarray.Dataset
+        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it.
+    split : str or None
+        ``validation`` or ``test``; None: all.
+
+    Raises
+    ------
+    TypeError
+        If `deployment` is no Dataset.
+    ValueError
+        If it is no deployment, has several data sets or no such split, or if nothing was measured.
+    """
+    if not isinstance(deployment, xr.Dataset):
+        raise TypeError(f"deployment is a {type(deployment).__name__}; it must be an xarray.Dataset.")
+    for name in ("rule", "delta_t", "bits", "split"):
+        if name not in deployment.dims:
+            raise ValueError(f"The deployment has no dimension {name!r}; pass it as open_deployment returns it.")
+    if deployment.sizes.get("dataset", 1) > 1:
+        names = deployment["dataset"].values.tolist()
+        raise ValueError(
+            f"The deployment holds several data sets ({', '.join(names)}), and this plot shows one; select it first, "
+            f"as in deployment.sel(dataset={names[0]!r})."
+        )
+    if "dataset" in deployment.dims:
+        deployment = deployment.isel(dataset=0)
+    if "seed" not in deployment.dims:
+        deployment = deployment.expand_dims("seed")
+    known = deployment["accuracy"].notnull()
+    seeds = known.any([d for d in known.dims if d != "seed"]).values
+    if not seeds.any():
+        raise ValueError("Nothing was measured of this deployment yet; there is nothing to plot.")
+    deployment = deployment.isel(seed=np.flatnonzero(seeds))
+    if split is None:
+        return deployment
+    check_choice("split", split, tuple(map(str, deployment["split"].values)))
+    return deployment.sel(split=split)
+
+
+def hardware_of(name: str) -> Hardware:
+    """Return a row of the table of published energies."""
+    check_choice("hardware", name, tuple(HARDWARE))
+    return HARDWARE[name]
+
+
+def energies(here: xr.Dataset, hardware: str, costs: xr.Dataset | None = None) -> tuple[xr.Dataset, hv.Dimension]:
+    """Return what an inference costs on one hardware, in the unit in which it is drawn.
+
+    Parameters
+    ----------
+    here : xarray.Dataset
+        A deployment as :func:`narrowed` returns it.
+    hardware : str
+        On what.
+    costs : xarray.Dataset or None
+        What :func:`bats_lab.studies.chip.deploy.deployment_costs` returned for it; None: it is called.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``event_driven`` and ``clocked``: in µJ, or, where no joules are published, in effective synaptic operations.
+    holoviews.Dimension
+        The axis.
+
+    Raises
+    ------
+    ValueError
+        If nothing is published about the hardware.
+    """
+    chosen = hardware_of(hardware)
+    if costs is None:
+        costs = deployment_costs(here, hardware={hardware: chosen})
+    found = costs.sel(hardware=hardware)
+    if chosen.published:
+        names, factor = list(UPDATES), 1e6
+        axis = hv.Dimension("energy", label=f"energy per inference, {hardware}", unit="µJ")
+    elif chosen.relative_update is not None:
+        names, factor = [f"operations_{name}" for name in UPDATES], 1.0
+        axis = hv.Dimension("energy", label=f"effective synaptic operations per inference, {hardware}")
+    else:
+        raise ValueError(f"{hardware}: {NO_ENERGY}, and no operations either; there is nothing to plot.")
+    return xr.Dataset({new: factor * found[old] for new, old in zip(UPDATES, names, strict=True)}), axis
+
+
+def measured(
+    here: xr.Dataset, quantity: str, *, hardware: str, updates: str, costs: xr.Dataset | None = None
+) -> tuple[xr.DataArray, hv.Dimension]:
+    """Return a quantity of each point in the unit in which it is drawn, and its axis.
+
+    Parameters
+    ----------
+    here : xarray.Dataset
+        A deployment as :func:`narrowed` returns it.
+    quantity : str
+        One of :data:`QUANTITIES`.
+    hardware, updates : str
+        For ``energy``: on what, ``event_driven`` or ``clocked``.
+    costs : xarray.Dataset or None
+        What `deploy.deployment_costs` returned for it; None: it is called where that is needed.
+    """
+    check_choice("quantity", quantity, tuple(QUANTITIES))
+    check_choice("updates", updates, tuple(UPDATES))
+    if quantity == "energy":
+        both, axis = energies(here, hardware, costs)
+        return both[updates], axis.clone(label=f"{axis.label}, {UPDATES[updates]}")
+    chosen = QUANTITIES[quantity]
+    if quantity == "accuracy":
+        values = 100 * here["accuracy"]
+    elif quantity == "decision_time":
+        values = 1e3 * here["decision_time"]
+    elif quantity == "active_share":
+        values = 100 * (deployment_costs(here) if costs is None else costs)["active_share"]
+    else:
+        name = "spike_count" if quantity == "spikes" else quantity
+        values = here[name].sum("layer", min_count=1)
+    split = f"{here['split'].item()} " if quantity == "accuracy" and here["split"].ndim == 0 else ""
+    return values, hv.Dimension(quantity, label=split + chosen.label, unit=chosen.unit or None)
+
+
+def rules_of(here: xr.Dataset, rule: str | None = None) -> list[str]:
+    """Return the rules of which something was measured, or the one that is asked for."""
+    known = here["accuracy"].notnull().any([d for d in here["accuracy"].dims if d != "rule"])
+    rules = [name for name in RULES if name in here["rule"].values and bool(known.sel(rule=name))]
+    if rule is None:
+        return rules
+    check_choice("rule", rule, tuple(rules))
+    return [rule]
+
+
+def word_label(bits: int) -> str:
+    """Name a word length.
+
+    Examples
+    --------
+    >>> word_label(4), word_label(32)
+    ('4', '32, as trained')
+    """
+    return "32, as trained" if bits == TRAINED else str(bits)
+
+
+def title_of(here: xr.Dataset, *parts: str) -> str:
+    """Tell data set, images and seeds."""
+    n = here.sizes["seed"]
+    seeds = f"mean ± std of {n} seeds" if n > 1 else "1 seed"
+    return ", ".join(part for part in (dataset_name(here), *parts, f"{here['split'].item()} images", seeds) if part)
+
+
+def with_word(here: xr.Dataset, bits: int) -> xr.Dataset:
+    """Select a word length, and leave out time steps at which nothing was measured."""
+    known = here["bits"].values.tolist()
+    if bits not in known:
+        raise ValueError(f"bits is {bits}; the deployment holds {', '.join(map(str, known))}.")
+    here = here.sel(bits=bits)
+    measured_at = here["accuracy"].notnull().any([d for d in here["accuracy"].dims if d != "delta_t"]).values
+    if not measured_at.any():
+        raise ValueError(f"Nothing was measured with {word_text(bits)}; there is nothing to plot.")
+    return here.isel(delta_t=np.flatnonzero(measured_at)).sortby("delta_t")
+
+
+def word_text(bits: int) -> str:
+    """Tell a word length in words.
+
+    Examples
+    --------
+    >>> word_text(4), word_text(32)
+    ('weights of 4 bits', 'weights as trained')
+    """
+    return "weights as trained" if bits == TRAINED else f"weights of {bits} bits"
+
+
+def value_texts(mean: np.ndarray, std: np.ndarray, unit: str | None) -> np.ndarray:
+    """Write values with their standard deviations, where there are any, and their unit."""
+    spreads = [f" ± {s:.3g}" if np.isfinite(s) else "" for s in std]
+    values = [f"{m:,.0f}" if abs(m) >= 1e4 else f"{m:.4g}" for m in mean]
+    return np.array([f"{m}{s} {unit or ''}".rstrip() for m, s in zip(values, spreads, strict=True)], dtype=object)
+
+
+def short(value: float, digits: int = 3) -> str:
+    """Write a number with three digits or so, in little room.
+
+    Examples
+    --------
+    >>> [short(v) for v in (97.54, 0.01234, 927.2, 999.7, 12345.6, 1.2e6)]
+    ['97.5', '0.0123', '927', '1000', '12.3k', '1.20M']
+    >>> short(0.1234, digits=2)
+    '0.12'
+    """
+    for least, unit, letter in ((1e6, 1e6, "M"), (1e4, 1e3, "k"), (0.0, 1.0, "")):
+        if abs(value) >= least:
+            scaled = value / unit
+            with_digits = f"{scaled:#.{digits}g}".rstrip(".")
+            return (with_digits if abs(scaled) < 10**digits - 0.5 else f"{scaled:.0f}") + letter
+    return ""  # not a number

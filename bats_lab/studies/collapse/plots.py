@@ -1,0 +1,333 @@
+"""Why training collapses at a coarse time step: plots of the experiments in `collapse.experiments`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from bats_lab.plots import style
+from bats_lab.plots.curves import common_limits, over_delta_t
+from bats_lab.plots.runs import check_choice
+from bats_lab.studies.collapse.experiments import agreement
+
+__all__ = [
+    "plot_cross_test",
+    "plot_crossed_training",
+    "plot_drive_response",
+    "plot_gradient_quality",
+    "plot_highest_count",
+    "plot_step_along_gradient",
+]
+
+_WIDTH, _HEIGHT = 300, 230
+#: Rules in the order of their dashes and markers; files have them in that of the alphabet.
+_RULES = ("drop", "merge", "defer", "graded")
+
+
+def _rules(dataset: xr.Dataset) -> list[str]:
+    return [rule for rule in _RULES if rule in dataset["rule"].values]
+
+
+def _level(y: float, x: hv.Dimension, ends: tuple[float, float]) -> Any:
+    """Draw a horizontal line at a value that something is to reach."""
+    return style.line(hv.Curve((ends, (y, y)), x, hv.Dimension("level")), style.ACCENT_COLOR, series=1, width=0.6)
+
+
+def plot_drive_response(
+    dataset: xr.Dataset, *, delta_t: Sequence[float], target: float = 15.0, title: str = ""
+) -> hv.Overlay | hv.Layout:
+    """Plot what a steadily driven neuron sends on the grid against what it sends in continuous time.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As :func:`bats_lab.studies.collapse.experiments.drive_response` returns it.
+    delta_t : sequence of float
+        Time steps in seconds, one plot each.
+    target : float
+        The true class's target count, drawn as a line.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        One curve a collision rule.
+
+    Raises
+    ------
+    ValueError
+        If a time step is not in the dataset.
+    """
+    x = hv.Dimension("continuous", label="spikes in continuous time (drive)")
+    y = hv.Dimension("sent", label="spikes sent")
+    steady = dataset.isel(pattern=0)
+    drive = steady["continuous_count"].values
+    top = float(max(drive.max(), steady["spike_count"].max()))
+    plots = []
+    for step in delta_t:
+        known = dataset["delta_t"].values
+        if not np.isclose(known, step).any():
+            raise ValueError(f"delta_t is {step}; the results hold {', '.join(f'{v:g}' for v in known)}.")
+        elements = [_level(target, x, (0, top))]
+        legend = []
+        for i, rule in enumerate(_rules(dataset)):
+            counts = steady["spike_count"].sel(rule=rule, delta_t=step).values
+            # Drives between two counts differ in when the neuron spikes; their mean is what a count is worth.
+            at = np.unique(drive)
+            mean = np.array([counts[drive == n].mean() for n in at])
+            columns = {x.name: at, y.name: mean, "rule": [rule] * len(at)}
+            tooltips = [("rule", "@rule"), (x.label, f"@{x.name}"), (y.label, f"@{y.name}{{0.0}}")]
+            curve = hv.Curve(columns, x, [y, "rule"], label=rule)
+            elements.append(style.line(curve, _RULE_COLORS[rule], series=i, tooltips=tooltips))
+            legend.append(style.LegendEntry(rule, _RULE_COLORS[rule], line=i))
+        last = step == delta_t[-1]
+        plots.append(
+            style.overlay(
+                elements,
+                width=_WIDTH,
+                height=_HEIGHT,
+                legend=legend if last else (),
+                legend_title="rule",
+                title=f"Δt = {style.delta_t_label(step)}",
+                xlabel=x.pprint_label,
+                ylabel=y.pprint_label,
+                ylim=style.limits(0, top),
+                xlim=style.limits(0, top),
+            )
+        )
+    return style.panels(plots, columns=len(plots), title=title, width=_WIDTH, height=_HEIGHT)
+
+
+#: Where rules are compared at one time step, colour tells them apart; not the colours of time steps.
+_RULE_COLORS = {"drop": "#c8102e", "merge": "#0072b2", "defer": "#e69f00", "graded": "#56b4e9"}
+
+
+def plot_highest_count(dataset: xr.Dataset, *, target: float = 15.0, title: str = "") -> hv.Overlay:
+    """Plot the highest number of spikes that a neuron was brought to send, against the time step.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As :func:`bats_lab.studies.collapse.experiments.drive_response` returns it.
+    target : float
+        The true class's target count, drawn as a line.
+    title : str
+        Title of the plot.
+
+    Returns
+    -------
+    holoviews.Overlay
+        One curve a rule: for each input pattern the highest count over all drives; mean over patterns with a band of ±1
+        standard deviation.
+    """
+    highest = dataset["spike_count"].max("drive").rename(pattern="seed").astype(float)
+    x = hv.Dimension("delta_t", label="time step Δt", unit="ms")
+    ends = style.DeltaTAxis.over(dataset["delta_t"].values).limits
+    return over_delta_t(
+        {rule: highest.sel(rule=rule) for rule in _rules(dataset)},
+        hv.Dimension("highest", label="highest spike count"),
+        title=title,
+        marks=[_level(target, x, ends)],
+        ylim=style.limits(0, highest),
+    )
+
+
+def plot_cross_test(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay | hv.Layout:
+    """Plot test accuracy of networks trained at one time step and tested at another, one matrix a rule.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        `accuracy` as :func:`bats_lab.studies.collapse.experiments.cross_test` returns it, for one rule or several.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        Accuracy in %, mean over seeds.
+    """
+    if "rule" not in dataset.dims:
+        dataset = dataset.expand_dims("rule")
+    x = hv.Dimension("tested_at", label="tested at Δt", unit="ms")
+    y = hv.Dimension("trained_at", label="trained at Δt", unit="ms")
+    z = hv.Dimension("accuracy", label="test accuracy", unit="%")
+    ticks = [
+        (i, "0" if step == 0 else style.delta_t_label(step).removesuffix(" ms"))
+        for i, step in enumerate(dataset["tested_at"].values.tolist())
+    ]
+    n = len(ticks)
+    size = max(200, 34 * n)
+    plots = []
+    for rule in _rules(dataset):
+        share = 100 * dataset["accuracy"].sel(rule=rule).mean("seed").transpose("trained_at", "tested_at").values
+        last = rule == _rules(dataset)[-1]
+        image = hv.Image((np.arange(n), np.arange(n), share), [x, y], z)
+        image = style.heatmap(image, cmap="Blues", limits=(0, 100), colorbar=last)
+        plots.append(
+            style.overlay(
+                [image, *style.numbers(share, x, y, dark_from=55)],
+                width=size,
+                height=size,
+                title=rule,
+                xlabel=x.pprint_label,
+                ylabel=y.pprint_label,
+                xticks=ticks,
+                yticks=ticks,
+                xlim=(-0.5, n - 0.5),
+                ylim=(n - 0.5, -0.5),
+                grid=False,
+                colorbar=z.pprint_label if last else "",
+            )
+        )
+    return style.panels(plots, columns=len(plots), title=title, width=size, height=size)
+
+
+#: Where the errors and the gradient of `experiments.train_crossed` come from, and what that is called.
+_CELLS = {
+    "both on the grid": {"errors": "grid", "gradient": "grid"},
+    "errors on the grid, gradient exact": {"errors": "grid", "gradient": "continuous"},
+    "errors exact, gradient on the grid": {"errors": "continuous", "gradient": "grid"},
+    "both exact": {"errors": "continuous", "gradient": "continuous"},
+}
+
+
+def plot_crossed_training(dataset: xr.Dataset, *, tested: str = "grid", title: str = "") -> hv.Overlay | hv.Layout:
+    """Plot test accuracy of networks whose errors, or whose gradients, are those of continuous time.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        `accuracy` over seed, rule, delta_t, errors, gradient and tested.
+    tested : str
+        Where the networks are tested: ``grid``, on the time step itself, or ``continuous``.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        Accuracy in %, one plot a rule, mean over seeds with a band of ±1 standard deviation.
+    """
+    check_choice("tested", tested, ("grid", "continuous"))
+    accuracy = 100 * dataset["accuracy"].sel(tested=tested)
+    return _by_rule(
+        dataset,
+        lambda rule: {name: accuracy.sel({"rule": rule} | cell) for name, cell in _CELLS.items()},
+        hv.Dimension("accuracy", label="test accuracy", unit="%"),
+        legend_title="training",
+        title=title,
+    )
+
+
+def plot_gradient_quality(dataset: xr.Dataset, *, weights: str = "continuous", title: str = "") -> hv.Layout:
+    """Plot how well gradients predict the change of the loss, and how they differ, against the time step.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As :func:`bats_lab.studies.collapse.experiments.gradient_quality` returns it, over rule, delta_t and weights.
+    weights : str
+        Which networks: those trained in ``continuous`` time, or each trained on its ``own`` time step and rule.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        Correlation with the true change of the loss on the grid, of the straight-through gradient and of the one that
+        the same weights have in continuous time; and the cosine of the two. One curve a rule.
+    """
+    check_choice("weights", weights, ("continuous", "own"))
+    own = dataset.sel(weights=weights).expand_dims("seed")
+    agrees = agreement(own)
+    shown = {
+        "straight-through gradient": (
+            agrees.sel(gradient="straight_through"),
+            "correlation with the change of the loss",
+        ),
+        "gradient at Δt = 0": (agrees.sel(gradient="continuous"), "correlation with the change of the loss"),
+        "both gradients": (own["cosine_all"], "cosine"),
+    }
+    plots = [
+        over_delta_t(
+            {rule: values.sel(rule=rule) for rule in _rules(dataset)},
+            hv.Dimension(label.split()[0], label=label),
+            title=name,
+            show_legend=name == list(shown)[-1],
+            width=_WIDTH,
+            height=_HEIGHT,
+            ylim=style.limits(0, 1, agrees),
+        )
+        for name, (values, label) in shown.items()
+    ]
+    return style.panels(plots, columns=3, title=title, width=_WIDTH, height=_HEIGHT)
+
+
+def plot_step_along_gradient(
+    dataset: xr.Dataset, *, weights: str = "continuous", gradient: str = "straight_through", title: str = ""
+) -> hv.Overlay | hv.Layout:
+    """Plot what a step along a gradient does to the loss on the grid, against the time step.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As :func:`bats_lab.studies.collapse.experiments.gradient_quality` returns it, over rule, delta_t and weights.
+    weights : str
+        Which networks: those trained in ``continuous`` time, or each trained on its ``own`` time step and rule.
+    gradient : str
+        ``straight_through``, or ``continuous``: the gradient at Δt = 0.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        Change of the loss in % of what it was, one plot a rule, one curve a size of the step in learning rates.
+    """
+    check_choice("weights", weights, ("continuous", "own"))
+    check_choice("gradient", gradient, ("straight_through", "continuous"))
+    own = dataset.sel(weights=weights).expand_dims("seed")
+    change = 100 * own["step_change"].sel(gradient=gradient) / own["loss"]
+    return _by_rule(
+        dataset,
+        lambda rule: {f"{size:g}": change.sel(rule=rule, step=size) for size in change["step"].values.tolist()},
+        hv.Dimension("change", label="change of the loss", unit="%"),
+        legend_title="step (learning rates)",
+        title=title,
+    )
+
+
+def _by_rule(
+    dataset: xr.Dataset,
+    series: Callable[[str], dict[str, xr.DataArray]],
+    y: hv.Dimension,
+    *,
+    legend_title: str,
+    title: str,
+) -> hv.Overlay | hv.Layout:
+    """Draw series (delta_t, seed) over the time step, one plot a rule, all on one y axis."""
+    rules = _rules(dataset)
+    parts = {rule: series(rule) for rule in rules}
+    everything = xr.concat(
+        [v.drop_vars(set(v.coords) - set(v.dims)) for p in parts.values() for v in p.values()], "part"
+    )
+    plots = [
+        over_delta_t(
+            parts[rule],
+            y,
+            title=rule,
+            legend_title=legend_title,
+            show_legend=rule == rules[-1],
+            width=_WIDTH,
+            height=_HEIGHT,
+            **common_limits(everything),
+        )
+        for rule in rules
+    ]
+    return style.panels(plots, columns=len(plots), title=title, width=_WIDTH, height=_HEIGHT)

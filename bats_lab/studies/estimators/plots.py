@@ -1,0 +1,247 @@
+"""Gradient estimators of the time grid: what they put in place of d(t), and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from bats_lab.plots import style
+from bats_lab.plots.curves import common_limits, over_delta_t
+from bats_lab.plots.runs import check_choice
+from bats_lab.runs.metrics import last_epoch
+from bats_lab.spikes.estimators import ESTIMATORS, smooth_discretize, surrogate_slope
+from bats_lab.spikes.grid import discretize
+from bats_lab.spikes.rules import RULES
+from bats_lab.studies.collapse.experiments import agreement
+
+__all__ = ["plot_estimator_agreement", "plot_estimator_gain", "plot_estimators", "plot_smooth_grid"]
+
+_WIDTH, _HEIGHT = 340, 250
+_WIDTH_COLORS = ("#56b4e9", "#0072b2", "#e69f00", "#009e73")
+
+
+def plot_smooth_grid(delta_t: float, widths: Sequence[float], *, title: str = "") -> hv.Layout:
+    """Plot the time grid and its smooth surrogates, and the slopes by which errors are multiplied.
+
+    Parameters
+    ----------
+    delta_t : float
+        Time step in seconds.
+    widths : sequence of float
+        Half-widths of the surrogate's steps, in time steps; at most four.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        On the left d(t) and its surrogates over the time of the crossing, in ms; on the right their slopes. The dashed
+        line is the straight-through estimator: slope 1.
+
+    Raises
+    ------
+    ValueError
+        If `delta_t` is not above 0, or there are no widths or too many.
+
+    Notes
+    -----
+    :func:`bats_lab.spikes.estimators.smooth_discretize` and :func:`bats_lab.spikes.estimators.surrogate_slope`.
+    """
+    if not delta_t > 0:
+        raise ValueError(f"delta_t is {delta_t}; it must be a number above 0.")
+    if not 0 < len(widths) <= len(_WIDTH_COLORS):
+        raise ValueError(f"widths is {list(widths)}; it must have 1 to {len(_WIDTH_COLORS)} entries.")
+    times = delta_t * np.linspace(0, 4, 801)
+    x = hv.Dimension("time", label="time t of the crossing", unit="ms")
+    sent = hv.Dimension("sent", label="time of the spike", unit="ms")
+    slope = hv.Dimension("slope", label="slope")
+    grid = np.where(np.arange(len(times)) % 200, discretize(times, delta_t), np.nan)  # a gap at each jump
+    left: list[Any] = [
+        style.line(hv.Curve((1e3 * times, 1e3 * (times + delta_t / 2)), x, sent), style.NEUTRAL_COLOR, series=1)
+    ]
+    left.append(style.line(hv.Curve((1e3 * times, 1e3 * grid), x, sent, label="d(t)"), style.ACCENT_COLOR))
+    right: list[Any] = [style.line(hv.Curve((1e3 * times[[0, -1]], [1, 1]), x, slope), style.NEUTRAL_COLOR, series=1)]
+    legend = [
+        style.LegendEntry("straight through", style.NEUTRAL_COLOR, line=1),
+        style.LegendEntry("d(t)", style.ACCENT_COLOR, line=0),
+    ]
+    steepest = 1.0
+    for width, color in zip(widths, _WIDTH_COLORS, strict=False):
+        label = f"width {width:g}"
+        smooth, slopes = smooth_discretize(times, delta_t, width), surrogate_slope(times, delta_t, width)
+        steepest = max(steepest, float(slopes.max()))
+        left.append(style.line(hv.Curve((1e3 * times, 1e3 * smooth), x, sent, label=label), color))
+        right.append(style.line(hv.Curve((1e3 * times, slopes), x, slope, label=label), color))
+        legend.append(style.LegendEntry(label, color, line=0))
+    common = {"width": _WIDTH, "height": _HEIGHT, "xlabel": x.pprint_label, "xlim": style.limits(1e3 * times)}
+    return style.panels(
+        [
+            style.overlay(left, title="what is sent", ylabel=sent.pprint_label, **common),
+            style.overlay(
+                right,
+                title="what errors are multiplied by",
+                ylabel=slope.pprint_label,
+                ylim=style.limits(0, steepest),
+                legend=legend,
+                legend_title=f"Δt = {style.delta_t_label(delta_t)}",
+                **common,
+            ),
+        ],
+        columns=2,
+        title=title,
+        width=_WIDTH,
+        height=_HEIGHT,
+    )
+
+
+def plot_estimators(dataset: xr.Dataset, *, split: str = "test", title: str = "") -> hv.Overlay | hv.Layout:
+    """Plot accuracy after the last epoch against the time step, one curve a gradient estimator.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Runs of one data set over `estimator`, `delta_t`, `rule` and `seed`.
+    split : str
+        ``test``, ``train``, or ``validation`` where runs hold out training samples.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        One plot a rule: mean over seeds in %, with a band of ±1 standard deviation.
+
+    Raises
+    ------
+    ValueError
+        If the results do not differ in `estimator`, or have no such split.
+    """
+    accuracy = _accuracy(dataset, split)
+    return _by_rule(
+        accuracy,
+        lambda here: {name: here.sel(estimator=name) for name in _estimators(accuracy)},
+        hv.Dimension("accuracy", label=f"{split} accuracy", unit="%"),
+        title=title,
+    )
+
+
+def plot_estimator_gain(
+    dataset: xr.Dataset, *, baseline: str = "straight_through", split: str = "test", title: str = ""
+) -> hv.Overlay | hv.Layout:
+    """Plot what an estimator gains over another one, seed by seed, against the time step.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Runs of one data set over `estimator`, `delta_t`, `rule` and `seed`.
+    baseline : str
+        The estimator that the others are held against.
+    split : str
+        ``test``, ``train``, or ``validation`` where runs hold out training samples.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        One plot a rule: mean over seeds of the difference between networks of the same seed, in percentage points, with
+        a band of ±1 standard deviation of the difference.
+
+    Raises
+    ------
+    ValueError
+        If the results do not differ in `estimator`, or lack the baseline or the split.
+    """
+    accuracy = _accuracy(dataset, split)
+    names = _estimators(accuracy)
+    check_choice("baseline", baseline, tuple(names))
+    gain = (accuracy - accuracy.sel(estimator=baseline)).where(accuracy["delta_t"] > 0, drop=True)
+    ends = style.DeltaTAxis.over(gain["delta_t"].values).limits
+    x = hv.Dimension("delta_t", label="time step Δt", unit="ms")
+    zero = style.line(hv.Curve((ends, (0, 0)), x, hv.Dimension("level")), style.ACCENT_COLOR, series=1, width=0.6)
+    return _by_rule(
+        gain,
+        lambda here: {name: here.sel(estimator=name) for name in names if name != baseline},
+        hv.Dimension("gain", label=f"{split} accuracy − {baseline}", unit="points"),
+        title=title,
+        marks=[zero],
+    )
+
+
+def plot_estimator_agreement(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay | hv.Layout:
+    """Plot how well the gradient of each estimator predicts the change of the loss, against the time step.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As :func:`bats_lab.studies.estimators.comparison.open_gradients` gives it for a data set.
+    title : str
+        Title above the plots.
+
+    Returns
+    -------
+    holoviews.Layout
+        One plot a rule: correlation with the true change of the loss on the grid, over random directions; its standard
+        error is about one over the square root of their number.
+    """
+    agrees = agreement(dataset).expand_dims("seed")
+    return _by_rule(
+        agrees,
+        lambda here: {str(name): here.sel(gradient=name) for name in dataset["gradient"].values},
+        hv.Dimension("agreement", label="correlation with the change of the loss"),
+        legend_title="gradient",
+        title=title,
+    )
+
+
+def _accuracy(dataset: xr.Dataset, split: str) -> xr.DataArray:
+    if "estimator" not in dataset.dims:
+        raise ValueError("The results do not differ in 'estimator'; there is nothing to compare.")
+    check_choice("split", split, tuple(map(str, dataset["split"].values)))
+    accuracy = 100 * last_epoch(dataset)["accuracy"].sel(split=split, drop=True)
+    for dim in ("rule", "seed"):
+        if dim not in accuracy.dims:
+            accuracy = accuracy.expand_dims(dim)
+    # Continuous time has one estimator and one rule; it stands in every curve.
+    first = accuracy.sel(delta_t=accuracy["delta_t"] == 0)
+    exact = first.max(["estimator", "rule"])
+    return xr.concat(
+        [(xr.zeros_like(first) + exact).transpose(*accuracy.dims), accuracy.sel(delta_t=accuracy["delta_t"] > 0)],
+        "delta_t",
+    )
+
+
+def _estimators(accuracy: xr.DataArray) -> list[str]:
+    return [name for name in ESTIMATORS if name in accuracy["estimator"].values]
+
+
+def _by_rule(
+    values: xr.DataArray,
+    series: Callable[[xr.DataArray], dict[str, xr.DataArray]],
+    y: hv.Dimension,
+    *,
+    legend_title: str = "estimator",
+    title: str,
+    marks: Sequence[Any] = (),
+) -> hv.Overlay | hv.Layout:
+    """Draw series (delta_t, seed) over the time step, one plot a rule, all on one y axis."""
+    rules = [rule for rule in RULES if rule in values["rule"].values]
+    plots = [
+        over_delta_t(
+            series(values.sel(rule=rule)),
+            y,
+            title=rule,
+            legend_title=legend_title,
+            show_legend=rule == rules[-1],
+            marks=marks,
+            width=_WIDTH,
+            height=_HEIGHT,
+            **common_limits(values),
+        )
+        for rule in rules
+    ]
+    return style.panels(plots, columns=len(plots), title=title, width=_WIDTH, height=_HEIGHT)

@@ -1,0 +1,5 @@
+"""Many runs: grids of parameters executed as notebooks by Papermill, and resumed."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["execute", "sweep"])
