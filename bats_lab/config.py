@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bats_lab.spikes.estimators import ESTIMATORS
-from bats_lab.spikes.rules import RULES
+from bats_lab.spikes.estimators import ESTIMATORS, Estimator
+from bats_lab.spikes.rules import RULES, rule_named
 
 __all__ = ["LATENCY_TIMES", "PRESETS", "Config", "Parameter", "parameters", "parameters_cell"]
 
@@ -278,13 +278,7 @@ class Config:
                     f"{name} is {list(values)}; it must have one entry for each of the {len(self.hidden)} hidden "
                     f"layers in hidden={list(self.hidden)}."
                 )
-        if self.rule == "clocked" and self.delta_t == 0:
-            raise ValueError("rule is 'clocked' with delta_t 0; a clock needs a time step above 0.")
-        if self.rule == "clocked" and self.estimator == "stochastic":
-            raise ValueError(
-                "estimator is 'stochastic' with rule 'clocked', which rounds no crossing to the grid; it must be "
-                "one of straight_through, delayed, surrogate."
-            )
+        Estimator(self.estimator, self.surrogate_width).check_rule(rule_named(self.rule, self.delta_t))
         if self.delta_t > self.duration:
             raise ValueError(f"delta_t is {self.delta_t}; it must be at most the duration, {self.duration} s.")
         if self.delta_t and self.duration / self.delta_t > 2**30:
@@ -339,6 +333,16 @@ class Config:
             if f.metadata["added"] and getattr(self, f.name) == f.default:
                 del told[f.name]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Threshold of each layer but the input, from the first hidden layer to the output."""
+        return (*self.threshold_hidden, self.threshold_output)
+
+    @property
+    def max_spikes(self) -> tuple[int, ...]:
+        """Crossings kept per neuron and sample in each layer but the input."""
+        return (*self.max_spikes_hidden, self.max_spikes_output)
 
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers, from the first hidden layer to the output: ``hidden_1``, …, ``output``."""

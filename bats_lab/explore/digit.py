@@ -74,7 +74,7 @@ def explore_digit(
     controls: dict[str, Any] = {
         "sample": slider("sample", 0, len(images) - 1, sample),
         "delta_t": step_slider(value=first.config.delta_t),
-        "rule": choice("rule", RULES, first.config.rule),
+        "rule": choice("rule", list(RULES), first.config.rule),
         "time": slider("time", 0.0, 1e3 * duration, 1e3 * duration, step=1e3 * duration / _N_STEPS, unit="ms"),
     }
     rows = [["sample", "delta_t"], ["time", "rule"]]

@@ -15,10 +15,13 @@ from bats_lab.network.sensitivity import SpikeTimeSweep, spike_time_gradient, sw
 from bats_lab.plots import style
 from bats_lab.plots.sensitivity import Slope, sensitivity_columns, sensitivity_limits, sensitivity_plots
 from bats_lab.spikes.grid import discretize_spikes
-from bats_lab.spikes.rules import RULES
+from bats_lab.spikes.rules import RULES, rule_on
 from bats_lab.spikes.trains import Spikes
 
 __all__ = ["GradientCheck", "describe_slope", "explore_gradient"]
+
+# Rules under which spike times depend on weights by the closed form.
+_RULES = [name for name, rule in RULES.items() if not rule.clocked]
 
 #: How far the weight is moved to either side of where it is, and over how many values.
 _REACH, _VALUES = 4.0, 241
@@ -107,15 +110,15 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
         With the controls `delta_t`, `rule`, `connection` (the weight), `change` (how far it is from its value at the
         start) and `step`; or a :class:`Sentence` where a value is not allowed.
     """
-    if rule not in RULES[:-1]:
-        raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(RULES[:-1])}.")
+    if rule not in _RULES:
+        raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(_RULES)}.")
     if not 0.01 <= step <= 1:
         raise ValueError(f"step is {step}; it must be from 0.01 to 1.")
     connections = [(f"input {i + 1} → hidden {j + 1}", (0, j, i)) for j in range(2) for i in range(3)]
     connections += [(f"hidden {j + 1} → output", (1, 0, j)) for j in range(2)]
     controls: dict[str, Any] = {
         "delta_t": step_slider("time step Δt", value=delta_t),
-        "rule": choice("rule", RULES[:-1], rule),
+        "rule": choice("rule", _RULES, rule),
         "connection": choice("weight", connections),
         "change": slider("moved by", -_REACH, _REACH, 0.0, step=0.02),
         "step": slider("step h of the quotient", 0.01, 1.0, step, step=0.01),
@@ -143,7 +146,7 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
 
     def draw(delta_t: float, rule: str, connection: tuple[int, int, int], change: float, step: float) -> str:
         _, continuous = swept(0.0, "drop", connection)
-        check, sweep = swept(delta_t, rule if delta_t else "drop", connection)
+        check, sweep = swept(delta_t, rule_on(rule, delta_t), connection)
         on_grid = sweep if delta_t else None
         slope = check.slope(check.weight + change, step)
         found = sensitivity_columns(continuous, on_grid, slope, target=target)

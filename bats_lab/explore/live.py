@@ -20,6 +20,7 @@ from bats_lab.runs.experiment import config_of, first_samples, network_of
 from bats_lab.runs.metrics import NO_CLASS, VARIABLES
 from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.rules import rule_on
 from bats_lab.spikes.trains import Spikes
 
 __all__ = [
@@ -108,8 +109,7 @@ class LiveNetwork:
             What each layer did.
         """
         inputs = self.inputs(images, delta_t)
-        # Without a clock there is nothing to tell the rules apart, and rule "clocked" is not defined.
-        return inputs, self.network.simulate(inputs, rule="drop" if delta_t == 0 else rule)
+        return inputs, self.network.simulate(inputs, rule=rule_on(rule, delta_t))
 
     def rasters(
         self,

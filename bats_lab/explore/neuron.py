@@ -20,7 +20,7 @@ from bats_lab.plots.potential import (
     row_ticks,
     tick_columns,
 )
-from bats_lab.spikes.rules import RULES
+from bats_lab.spikes.rules import RULES, rule_on
 
 __all__ = ["describe_neuron", "explore_neuron"]
 
@@ -73,8 +73,7 @@ def explore_neuron(
         np.asarray(times, float),
         np.asarray(weights, float),
         delta_t=delta_t,
-        # Without a clock rule "clocked" is not defined.
-        rule="drop" if rule == "clocked" and not delta_t else rule,
+        rule=rule_on(rule, delta_t),
         tau_syn=tau_syn,
         threshold=threshold,
         duration=duration,
@@ -87,7 +86,7 @@ def explore_neuron(
     most = max(100.0, 1.2 * float(np.abs(weights).max()))
     controls: dict[str, Any] = {
         "delta_t": step_slider("time step Δt", value=delta_t),
-        "rule": choice("rule", RULES, rule),
+        "rule": choice("rule", list(RULES), rule),
         "tau_syn": slider("τₛ", 2.0, max(300.0, 1e3 * tau_syn), 1e3 * tau_syn, step=1.0, unit="ms"),
         "threshold": slider("threshold", 0.02, max(1.0, threshold), threshold, step=0.02),
     }

@@ -88,7 +88,7 @@ def explore_rasters(
     controls: dict[str, Any] = {
         "sample": slider("sample", 0, len(images) - 1, sample),
         "delta_t": step_slider(value=start),
-        "rule": choice("rule", RULES, first.config.rule if rule is None else rule),
+        "rule": choice("rule", list(RULES), first.config.rule if rule is None else rule),
         "layer": choice("layer", layers),
         "window": window_slider("time", duration_ms),
     }

@@ -15,7 +15,7 @@ import numpy as np
 from bats_lab.config import Config
 from bats_lab.engine import get_backend
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
-from bats_lab.spikes.rules import rule_code
+from bats_lab.spikes.rules import rule_named
 from bats_lab.spikes.trains import Spikes
 
 __all__ = ["LayerActivity", "Network", "save_arrays"]
@@ -153,8 +153,8 @@ class Network:
         ]
         return cls(
             sizes,
-            thresholds=(*config.threshold_hidden, config.threshold_output),
-            max_spikes=(*config.max_spikes_hidden, config.max_spikes_output),
+            thresholds=config.thresholds,
+            max_spikes=config.max_spikes,
             tau_syn=config.tau_syn,
             duration=config.duration,
             weights=weights,
@@ -203,10 +203,7 @@ class Network:
         ValueError
             If not.
         """
-        rule_code(rule)
-        if rule == "clocked" and spikes.delta_t == 0:
-            raise ValueError("rule is 'clocked' with delta_t 0; a clock needs a time step above 0.")
-        return rule
+        return rule_named(rule, spikes.delta_t).name
 
     def forward(
         self, spikes: Spikes, samples: np.ndarray, *, rule: str, estimator: Estimator = STRAIGHT_THROUGH

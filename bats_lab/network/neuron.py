@@ -14,6 +14,7 @@ import numpy as np
 
 from bats_lab.network.feedforward import Network
 from bats_lab.spikes.grid import discretize_spikes, to_ticks
+from bats_lab.spikes.rules import RULES
 from bats_lab.spikes.trains import Spikes
 
 __all__ = ["Neuron", "potential", "simulate_neuron"]
@@ -116,7 +117,7 @@ class Neuron:
     @property
     def reset_times(self) -> np.ndarray:
         """When the neuron was reset, in seconds: at its crossings, but for rule ``clocked`` at the ticks."""
-        return self.discretized if self.rule == "clocked" else self.times
+        return self.discretized if RULES[self.rule].clocked else self.times
 
     @property
     def end(self) -> float:
@@ -136,7 +137,7 @@ class Neuron:
     @property
     def deferred(self) -> int:
         """Spikes sent later than on the tick after their crossing."""
-        if self.rule != "defer" or not self.delta_t:
+        if not RULES[self.rule].delays or not self.delta_t:
             return 0
         sent = np.isfinite(self.discretized)
         late = self.discretized[sent] / self.delta_t - to_ticks(self.times[sent], self.delta_t) > 0.5
@@ -151,7 +152,7 @@ class Neuron:
         Between two events the potential is a quadratic in exp(-t/τ), so that it crosses upward once at most (eq. 8).
         A stretch that ends in a reset has had its crossing.
         """
-        if self.rule != "drop" or not self.delta_t:
+        if RULES[self.rule].resets or not self.delta_t:
             return np.array([])
         tau, c = 2 * self.tau_syn, self.threshold / (2 * self.tau_syn)
         arrivals = sorted(zip(self.input_sent.tolist(), self.weights.tolist(), strict=True))

@@ -14,6 +14,7 @@ from bats_lab.config import Config
 from bats_lab.network.neuron import Neuron
 from bats_lab.plots import style
 from bats_lab.plots.runs import layers_of, one_run, run_title
+from bats_lab.spikes.grid import ticks_within
 
 __all__ = ["draw_potential", "plot_potential", "potential_columns", "potential_plots"]
 
@@ -84,7 +85,7 @@ def plot_potential(
         computed, arrived = (below[v].transpose("neuron", "spike").values for v in ("spike_times", "sent_times"))
     pre, spike = np.nonzero(np.isfinite(arrived))
     fired = np.isfinite(times[neuron])
-    limit = (*config.max_spikes_hidden, config.max_spikes_output)[place]
+    limit = config.max_spikes[place]
     shown = Neuron(
         input_times=computed[pre, spike].astype(float),
         input_sent=arrived[pre, spike].astype(float),
@@ -92,7 +93,7 @@ def plot_potential(
         times=times[neuron, fired].astype(float),
         discretized=np.where(np.isfinite(sent), sent, np.inf)[neuron, fired].astype(float),
         tau_syn=config.tau_syn,
-        threshold=(*config.threshold_hidden, config.threshold_output)[place],
+        threshold=config.thresholds[place],
         duration=config.duration,
         delta_t=config.delta_t,
         rule=config.rule,
@@ -257,7 +258,7 @@ def tick_columns(neurons: Sequence[Neuron], panel: int, limits: tuple[float, flo
     """
     ticks = np.array([])
     for neuron in neurons:
-        n = int(np.floor(neuron.duration / neuron.delta_t + 1e-6)) if neuron.delta_t else 0
+        n = ticks_within(neuron.duration, neuron.delta_t)
         if 0 < n <= _TICKS_SEEN:
             ticks = 1e3 * neuron.delta_t * np.arange(n + 1)
             break

@@ -273,8 +273,8 @@ def network_of(run: xr.Dataset, *, epoch: int | None = None, device: str = "auto
         raise ValueError("This run did not keep its weights; runs keep them with keep_weights='last'.")
     return Network(
         widths,
-        thresholds=(*config.threshold_hidden, config.threshold_output),
-        max_spikes=(*config.max_spikes_hidden, config.max_spikes_output),
+        thresholds=config.thresholds,
+        max_spikes=config.max_spikes,
         tau_syn=config.tau_syn,
         duration=config.duration,
         weights=[w[:post, :pre] for w, post, pre in zip(padded, widths[1:], widths[:-1], strict=True)],

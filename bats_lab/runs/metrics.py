@@ -19,7 +19,7 @@ from bats_lab.config import LATENCY_TIMES, Config
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.training import input_spikes
 from bats_lab.spikes.grid import GRID_TOLERANCE
-from bats_lab.spikes.rules import RULES
+from bats_lab.spikes.rules import RULES, rule_on
 
 if TYPE_CHECKING:
     from bats_lab.runs.training import EpochRecord, Pass
@@ -350,13 +350,13 @@ def decide_at(
     if len(images) == 0:
         raise ValueError("images is empty; there must be at least one.")
     delta_t = config.delta_t if delta_t is None else delta_t
-    on_grid = config.replace(delta_t=delta_t, rule=config.rule if delta_t else "drop")
-    rule = (config.rule if rule is None else rule) if delta_t else "drop"
+    gridded = config.replace(delta_t=delta_t, rule=rule_on(config.rule, delta_t))
+    rule = rule_on(config.rule if rule is None else rule, delta_t)
     times = stop_times(config.duration)
     ends = np.append(times[:-1] + GRID_TOLERANCE * delta_t, np.inf)
     right = np.zeros(len(times), np.int64)
     spikes = np.zeros((len(times), len(network.layers)), np.int64)
-    for part, sent in network.sent_spikes(input_spikes(images, on_grid), rule=rule):
+    for part, sent in network.sent_spikes(input_spikes(images, gridded), rule=rule):
         for i, layer in enumerate(sent):
             sample, neuron, time = layer.events()
             until = np.searchsorted(ends, time)

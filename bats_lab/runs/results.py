@@ -586,7 +586,7 @@ def _key(value: Any) -> Any:
 
 def _sorted_keys(name: str, keys: set[Any]) -> list[Any]:
     if name == "rule":
-        return sorted(keys, key=RULES.index)
+        return sorted(keys, key=list(RULES).index)
     return sorted(keys, key=lambda k: (k is None, k if k is not None else 0))
 
 

@@ -25,8 +25,9 @@ from bats_lab.errors import BatsLabError, DivergedError
 from bats_lab.network.feedforward import Network, save_arrays
 from bats_lab.runs.optimiser import Adam
 from bats_lab.spikes.encoding import encode_images
-from bats_lab.spikes.estimators import Estimator
-from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.estimators import ESTIMATORS, Estimator
+from bats_lab.spikes.grid import discretize_spikes, ticks_within
+from bats_lab.spikes.rules import RULES
 from bats_lab.spikes.trains import Spikes
 
 __all__ = [
@@ -201,8 +202,8 @@ def reachable_target_warning(config: Config) -> str | None:
             f"The true class's target of {config.target_true:g} spikes cannot be reached: "
             f"max_spikes_output is {config.max_spikes_output}."
         )
-    if config.delta_t and config.rule != "graded":
-        ticks = math.floor(config.duration / config.delta_t + 1e-6)
+    if config.delta_t and RULES[config.rule].one_a_tick:
+        ticks = ticks_within(config.duration, config.delta_t)
         if config.target_true > ticks:
             return (
                 f"The true class's target of {config.target_true:g} spikes cannot be reached: rule {config.rule!r} "
@@ -453,7 +454,7 @@ def _fitting(configs: Sequence[Config], data: ImageData, device: str) -> int:
     return get_backend(device).n_fitting(
         len(configs),
         sizes=(parts["train"].images[0].size, *config.hidden, data.n_classes),
-        max_spikes=(*config.max_spikes_hidden, config.max_spikes_output),
+        max_spikes=config.max_spikes,
         batch=max(config.batch_size, config.test_batch_size),
         dtype=config.dtype,
         n_samples=sum(len(part.labels) for part in parts.values()),
@@ -580,7 +581,7 @@ def _member(config: Config) -> Member:
 
 def _noise(config: Config, epoch: int) -> int:
     """Return the key of an epoch's random numbers, where the run rounds spikes by them; else 0."""
-    if config.estimator != "stochastic" or not config.delta_t:
+    if not ESTIMATORS[config.estimator].random or not config.delta_t:
         return 0
     return int(np.random.default_rng([config.seed, epoch, 1]).integers(1, 2**64, dtype=np.uint64))
 

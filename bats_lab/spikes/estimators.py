@@ -1,4 +1,7 @@
-"""The gradient estimators: what stands for the derivative of the time grid in training."""
+"""The table of gradient estimators: what stands for the derivative of the time grid in training.
+
+To add an estimator is to add a row here, what it changes in the kernels of the backward pass, and its tests.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bats_lab.spikes.rules import Rule
+
 __all__ = [
     "ESTIMATORS",
     "STRAIGHT_THROUGH",
     "Estimator",
+    "Kind",
     "discretize_stochastically",
     "smooth_discretize",
     "surrogate_slope",
 ]
 
-ESTIMATORS = ("straight_through", "delayed", "surrogate", "stochastic")
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of gradient estimator: one row of :data:`ESTIMATORS`.
+
+    Attributes
+    ----------
+    name : str
+    by_sent : bool
+        Whether the time at which a spike was *sent* says which crossings it came before; else that of its own crossing.
+    smooth : bool
+        Whether errors are multiplied by the slope of a smooth time grid, :func:`surrogate_slope`.
+    random : bool
+        Whether the spikes of hidden layers are rounded by :func:`discretize_stochastically` in training.
+    """
+
+    name: str
+    by_sent: bool = True
+    smooth: bool = False
+    random: bool = False
+
+
+#: The estimators by name.
+ESTIMATORS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("straight_through", by_sent=False),
+        Kind("delayed"),
+        Kind("surrogate", smooth=True),
+        Kind("stochastic", random=True),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +76,7 @@ class Estimator:
     Attributes
     ----------
     name : str
-        One of :data:`bats_lab.spikes.estimators.ESTIMATORS`.
+        One of :data:`ESTIMATORS`.
     width : float
         Half-width of the surrogate's steps, in time steps.
 
@@ -61,12 +98,27 @@ class Estimator:
     @property
     def by_sent(self) -> bool:
         """Whether the time at which a spike was sent says which crossings it came before."""
-        return self.name != "straight_through"
+        return ESTIMATORS[self.name].by_sent
 
     @property
     def slope_width(self) -> float:
         """Width of the surrogate whose slope errors are multiplied by; 0: they are not."""
-        return self.width if self.name == "surrogate" else 0.0
+        return self.width if ESTIMATORS[self.name].smooth else 0.0
+
+    def check_rule(self, rule: Rule) -> None:
+        """Refuse a collision rule with which this estimator has no meaning.
+
+        Raises
+        ------
+        ValueError
+            If it rounds crossings at random, and under the rule no crossing is rounded to the grid.
+        """
+        if ESTIMATORS[self.name].random and rule.clocked:
+            others = ", ".join(name for name, kind in ESTIMATORS.items() if not kind.random)
+            raise ValueError(
+                f"estimator is {self.name!r} with rule {rule.name!r}, which rounds no crossing to the grid; it must be "
+                f"one of {others}."
+            )
 
 
 #: The thesis' estimator.

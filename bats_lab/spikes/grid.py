@@ -15,6 +15,7 @@ __all__ = [
     "discretize",
     "discretize_spikes",
     "first_tick_from",
+    "ticks_within",
     "to_ticks",
 ]
 
@@ -126,6 +127,17 @@ def discretize_spikes(spikes: Spikes, delta_t: float) -> Spikes:
         raise ValueError(f"delta_t is {delta_t}; it must be zero or positive.")
     ticks = to_ticks(spikes.times, delta_t) if delta_t else np.zeros(len(spikes.times), np.int32)
     return replace(spikes, ticks=ticks, delta_t=float(delta_t))
+
+
+def ticks_within(time: float, delta_t: float) -> int:
+    """Return how many ticks a time has: the last one at or before it, in the tolerance of the grid; 0 without a grid.
+
+    Examples
+    --------
+    >>> ticks_within(0.2, 0.008), ticks_within(0.2, 0.003), ticks_within(0.2, 0.0)
+    (25, 66, 0)
+    """
+    return math.floor(time / delta_t + GRID_TOLERANCE) if delta_t else 0
 
 
 def first_tick_from(time: float, delta_t: float) -> int:

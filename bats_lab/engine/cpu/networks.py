@@ -65,8 +65,8 @@ from numba.extending import intrinsic
 from bats_lab.config import LATENCY_TIMES
 from bats_lab.engine.records import Member, Sums, noise_key
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
-from bats_lab.spikes.grid import GRID_TOLERANCE, first_tick_from
-from bats_lab.spikes.rules import rule_code
+from bats_lab.spikes.grid import GRID_TOLERANCE, first_tick_from, ticks_within
+from bats_lab.spikes.rules import RULES, rule_code
 from bats_lab.spikes.trains import Spikes
 
 __all__ = ["NAME", "Group", "Layer", "ReadOut", "device_name", "n_fitting", "read_out", "using"]
@@ -74,7 +74,7 @@ __all__ = ["NAME", "Group", "Layer", "ReadOut", "device_name", "n_fitting", "rea
 #: Name of this backend in results.
 NAME = "cpu"
 
-DROP, MERGE, DEFER, GRADED, CLOCKED = range(5)
+DROP, MERGE, DEFER, GRADED, CLOCKED = range(len(RULES))
 
 # Columns of the counters a layer keeps per sample and block.
 DROPPED, MERGED, DEFERRED, LOST, TRUNCATED = range(5)
@@ -1322,7 +1322,7 @@ class Layer:
         self._make_room(max(n, 1), int(spikes.count[samples].sum()))
         self._inputs, self._n, self._rule, self._delta_t = spikes, n, rule, delta_t
         self._estimator = estimator
-        n_ticks = math.floor(self.duration / delta_t + GRID_TOLERANCE) if delta_t else 0
+        n_ticks = ticks_within(self.duration, delta_t)
         n_chunks = min(n, max(1, math.ceil(4 * numba.get_num_threads() / self.n_blocks)))
         real = self.dtype.type
         _forward(
@@ -1445,7 +1445,7 @@ class Layer:
         groups = self._offset, self._first, self._tick, self._time, self._decay, self._n_groups
         source = None if below is None else below._source
         by_sent = self._estimator.by_sent
-        by_bin = below is not None and below._rule == "defer" and delta_t > 0 and not by_sent
+        by_bin = below is not None and RULES[below._rule].delays and delta_t > 0 and not by_sent
         if by_bin:
             assert below is not None
             neuron, times, ticks, source, groups = self._regrouped(below)
@@ -1467,7 +1467,7 @@ class Layer:
             real(self.threshold / self.tau),
             real(self.tau),
             float(delta_t),
-            self._rule == "clocked",
+            RULES[self._rule].clocked,
             by_bin,
             by_sent,
             want_errors,

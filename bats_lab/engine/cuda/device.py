@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from bats_lab.errors import DeviceError
+from bats_lab.spikes.grid import GRID_TOLERANCE
+from bats_lab.spikes.rules import RULES
 
 __all__ = ["KERNELS", "CupyDevice", "Device", "kernel_source", "missing"]
 
@@ -31,9 +33,11 @@ KERNELS = (
 
 
 def kernel_source() -> str:
-    """Return the CUDA C++ source of all kernels."""
+    """Return the CUDA C++ source of all kernels, which knows the tables of :mod:`bats_lab.spikes` by their names."""
     folder = Path(__file__).parent / "kernels"
-    return "".join((folder / name).read_text(encoding="utf-8") for name in SOURCES)
+    rules = f"enum {{ {', '.join(name.upper() for name in RULES)} }};"
+    tables = f"{rules}\n#define GRID_TOLERANCE {GRID_TOLERANCE!r}\n"
+    return tables + "".join((folder / name).read_text(encoding="utf-8") for name in SOURCES)
 
 
 class Device(Protocol):

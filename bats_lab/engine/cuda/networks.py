@@ -41,7 +41,7 @@ from bats_lab.engine.cuda.device import CupyDevice, Device
 from bats_lab.engine.records import Member, Sums
 from bats_lab.errors import DeviceError
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
-from bats_lab.spikes.grid import GRID_TOLERANCE, first_tick_from
+from bats_lab.spikes.grid import first_tick_from, ticks_within
 from bats_lab.spikes.rules import rule_code
 from bats_lab.spikes.trains import Spikes
 
@@ -302,7 +302,7 @@ class Samples:
 
 
 def _last_tick(duration: float, delta_t: float) -> int:
-    return math.floor(duration / delta_t + GRID_TOLERANCE) if delta_t else 0
+    return ticks_within(duration, delta_t)
 
 
 # ------------------------------------------------------------------------------------------------------------- layers

@@ -30,7 +30,7 @@ from bats_lab.runs.experiment import network_of
 from bats_lab.runs.metrics import COORDINATES, VARIABLES, Entry
 from bats_lab.runs.results import open_dataset, open_run, run_path, save_dataset
 from bats_lab.runs.training import evaluate, input_spikes, split_training
-from bats_lab.spikes.rules import RULES, rule_code
+from bats_lab.spikes.rules import RULES, rule_named, rule_on
 from bats_lab.spikes.trains import Spikes
 from bats_lab.studies.chip.energy import HARDWARE, Hardware, costs_of
 
@@ -244,7 +244,7 @@ def run_on_clock(
     config: Config,
     *,
     delta_t: Sequence[float],
-    rules: Sequence[str] = RULES,
+    rules: Sequence[str] = tuple(RULES),
     bits: Sequence[int] = (_UNQUANTIZED,),
     threads: int | None = None,
     on_point: Callable[[int, int], None] | None = None,
@@ -298,7 +298,7 @@ def run_on_clock(
     names = _layer_names(network)
     grids = [config.replace(delta_t=step, rule="drop") for step in delta_t]  # which refuses bad ones
     for rule in rules:
-        rule_code(rule)
+        rule_named(rule)
     rules, bits = list(rules), list(bits)
     _check_listed("delta_t", [grid.delta_t for grid in grids])
     _check_listed("rules", rules)
@@ -381,9 +381,9 @@ def _passes(rules: Sequence[str], delta_t: float) -> Iterator[tuple[str, list[in
     if delta_t:
         yield from ((rule, [i]) for i, rule in enumerate(rules))
         return
-    alike = [i for i, rule in enumerate(rules) if rule != "clocked"]
+    alike = [i for i, rule in enumerate(rules) if not RULES[rule].clocked]
     if alike:
-        yield "drop", alike
+        yield rule_on(rules[0], 0.0), alike
 
 
 def _measured(network: Network, spikes: Spikes, labels: np.ndarray, config: Config, rule: str) -> dict[str, Any]:
@@ -634,7 +634,7 @@ def open_deployment(folder: str | Path) -> xr.Dataset:
     joined = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
     orders: dict[str, Callable[[Any], Any]] = {
         "dataset": lambda name: (name != "mnist", name),
-        "rule": RULES.index,
+        "rule": list(RULES).index,
         "bits": lambda bits: -bits,
         "split": lambda name: (name == "test", name),
     }

@@ -32,6 +32,7 @@ from bats_lab.runs.results import open_dataset, save_dataset
 from bats_lab.runs.training import evaluate, input_spikes, train_group
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
 from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.rules import rule_on
 from bats_lab.spikes.trains import Spikes
 
 __all__ = [
@@ -253,7 +254,7 @@ def _tested(network: Network, spikes: Spikes, data: ImageData, config: Config) -
 
 def _rule(config: Config, delta_t: float) -> str:
     """Return the collision rule at a time step; in continuous time there is none, and ``clocked`` cannot run."""
-    return config.rule if delta_t else "drop"
+    return rule_on(config.rule, delta_t)
 
 
 def train_crossed(

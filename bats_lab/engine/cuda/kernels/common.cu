@@ -1,5 +1,6 @@
-// What the kernels share. They are joined to one source, in the order of cuda.SOURCES, and compiled by NVRTC without
-// any header; every kernel is a template on the scalar type T, float or double.
+// What the kernels share. They are joined to one source, in the order of cuda.device.SOURCES, and compiled by NVRTC
+// without any header; before them come the names of the collision rules and GRID_TOLERANCE, from bats_lab.spikes.
+// Every kernel is a template on the scalar type T, float or double.
 //
 // A *row* is one sample of one network: row = network * batch + i. The crossings of a row lie in arrays
 // (row, slot, neuron), so that neighbouring threads, which are neighbouring neurons, read neighbouring words. Input
@@ -14,8 +15,6 @@
 typedef long long int64;
 typedef unsigned long long uint64;
 
-enum { DROP, MERGE, DEFER, GRADED, CLOCKED };
-
 // Columns of the counters of a row, and of a layer's totals, which has the spikes sent besides.
 enum { DROPPED, MERGED, DEFERRED, LOST, TRUNCATED, N_COUNTERS, SENT = N_COUNTERS, N_TOTALS };
 
@@ -29,8 +28,6 @@ enum { RULE, N_TICKS, LIMIT_TICK, BY_SENT, N_INTEGERS };
 // Input neurons of one entry of the table that says where the spikes of a neuron begin.
 enum { ROWS_PER_RANGE = 16 };
 
-// A time within this fraction of a time step of a tick counts as on it (bats_lab.spikes.grid).
-#define GRID_TOLERANCE 1e-6
 #define PI 3.14159265358979323846
 
 template <typename T> struct Key;

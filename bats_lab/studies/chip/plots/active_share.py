@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import holoviews as hv
@@ -12,7 +11,7 @@ import xarray as xr
 
 from bats_lab.plots import style
 from bats_lab.plots.curves import over_delta_t
-from bats_lab.spikes.grid import discretize
+from bats_lab.spikes.grid import discretize, ticks_within
 from bats_lab.studies.chip.energy import active_share
 
 __all__ = ["plot_active_share"]
@@ -156,7 +155,7 @@ def _grid_of_cells(times: np.ndarray, step: float, duration: float) -> hv.Overla
         paper={"linewidth": 0},
     )
     spikes = style.points(hv.Scatter((1e3 * at, neuron), x, y, group="spikes"), style.CONTINUOUS_COLOR, size=0.45)
-    n_ticks = math.floor(duration / step + 1e-6)
+    n_ticks = ticks_within(duration, step)
     share = 100 * float(active_share(len(at), len(times), duration, step))
     title = (
         f"Δt = {style.delta_t_label(step)}: {len(at)} spikes on {len(times)} × {n_ticks:,} (neuron, tick) pairs, "

@@ -136,7 +136,7 @@ def _front_of(table: dict[str, np.ndarray]) -> np.ndarray:
         ],
         axis=1,
     )
-    rule = np.array([RULES.index(name) for name in table["rule"]], dtype=int)
+    rule = np.array([list(RULES).index(name) for name in table["rule"]], dtype=int)
     simplest_first = np.lexsort((rule, -table["delta_t"], table["bits"]))
     on_clock = simplest_first[table["delta_t"][simplest_first] > 0]
     alone = on_clock[np.unique(levels[on_clock], axis=0, return_index=True)[1]]
