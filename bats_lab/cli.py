@@ -312,7 +312,7 @@ def _run(args: argparse.Namespace) -> int:
 
     def on_batch(done: int, total: int) -> None:
         bar.total, bar.n = total, done
-        bar.set_description_str(f"training on {get_backend(args.device).NAME}")
+        bar.set_description_str(f"training on {get_backend(args.device).name}")
 
     try:
         run = train_into(
@@ -368,7 +368,7 @@ def _sweep(args: argparse.Namespace) -> int:
                 print("drawing the report …", file=sys.stderr)
                 print(f"report:  {_shown(make_report(report.out))}")
             backend = get_backend(args.device)
-            print(f"device:  {backend.NAME}, {backend.device_name()}")
+            print(f"device:  {backend.name}, {backend.device_name()}")
             print(f"results: {_shown(report.out)}  ({report.seconds:.0f} s)")
     except KeyboardInterrupt:
         done = sum(is_finished(args.out, config) for config in configs)
@@ -585,7 +585,7 @@ def _info(args: argparse.Namespace) -> int:
         try:
             backend = get_backend(device)
             print(
-                f"{'device ' + device:12} {backend.device_name()}" + (f" ({backend.NAME})" if device == "auto" else "")
+                f"{'device ' + device:12} {backend.device_name()}" + (f" ({backend.name})" if device == "auto" else "")
             )
         except DeviceError as error:
             print(f"{'device ' + device:12} {error}")

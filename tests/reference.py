@@ -468,3 +468,9 @@ def _errors_of_crossings(layers: list[Layer], layer: Layer, below: np.ndarray) -
         [k] = [k for k, c in enumerate(source.neurons[event.neuron].crossings) if c.sent and c.time == event.time]
         errors[event.neuron][k] += error
     return errors
+
+
+def loss(counts, label: int, *, target_true: float, target_false: float) -> float:
+    """Eq. 10, for the spike counts of one sample."""
+    targets = [target_true if j == label else target_false for j in range(len(counts))]
+    return sum(0.5 * (y - n) ** 2 for y, n in zip(targets, counts, strict=True))

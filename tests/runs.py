@@ -11,7 +11,7 @@ from bats_lab.config import LATENCY_TIMES, Config
 from bats_lab.data.datasets import ImageData
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.experiment import assemble
-from bats_lab.runs.training import EpochRecord, Pass
+from bats_lab.runs.records import EpochRecord, Pass
 
 CLASSES = ("zero", "one", "two")
 

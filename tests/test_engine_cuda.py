@@ -158,7 +158,7 @@ def test_device_that_is_not_there_is_named_with_what_to_install() -> None:
     except DeviceError as error:
         assert re.match(r"The device cuda needs (CuPy|NVIDIA's driver|a driver|a CUDA device)", str(error))
         assert re.search(r"pip install|install driver|nvidia-smi", str(error)) and "\n" not in str(error)
-        assert get_backend("auto").NAME == "cpu"
+        assert get_backend("auto").name == "cpu"
     else:
         assert get_backend("auto") is found
 

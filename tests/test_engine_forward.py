@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import BORDERLINE, EVENT_RULES, RULES, Case, assert_same_spikes, cases, kept, random_case
 
+from bats_lab.engine import Mode
 from bats_lab.network.feedforward import Network
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.trains import Spikes
@@ -352,7 +353,7 @@ def test_weights_that_are_not_finite_touch_no_other_neuron(backend: str, rule: s
 
 @given(keys=st.lists(st.integers(0, 20), max_size=300), begin=st.integers(0, 40))
 def test_crossings_are_sorted_stably_whatever_their_number(keys: list[int], begin: int) -> None:
-    from bats_lab.engine.cpu.networks import _sort_part
+    from bats_lab.engine.cpu.order import _sort_part
 
     times = np.array(keys, np.float32)
     order = np.arange(len(keys), dtype=np.int32)[::-1].copy()
@@ -375,14 +376,13 @@ def mixed(value: int) -> int:
 
 @pytest.mark.parametrize("rule", ["drop", "merge", "graded"])
 def test_spikes_are_rounded_by_the_random_numbers_of_their_places(backend: str, rule: str) -> None:
-    case = random_case(1, rule, delta_t=0.012, sizes=(6, 40), samples=5)
-    network, key = case.network(backend), 0x0123456789ABCDEF
-    [layer], spikes = network.layers, network.prepare(case.spikes())
-    with network.backend.using():
-        layer.forward(spikes, np.arange(5), rule=rule)
-        times, sent = layer.crossings()
-        layer.forward(spikes, np.arange(5), rule=rule, noise=key)
-        same_times, rounded = layer.crossings()
+    case = random_case(1, rule, delta_t=0.012, sizes=(6, 40, 2), samples=5)
+    networks, key = case.network(backend).networks, 0x0123456789ABCDEF
+    samples = networks.load([case.spikes()])
+    networks.forward(samples, np.arange(5), [Mode(rule)])
+    [times], [sent] = networks.crossings(0)
+    networks.forward(samples, np.arange(5), [Mode(rule)], noise=[key])
+    [same_times], [rounded] = networks.crossings(0)
     # Whether and when a neuron crosses, and what its rule then does, is as it is without.
     np.testing.assert_array_equal(times, same_times)
     np.testing.assert_array_equal(np.isinf(sent), np.isinf(rounded))
@@ -395,26 +395,22 @@ def test_spikes_are_rounded_by_the_random_numbers_of_their_places(backend: str, 
 
 
 def test_deferred_spikes_are_rounded_from_where_they_were_deferred_to(backend: str) -> None:
-    case = random_case(1, "defer", delta_t=0.012, sizes=(6, 40), samples=5)
-    network = case.network(backend)
-    [layer], spikes = network.layers, network.prepare(case.spikes())
-    with network.backend.using():
-        layer.forward(spikes, np.arange(5), rule="defer")
-        counts, sent = layer.counts(), layer.crossings()[1]
-        layer.forward(spikes, np.arange(5), rule="defer", noise=7)
-        np.testing.assert_array_equal(layer.counts(), counts)
-        moves = (layer.crossings()[1][np.isfinite(sent)] - sent[np.isfinite(sent)]) / 0.012
+    case = random_case(1, "defer", delta_t=0.012, sizes=(6, 40, 2), samples=5)
+    networks = case.network(backend).networks
+    samples = networks.load([case.spikes()])
+    networks.forward(samples, np.arange(5), [Mode("defer")])
+    [counts], [sent] = networks.counts(0), networks.crossings(0)[1]
+    networks.forward(samples, np.arange(5), [Mode("defer")], noise=[7])
+    np.testing.assert_array_equal(networks.counts(0)[0], counts)
+    moves = (networks.crossings(0)[1][0][np.isfinite(sent)] - sent[np.isfinite(sent)]) / 0.012
     assert counts[:, 2].any() and set(np.round(moves)) == {-1, 0, 1}
 
 
 def test_next_layer_receives_spikes_where_they_were_rounded_to(backend: str) -> None:
     case = random_case(4, "graded", delta_t=0.012, sizes=(6, 8, 3), samples=3)
-    network = case.network(backend)
-    hidden, output = network.layers
-    with network.backend.using():
-        between = hidden.forward(network.prepare(case.spikes()), np.arange(3), rule="graded", noise=11)
-        output.forward(between, np.arange(3), rule="graded")
-        found, rounded = output.crossings()[0], hidden.crossings()[1]
+    networks = case.network(backend).networks
+    networks.forward(networks.load([case.spikes()]), np.arange(3), [Mode("graded")], noise=[11])
+    [found], [rounded] = networks.crossings(1)[0], networks.crossings(0)[1]
     below = Spikes.from_padded(np.where(np.isfinite(rounded), rounded - 0.006, np.inf))
     alone = case.replace(weights=case.weights[1:], thresholds=case.thresholds[1:], max_spikes=[12]).network(backend)
     [activity] = alone.simulate(discretize_spikes(below, 0.012), rule="graded")

@@ -14,9 +14,13 @@ from emulated import EmulatedDevice, folder
 from bats_lab import engine
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
+from bats_lab.engine import Mode, Networks, State, get_backend
 from bats_lab.engine.cuda.networks import CudaBackend
 from bats_lab.errors import BatsLabError, DeviceError, DivergedError
-from bats_lab.runs.training import EpochRecord, Pass, Training, evaluate, input_spikes, train, train_group
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.records import EpochRecord, Pass
+from bats_lab.runs.training import Training, evaluate, input_spikes, inputs_of_group, train, train_group
+from bats_lab.spikes.estimators import Estimator
 
 SMALL = Config(n_train=60, n_test=30, hidden=20, threshold_output=0.1, epochs=2, delta_t=0.004, batch_size=25)
 # They differ in everything in which networks of a group may.
@@ -123,6 +127,77 @@ def test_network_may_be_run_and_measured_in_turns(backend: str, digits: ImageDat
         np.testing.assert_array_equal(layer.times, repeated.times[::9])
 
 
+# The contract, in steps
+
+# So strongly driven that crossings collide.
+BUSY = SMALL.replace(delta_t=0.02, weight_scale=4.0, epochs=1)
+
+
+def group_of(backend: str, configs: list[Config], data: ImageData) -> tuple[Networks, list[Mode], Any]:
+    """Networks of some runs as a group, their modes, and the training samples in it."""
+    single = [Network.from_config(c, 784, 10, device=backend).networks for c in configs]
+    weights = [np.concatenate(layer) for layer in zip(*(own.weights for own in single), strict=True)]
+    networks = get_backend(backend).networks(single[0].shape, [own.neurons[0] for own in single], weights)
+    modes = [Mode(c.rule, Estimator(c.estimator, c.surrogate_width), c.target_true, c.target_false) for c in configs]
+    return networks, modes, networks.load(inputs_of_group(data.x_train, configs), data.y_train)
+
+
+def assert_same_states(first: Networks, second: Networks) -> None:
+    """The states of two groups are the same; a GPU adds Adam's step to a stored gradient, or to one in registers."""
+    for i in range(len(first)):
+        for name, a, b in zip(State._fields, first.state(i), second.state(i), strict=True):
+            for x, y in zip([a], [b], strict=True) if name == "n_updates" else zip(a, b, strict=True):
+                np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("counted", [None, "merge", "graded"])
+def test_epoch_is_its_batches_taken_in_steps(backend: str, digits: ImageData, counted: str | None) -> None:
+    configs = [BUSY.replace(seed=seed, dtype="float64") for seed in range(2)]
+    orders = [np.random.default_rng(7).permutation(60)] * 2
+    whole, modes, samples = group_of(backend, configs, digits)
+    counting = modes if counted is None else [mode._replace(rule=counted) for mode in modes]
+    sums = whole.train(
+        samples, modes, orders, batch_size=25, learning_rates=[0.01, 0.02],
+        errors_from=None if counted is None else (samples, counting),
+    )  # fmt: skip
+    assert all(own.counts[-1, :2].any() for own in sums) or counted == "graded"
+    steps, _, samples = group_of(backend, configs, digits)
+    for begin in range(0, 60, 25):
+        chosen = orders[0][begin : begin + 25]
+        steps.forward(samples, chosen, counting)
+        errors = np.stack([read.errors for read in steps.read_out(digits.y_train[chosen], counting)])
+        steps.forward(samples, chosen, modes)
+        steps.backward(errors)
+        steps.update([0.01, 0.02], modes, n_samples=len(chosen))
+    assert_same_states(whole, steps)
+
+
+def test_errors_of_another_rule_train_other_weights(backend: str, digits: ImageData) -> None:
+    own, same, other = (
+        train(BUSY, digits, device=backend, errors_from=counted).network.weights[0]
+        for counted in (None, BUSY, BUSY.replace(rule="graded"))
+    )
+    np.testing.assert_array_equal(own, same)
+    assert not np.array_equal(own, other)
+
+
+def test_checkpoint_with_errors_from_elsewhere_is_refused(backend: str, digits: ImageData, tmp_path: Path) -> None:
+    config, path = BUSY, tmp_path / "0.npz"
+    train(config, digits, device=backend, checkpoint=path, errors_from=config.replace(rule="merge"))
+    with pytest.raises(BatsLabError, match="of a run with errors from elsewhere"):
+        train(config, digits, device=backend, checkpoint=path)
+
+
+def test_state_of_a_network_moves_to_another_group(backend: str, digits: ImageData) -> None:
+    networks, modes, samples = group_of(backend, GROUP[:2], digits)
+    networks.train(samples, modes, [np.arange(60)] * 2, batch_size=25, learning_rates=[0.01, 0.01])
+    others, _, _ = group_of(backend, GROUP[:2][::-1], digits)
+    for i in range(2):
+        others.set_state(i, networks.state(i))
+    assert_same_states(networks, others)
+    assert others.state(0).n_updates == 3 and others.state(0).first[0].any()
+
+
 # Memory, on a device that has little of it
 
 
@@ -140,9 +215,9 @@ def small_device(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_group_that_does_not_fit_is_split(small_device: Any, digits: ImageData) -> None:
-    sizes = dict(sizes=(784, 20, 10), max_spikes=(30, 30), batch=100, dtype="float32")
-    data = dict(n_samples=90, n_spikes=10_000, n_encodings=1, n_grids=1)
-    fitting = [engine.get_backend(small_device(n << 20)).n_fitting(9, **sizes, **data) for n in (16, 32, 64, 1000)]
+    shape = engine.Shape((784, 20, 10), (30, 30), "float32")
+    demand = engine.Demand(shape, 100, n_samples=90, n_spikes=10_000, n_encodings=1, n_grids=1)
+    fitting = [engine.get_backend(small_device(n << 20)).n_fitting(9, demand) for n in (16, 32, 64, 1000)]
     assert fitting == sorted(fitting) and fitting[1] < 4 < 9 == fitting[-1]
     configs = [SMALL.replace(seed=seed, epochs=1) for seed in range(4)]
     split = train_group(configs, digits, device=small_device(32 << 20))

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 from strategies import RULES, random_case
 
 from bats_lab.config import LATENCY_TIMES, Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import BatsLabError, DivergedError
 from bats_lab.network.feedforward import Network
-from bats_lab.runs.losses import spike_count_loss
+from bats_lab.runs.records import EpochRecord, Pass
 from bats_lab.runs.training import (
-    EpochRecord,
-    Pass,
     evaluate,
     input_spikes,
     reachable_target_warning,
@@ -106,7 +105,8 @@ def test_evaluation_measures_what_simulation_does(rule: str, delta_t: float) -> 
     assert 0 < measured.accuracy < 1
     assert measured.accuracy == np.mean(np.array(decided) == labels)
     np.testing.assert_array_equal(measured.confusion, confusion)
-    assert measured.loss == spike_count_loss(counts, labels, target_true=7.0, target_false=2.0)[0].mean()
+    losses = [reference.loss(n, y, target_true=7.0, target_false=2.0) for n, y in zip(counts, labels, strict=True)]
+    assert measured.loss == np.mean(losses)
     own = [[t for t, j in sample if j == label] for sample, label in zip(found, labels, strict=True)]
     slack = 1e-6 * delta_t
     early = [[sum(t <= s + slack for t in times) for s in LATENCY_TIMES] for times in own]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bats_lab.config import Config
-from bats_lab.engine import get_backend
+from bats_lab.engine import Mode, Networks, Neurons, ReadOut, Shape, get_backend
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
 from bats_lab.spikes.rules import rule_named
 from bats_lab.spikes.trains import Spikes
@@ -123,22 +123,23 @@ class Network:
         self.tau_syn, self.duration = float(tau_syn), float(duration)
         self.thresholds = tuple(float(v) for v in thresholds)
         self.max_spikes = tuple(int(v) for v in max_spikes)
-        self.backend = get_backend(device)
         shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
         given = [np.zeros(shape) for shape in shapes] if weights is None else [np.asarray(w) for w in weights]
         self._check_shapes(given, shapes)
-        self.layers = [
-            self.backend.Layer(
-                w, threshold=threshold, max_spikes=kept, tau_syn=self.tau_syn, duration=self.duration, dtype=dtype
-            )
-            for w, threshold, kept in zip(given, self.thresholds, self.max_spikes, strict=True)
-        ]
+        #: What runs it: a group of one network.
+        self.networks: Networks = get_backend(device).networks(
+            Shape(sizes, self.max_spikes, dtype),
+            [Neurons(self.thresholds, self.tau_syn, self.duration)],
+            [w[None] for w in given],
+            threads=threads,
+        )
+        self._loaded: tuple[Spikes, Any] | None = None
 
     @staticmethod
     def _check_shapes(weights: Sequence[np.ndarray], shapes: Sequence[tuple[int, int]]) -> None:
-        found = [w.shape for w in weights]
-        if found != list(shapes):
-            raise ValueError(f"weights have the shapes {found}; they must be (post, pre): {list(shapes)}.")
+        given = [w.shape for w in weights]
+        if given != list(shapes):
+            raise ValueError(f"weights have the shapes {given}; they must be (post, pre): {list(shapes)}.")
 
     @classmethod
     def from_config(
@@ -164,15 +165,20 @@ class Network:
         )
 
     @property
+    def n_layers(self) -> int:
+        """Layers but the input."""
+        return len(self.sizes) - 1
+
+    @property
     def weights(self) -> list[np.ndarray]:
         """Weights (post, pre) of each layer but the input, copies."""
-        return [layer.weights for layer in self.layers]
+        return [w[0] for w in self.networks.weights]
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Set the weights of all layers, (post, pre) each."""
-        self._check_shapes([np.asarray(w) for w in weights], [(layer.n_post, layer.n_pre) for layer in self.layers])
-        for layer, w in zip(self.layers, weights, strict=True):
-            layer.weights = np.asarray(w)
+        given = [np.asarray(w) for w in weights]
+        self._check_shapes(given, list(zip(self.sizes[1:], self.sizes[:-1], strict=True)))
+        self.networks.set_weights([w[None] for w in given])
 
     def prepare(self, spikes: Spikes) -> Spikes:
         """Return input spikes as the engine takes them: times in the network's type, checked.
@@ -194,21 +200,10 @@ class Network:
             delta_t=spikes.delta_t,
         )
 
-    @staticmethod
-    def checked_rule(rule: str, spikes: Spikes) -> str:
-        """Return the collision rule, if there is such a one and it can run on the time grid of these spikes.
-
-        Raises
-        ------
-        ValueError
-            If not.
-        """
-        return rule_named(rule, spikes.delta_t).name
-
     def forward(
         self, spikes: Spikes, samples: np.ndarray, *, rule: str, estimator: Estimator = STRAIGHT_THROUGH
-    ) -> Spikes:
-        """Run a batch through all layers; what it leaves in them is for `backward` and the read-out.
+    ) -> None:
+        """Run a batch through all layers; what it leaves in `networks` is for `backward` and the read-out.
 
         Parameters
         ----------
@@ -222,23 +217,20 @@ class Network:
             What a backward pass after this one puts in place of the derivative of the time grid. Spikes are sent at
             eq. 14 here whatever the estimator: ``stochastic`` rounds otherwise in training only.
 
-        Returns
-        -------
-        Spikes
-            Output spikes of the batch.
+        Raises
+        ------
+        ValueError
+            If there is no such rule, or it cannot run on the time grid of these spikes.
         """
-        return self._forward(spikes, samples, rule, estimator)[-1]
+        mode = Mode(rule=rule_named(rule, spikes.delta_t).name, estimator=estimator)
+        if self._loaded is None or self._loaded[0] is not spikes:
+            self._loaded = spikes, self.networks.load([spikes])
+        self.networks.forward(self._loaded[1], samples, [mode])
 
-    def _forward(
-        self, spikes: Spikes, samples: np.ndarray, rule: str, estimator: Estimator = STRAIGHT_THROUGH
-    ) -> list[Spikes]:
-        """Do as `forward`, and return the spikes of every layer."""
-        self.checked_rule(rule, spikes)
-        sent: list[Spikes] = []
-        for layer in self.layers:
-            sent.append(layer.forward(sent[-1] if sent else spikes, samples, rule=rule, estimator=estimator))
-            samples = np.arange(len(samples))
-        return sent
+    def _parts(self, n_samples: int) -> Iterator[slice]:
+        """Split samples into those that are simulated together; one empty part where there is none."""
+        for begin in range(0, max(n_samples, 1), _SAMPLES_AT_ONCE):
+            yield slice(begin, min(begin + _SAMPLES_AT_ONCE, n_samples))
 
     def sent_spikes(self, spikes: Spikes, *, rule: str = "drop") -> Iterator[tuple[slice, list[Spikes]]]:
         """Run samples through the network, in parts, and yield the spikes that each layer sent.
@@ -260,17 +252,13 @@ class Network:
             One for each layer but the input; they hold until the next part is asked for.
         """
         spikes = self.prepare(spikes)
-        for begin in range(0, len(spikes), _SAMPLES_AT_ONCE):
-            part = slice(begin, min(begin + _SAMPLES_AT_ONCE, len(spikes)))
-            with self.backend.using(self.threads):
-                sent = self._forward(spikes, np.arange(part.start, part.stop), rule)
-            yield part, sent
+        for part in self._parts(len(spikes)) if len(spikes) else ():
+            self.forward(spikes, np.arange(part.start, part.stop), rule=rule)
+            yield part, [self.networks.sent(layer)[0] for layer in range(self.n_layers)]
 
     def backward(self, output_errors: np.ndarray) -> None:
         """Add up the weight gradients of the last batch, given the error of each output neuron's spikes."""
-        self.layers[-1].set_output_errors(np.ascontiguousarray(output_errors, self.dtype))
-        for layer, below in zip(self.layers[::-1], [*self.layers[-2::-1], None], strict=True):
-            layer.backward(below)
+        self.networks.backward(np.asarray(output_errors)[None])
 
     def simulate(self, spikes: Spikes, *, rule: str = "drop") -> list[LayerActivity]:
         """Run samples through the network and return what every neuron did.
@@ -289,20 +277,35 @@ class Network:
             One for each layer but the input.
         """
         spikes = self.prepare(spikes)
-        found: list[list[LayerActivity]] = [[] for _ in self.layers]
-        with self.backend.using(self.threads):
-            # One empty pass where there is no sample, so that shapes are right.
-            for begin in range(0, max(len(spikes), 1), _SAMPLES_AT_ONCE):
-                self.forward(spikes, np.arange(begin, min(begin + _SAMPLES_AT_ONCE, len(spikes))), rule=rule)
-                for layer, parts in zip(self.layers, found, strict=True):
-                    times, discretized = layer.crossings()
-                    dropped, merged, deferred, lost, truncated = layer.counts().T
-                    parts.append(
-                        LayerActivity(
-                            times, discretized, layer.spike_count.copy(), dropped, merged, deferred, lost, truncated
-                        )
-                    )
-        return [LayerActivity(*(np.concatenate(x) for x in zip(*map(_values, p), strict=True))) for p in found]
+        parts: list[list[LayerActivity]] = [[] for _ in range(self.n_layers)]
+        for part in self._parts(len(spikes)):
+            self.forward(spikes, np.arange(part.start, part.stop), rule=rule)
+            for layer, done in enumerate(parts):
+                [times], [discretized] = self.networks.crossings(layer)
+                [spike_count], [counts] = self.networks.spike_count(layer), self.networks.counts(layer)
+                done.append(LayerActivity(times, discretized, spike_count.copy(), *counts.T))
+        return [LayerActivity(*(np.concatenate(x) for x in zip(*map(_values, done), strict=True))) for done in parts]
+
+    def read_out(
+        self, spikes: Spikes, labels: np.ndarray, *, rule: str, target_true: float, target_false: float
+    ) -> ReadOut:
+        """Run samples through the network and read its output: loss, errors, decisions (eq. 10).
+
+        Parameters
+        ----------
+        spikes : Spikes
+            Input spikes, on the grid of the network.
+        labels : ndarray of int, (sample,)
+            True classes.
+        rule : str
+            Collision rule.
+        target_true, target_false : float
+            Target spike counts of the true class and of the others.
+        """
+        spikes = self.prepare(spikes)
+        self.forward(spikes, np.arange(len(spikes)), rule=rule)
+        [read] = self.networks.read_out(labels, [Mode(target_true=target_true, target_false=target_false)])
+        return read
 
     def gradients(
         self,
@@ -336,14 +339,11 @@ class Network:
                 f"output_errors has the shape {output_errors.shape}; it must be (sample, output neuron): "
                 f"{(len(spikes), self.sizes[-1])}."
             )
-        with self.backend.using(self.threads):
-            for layer in self.layers:
-                layer.clear_gradient()
-            self.forward(spikes, np.arange(len(spikes)), rule=rule, estimator=estimator)
-            self.backward(output_errors)
-            gradients = [layer.gradient / max(len(spikes), 1) for layer in self.layers]
-            for layer in self.layers:
-                layer.clear_gradient()
+        self.networks.clear_gradients()
+        self.forward(spikes, np.arange(len(spikes)), rule=rule, estimator=estimator)
+        self.backward(output_errors)
+        gradients = [gradient[0] / max(len(spikes), 1) for gradient in self.networks.gradients()]
+        self.networks.clear_gradients()
         return gradients
 
     def save(self, path: str | os.PathLike[str]) -> None:

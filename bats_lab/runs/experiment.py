@@ -22,7 +22,8 @@ from bats_lab.engine import get_backend
 from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.metrics import NO_CLASS, RUN_DIMS, dead_classes, decide_at, describe, measure, stop_times
-from bats_lab.runs.training import EpochRecord, input_spikes, reachable_target_warning, train_group
+from bats_lab.runs.records import EpochRecord
+from bats_lab.runs.training import input_spikes, reachable_target_warning, train_group
 
 __all__ = ["assemble", "config_of", "first_samples", "network_of", "run_experiment", "run_experiments"]
 
@@ -153,7 +154,7 @@ def run_experiments(
         origin = {
             "config": own.to_json(),
             "version": __version__,
-            "backend": backend.NAME,
+            "backend": backend.name,
             "device": backend.device_name(),
             "data_hash": data.data_hash,
             "git_commit": _git_commit(),

@@ -22,7 +22,7 @@ from bats_lab.spikes.grid import GRID_TOLERANCE
 from bats_lab.spikes.rules import RULES, rule_on
 
 if TYPE_CHECKING:
-    from bats_lab.runs.training import EpochRecord, Pass
+    from bats_lab.runs.records import EpochRecord, Pass
 
 __all__ = [
     "COORDINATES",
@@ -355,7 +355,7 @@ def decide_at(
     times = stop_times(config.duration)
     ends = np.append(times[:-1] + GRID_TOLERANCE * delta_t, np.inf)
     right = np.zeros(len(times), np.int64)
-    spikes = np.zeros((len(times), len(network.layers)), np.int64)
+    spikes = np.zeros((len(times), network.n_layers), np.int64)
     for part, sent in network.sent_spikes(input_spikes(images, gridded), rule=rule):
         for i, layer in enumerate(sent):
             sample, neuron, time = layer.events()

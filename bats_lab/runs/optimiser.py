@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bats_lab.config import Config
-    from bats_lab.network.feedforward import Network
 
 __all__ = ["Adam"]
 
@@ -31,7 +30,7 @@ class Adam:
 
     Notes
     -----
-    Kingma and Ba (2015), Algorithm 1. The moments live with the weights, in the engine.
+    Kingma and Ba (2015), Algorithm 1. The update, and the moments, are the engine's (`Networks.update`).
 
     Examples
     --------
@@ -65,10 +64,3 @@ class Adam:
         """Return the learning rate in an epoch, counted from 1."""
         rate = self.learning_rate * self.decay ** ((epoch - 1) // self.interval)
         return max(rate, min(self.minimum, self.learning_rate))
-
-    def step(self, network: Network, epoch: int, n_samples: int) -> None:
-        """Update all weights of a network by the gradient added up over `n_samples`, and clear it."""
-        for layer in network.layers:
-            layer.update(
-                self.rate(epoch), beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon, n_samples=n_samples
-            )

@@ -6,12 +6,11 @@ checkpoint gives the numbers it would have given in one go. Nor does a network d
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,20 +18,19 @@ import numpy as np
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
-from bats_lab.engine import get_backend
-from bats_lab.engine.records import Member, Sums
-from bats_lab.errors import BatsLabError, DivergedError
-from bats_lab.network.feedforward import Network, save_arrays
+from bats_lab.engine import Demand, Mode, Networks, Shape, get_backend
+from bats_lab.errors import DivergedError
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.checkpoints import open_checkpoint, save_checkpoint
 from bats_lab.runs.optimiser import Adam
+from bats_lab.runs.records import EpochRecord, Pass, measured
 from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
 from bats_lab.spikes.grid import discretize_spikes, ticks_within
-from bats_lab.spikes.rules import RULES
+from bats_lab.spikes.rules import RULES, rule_named
 from bats_lab.spikes.trains import Spikes
 
 __all__ = [
-    "EpochRecord",
-    "Pass",
     "Training",
     "evaluate",
     "group_shape",
@@ -43,91 +41,6 @@ __all__ = [
     "train",
     "train_group",
 ]
-
-
-@dataclass
-class Pass:
-    """What one pass over a split showed.
-
-    Attributes
-    ----------
-    n_samples : int
-        Samples seen.
-    accuracy : float
-        Fraction of samples whose output neuron with the most spikes is the true class's; ties go to the lower
-        index, a sample without output spike is wrong.
-    loss : float
-        Mean over samples of eq. 10.
-    spike_count : ndarray, (layer,)
-        Sent spikes per sample.
-    dropped, merged, deferred, lost_spikes, truncated_neurons : ndarray, (layer,)
-        Crossings by what the collision rule did to them, and neurons at their spike limit, per sample.
-    spike_delay : ndarray, (layer,)
-        Mean of d(t) - t over sent spikes, in seconds; NaN without spikes.
-    fired : list of ndarray of bool, (neuron,)
-        For each layer the neurons that sent a spike at all.
-    input_spikes : float
-        Input spikes per sample.
-    confidence : ndarray, (time,)
-        Spikes of the true class's neuron up to each of ``LATENCY_TIMES`` over its target, mean over samples.
-    first_spike_time, decision_time : float
-        Mean time of the first output spike, and from which on the final decision leads, over samples with output
-        spikes, in seconds; NaN without any.
-    confusion : ndarray of int64, (class, class + 1)
-        Samples by true class and decision; the last column counts those without output spike.
-    """
-
-    n_samples: int
-    accuracy: float
-    loss: float
-    spike_count: np.ndarray
-    dropped: np.ndarray
-    merged: np.ndarray
-    deferred: np.ndarray
-    lost_spikes: np.ndarray
-    truncated_neurons: np.ndarray
-    spike_delay: np.ndarray
-    fired: list[np.ndarray]
-    input_spikes: float
-    confidence: np.ndarray
-    first_spike_time: float
-    decision_time: float
-    confusion: np.ndarray
-
-
-@dataclass
-class EpochRecord:
-    """What one epoch showed.
-
-    Attributes
-    ----------
-    epoch : int
-        Number of the epoch, from 1.
-    train : Pass
-        Measured on the training batches while training, each before its update.
-    test : Pass
-        Measured on the test set after the epoch.
-    validation : Pass or None
-        Measured after the epoch on the training samples that are held out, where the run holds out some.
-    weight_norm : ndarray, (layer,)
-        Frobenius norm after the epoch.
-    learning_rate : float
-        Learning rate of the epoch.
-    train_seconds, test_seconds : float
-        Wall time; of networks trained side by side, each one's share.
-    weights : list of ndarray (post, pre), or None
-        Weights after the epoch, where the run keeps each.
-    """
-
-    epoch: int
-    train: Pass
-    test: Pass
-    weight_norm: np.ndarray
-    learning_rate: float
-    train_seconds: float
-    test_seconds: float
-    validation: Pass | None = None
-    weights: list[np.ndarray] | None = None
 
 
 @dataclass
@@ -149,32 +62,6 @@ class Training:
     network: Network
     backend: str
     device: str
-
-
-def _measured(sums: Sums, target_true: float, n_input_spikes: int) -> Pass:
-    """Turn sums over samples into what is reported."""
-    n = sums.samples
-    per_sample = sums.counts / n
-    with np.errstate(invalid="ignore"):
-        delay = np.where(sums.sent > 0, sums.delay / np.maximum(sums.sent, 1), np.nan)
-    return Pass(
-        n_samples=n,
-        accuracy=float(np.trace(sums.confusion[:, :-1]) / n),
-        loss=sums.loss / n,
-        spike_count=sums.sent / n,
-        dropped=per_sample[:, 0],
-        merged=per_sample[:, 1],
-        deferred=per_sample[:, 2],
-        lost_spikes=per_sample[:, 3],
-        truncated_neurons=per_sample[:, 4],
-        spike_delay=delay,
-        fired=sums.fired,
-        input_spikes=n_input_spikes / n,
-        confidence=sums.spikes_by / (n * target_true),
-        first_spike_time=sums.first_time / sums.answered if sums.answered else math.nan,
-        decision_time=sums.decision_time / sums.answered if sums.answered else math.nan,
-        confusion=sums.confusion,
-    )
 
 
 def input_spikes(images: np.ndarray, config: Config) -> Spikes:
@@ -253,10 +140,10 @@ def evaluate(
         )
     if labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(f"labels reach from {labels.min()} to {labels.max()}; they must be 0 to {n_classes - 1}.")
-    member = Member(rule=network.checked_rule(rule, spikes), target_true=target_true, target_false=target_false)
-    group = network.backend.Group([network.layers], [member], threads=network.threads)
-    [sums] = group.evaluate(group.load([network.prepare(spikes)], labels), batch_size=batch_size)
-    return _measured(sums, target_true, int(spikes.count.sum()))
+    mode = Mode(rule_named(rule, spikes.delta_t).name, target_true=target_true, target_false=target_false)
+    samples = network.networks.load([network.prepare(spikes)], labels)
+    [sums] = network.networks.evaluate(samples, [mode], batch_size=batch_size)
+    return measured(sums, target_true, int(spikes.count.sum()))
 
 
 def train(
@@ -268,6 +155,7 @@ def train(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    errors_from: Config | None = None,
 ) -> Training:
     """Train a network by exact error backpropagation through spikes.
 
@@ -288,6 +176,10 @@ def train(
     checkpoint : path or None
         File that is written after each epoch. Where it exists, and is of this very run on this very data, training
         goes on from it.
+    errors_from : Config or None
+        The run in whose time step, under whose collision rule and against whose targets spikes are counted for the
+        errors, while these are sent back through the spikes of `config`: what the grid does to the counts is told apart
+        from what it does to the gradient. None: both are those of `config`.
 
     Raises
     ------
@@ -304,6 +196,7 @@ def train(
         on_epoch=None if on_epoch is None else lambda _, record: on_epoch(record),
         on_batch=on_batch,
         checkpoints=[checkpoint],
+        errors_from=None if errors_from is None else [errors_from],
     )
     if isinstance(result, DivergedError):
         raise result
@@ -335,6 +228,7 @@ def train_group(
     on_epoch: Callable[[int, EpochRecord], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
     checkpoints: Sequence[str | os.PathLike[str] | None] | None = None,
+    errors_from: Sequence[Config] | None = None,
 ) -> list[Training | DivergedError]:
     """Train several networks side by side; each gives the numbers that it gives alone.
 
@@ -357,6 +251,8 @@ def train_group(
     checkpoints : sequence of path or None
         For each run the file that is written after each epoch, or None. Where it exists, and is of this very run on
         this very data, training goes on from it.
+    errors_from : sequence of Config or None
+        For each run as in :func:`train`.
 
     Returns
     -------
@@ -381,12 +277,14 @@ def train_group(
         raise ValueError("The runs of a group must have the same data set, sizes, spike limits, batch sizes and dtype.")
     paths = [None if path is None else Path(path) for path in checkpoints or [None] * len(configs)]
     with get_backend(device).using(threads):
-        size = _fitting(configs, data, device)
-    results = []
+        size = _fitting([*configs, *(errors_from or [])], data, device)
+    results: list[Training | DivergedError] = []
     for begin in range(0, len(configs), size):
         report = None if on_epoch is None else lambda i, record, begin=begin: on_epoch(begin + i, record)
         part = slice(begin, begin + size)
-        results += _train_together(configs[part], data, device, threads, report, on_batch, paths[part])
+        counted = None if errors_from is None else errors_from[part]
+        group = _Group(configs[part], data, device, threads, paths[part], counted, report)
+        results += group.train(on_batch)
     return results
 
 
@@ -451,132 +349,189 @@ def _fitting(configs: Sequence[Config], data: ImageData, device: str) -> int:
     """Return how many of the networks fit the device's memory at once."""
     config = configs[0]
     parts = _samples_used(config, data)
-    return get_backend(device).n_fitting(
-        len(configs),
-        sizes=(parts["train"].images[0].size, *config.hidden, data.n_classes),
-        max_spikes=config.max_spikes,
+    demand = Demand(
+        shape=_shape(config, parts["train"].images[0].size, data.n_classes),
         batch=max(config.batch_size, config.test_batch_size),
-        dtype=config.dtype,
         n_samples=sum(len(part.labels) for part in parts.values()),
-        n_spikes=sum(np.count_nonzero(part.images) for part in parts.values()),
+        n_spikes=sum(int(np.count_nonzero(part.images)) for part in parts.values()),
         n_encodings=len({c.encoding_window for c in configs}),
         n_grids=len({(c.encoding_window, c.delta_t, c.tau_syn, c.duration) for c in configs}),
     )
+    return get_backend(device).n_fitting(len(configs), demand)
 
 
-def _train_together(
-    configs: Sequence[Config],
-    data: ImageData,
-    device: str,
-    threads: int,
-    on_epoch: Callable[[int, EpochRecord], None] | None,
-    on_batch: Callable[[int, int], None] | None,
-    paths: Sequence[Path | None],
-) -> list[Training | DivergedError]:
-    """Do as `train_group` for networks that fit the device at once."""
-    config = configs[0]
-    parts = _samples_used(config, data)
-    n_inputs, n_train = parts["train"].images[0].size, len(parts["train"].labels)
-    backend = get_backend(device)
-    networks = [Network.from_config(c, n_inputs, data.n_classes, device=device, threads=threads) for c in configs]
-    results: list[Training | DivergedError | None] = [None] * len(configs)
-    records: list[list[EpochRecord]] = []
-    for i, (c, path, network) in enumerate(zip(configs, paths, networks, strict=True)):
-        records.append([] if path is None else _resume(path, c, data, network))
-        for record in records[i]:
-            if on_epoch:
-                on_epoch(i, record)
-    with backend.using(threads):
-        inputs = {name: inputs_of_group(part.images, configs) for name, part in parts.items()}
-    n_input_spikes = {name: [int(s.count.sum()) for s in spikes] for name, spikes in inputs.items()}
-
-    def finished(i: int) -> None:
-        results[i] = Training(configs[i], records[i], networks[i], backend.NAME, backend.device_name())
-
-    at_work: list[int] = []
-    for i, c in enumerate(configs):
-        if len(records[i]) < c.epochs:
-            at_work.append(i)
-        else:
-            finished(i)
-    while at_work:
-        members = [_member(configs[i]) for i in at_work]
-        group = backend.Group([networks[i].layers for i in at_work], members, threads=threads)
-        samples = {name: group.load([inputs[name][i] for i in at_work], part.labels) for name, part in parts.items()}
-        goes_on = list(at_work)
-        while goes_on == at_work:
-            epochs = [len(records[i]) + 1 for i in at_work]
-            rates = [Adam.from_config(configs[i]).rate(epoch) for i, epoch in zip(at_work, epochs, strict=True)]
-            orders = [
-                np.random.default_rng([configs[i].seed, epoch]).permutation(n_train)
-                for i, epoch in zip(at_work, epochs, strict=True)
-            ]
-            noise = [_noise(configs[i], epoch) for i, epoch in zip(at_work, epochs, strict=True)]
-            begin = time.perf_counter()
-            sums = {}
-            sums["train"] = group.train(
-                samples["train"],
-                orders,
-                batch_size=config.batch_size,
-                learning_rates=rates,
-                noise=noise,
-                on_batch=on_batch,
-            )
-            norms, broken = group.inspect()
-            middle = time.perf_counter()
-            for name in parts:
-                if name != "train":
-                    sums[name] = group.evaluate(samples[name], batch_size=config.test_batch_size)
-            end = time.perf_counter()
-            for place, i in enumerate(at_work):
-                c, epoch = configs[i], epochs[place]
-                error = _divergence(c, networks[i], epoch, broken[place], sums["train"][place].loss, records[i])
-                if error is not None:
-                    results[i] = error
-                    goes_on.remove(i)
-                    continue
-                if c.keep_weights == "each" or paths[i] is not None or epoch == c.epochs:
-                    group.store(place)
-                record = EpochRecord(
-                    epoch=epoch,
-                    **{
-                        name: _measured(found[place], c.target_true, n_input_spikes[name][i])
-                        for name, found in sums.items()
-                    },
-                    weight_norm=norms[place],
-                    learning_rate=rates[place],
-                    train_seconds=(middle - begin) / len(at_work),
-                    test_seconds=(end - middle) / len(at_work),
-                    weights=networks[i].weights if c.keep_weights == "each" else None,
-                )
-                records[i].append(record)
-                path = paths[i]
-                if path is not None:
-                    _save_checkpoint(path, c, data, networks[i], records[i])
-                if on_epoch:
-                    on_epoch(i, record)
-                if epoch == c.epochs:
-                    finished(i)
-                    goes_on.remove(i)
-        for place, i in enumerate(at_work):
-            if i in goes_on:
-                group.store(place)
-        group.release()
-        del group, samples  # before those of the next group take their place
-        at_work = goes_on
-    return [result for result in results if result is not None]
+def _shape(config: Config, n_inputs: int, n_outputs: int) -> Shape:
+    return Shape((n_inputs, *config.hidden, n_outputs), config.max_spikes, config.dtype)
 
 
-def _member(config: Config) -> Member:
-    return Member(
+def _mode(config: Config) -> Mode:
+    return Mode(
         rule=config.rule,
+        estimator=Estimator(config.estimator, config.surrogate_width),
         target_true=config.target_true,
         target_false=config.target_false,
         beta_1=config.beta_1,
         beta_2=config.beta_2,
         epsilon=config.epsilon,
-        estimator=Estimator(config.estimator, config.surrogate_width),
     )
+
+
+class _Group:
+    """Runs that are trained side by side, as long as each of them lasts.
+
+    Parameters
+    ----------
+    configs, data, device, threads
+        As in :func:`train_group`.
+    paths : sequence of Path or None
+        Checkpoint of each run.
+    errors_from : sequence of Config or None
+    on_epoch : callable or None
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        data: ImageData,
+        device: str,
+        threads: int,
+        paths: Sequence[Path | None],
+        errors_from: Sequence[Config] | None,
+        on_epoch: Callable[[int, EpochRecord], None] | None,
+    ) -> None:
+        self.configs, self.data, self.paths, self.errors_from = configs, data, paths, errors_from
+        self.on_epoch = on_epoch or (lambda i, record: None)
+        self.backend, self.threads = get_backend(device), threads
+        self.parts = _samples_used(configs[0], data)
+        n_inputs = self.parts["train"].images[0].size
+        self.networks = [
+            Network.from_config(c, n_inputs, data.n_classes, device=device, threads=threads) for c in configs
+        ]
+        self.records: list[list[EpochRecord]] = []
+        for i, (c, path, network) in enumerate(zip(configs, paths, self.networks, strict=True)):
+            self.records.append([])
+            if path is not None and path.exists():
+                state, self.records[i] = open_checkpoint(path, c, data, errors_from=self._counted(i))
+                network.networks.set_state(0, state)
+            for record in self.records[i]:
+                self.on_epoch(i, record)
+        with self.backend.using(threads):
+            self.inputs = {name: inputs_of_group(part.images, configs) for name, part in self.parts.items()}
+            self.counted = inputs_of_group(self.parts["train"].images, errors_from) if errors_from else []
+        counting = self.inputs | ({"train": self.counted} if self.counted else {})  # where measures come from
+        self.n_input_spikes = {name: [int(s.count.sum()) for s in spikes] for name, spikes in counting.items()}
+
+    def _counted(self, i: int) -> Config | None:
+        return None if self.errors_from is None else self.errors_from[i]
+
+    def train(self, on_batch: Callable[[int, int], None] | None) -> list[Training | DivergedError]:
+        """Train all runs to their ends; return what became of each."""
+        results: dict[int, Training | DivergedError] = {}
+        at_work = [i for i, c in enumerate(self.configs) if len(self.records[i]) < c.epochs]
+        while at_work:
+            at_work = self._train_these(at_work, results, on_batch)
+        for i, c in enumerate(self.configs):
+            if i not in results:
+                results[i] = Training(
+                    c, self.records[i], self.networks[i], self.backend.name, self.backend.device_name()
+                )
+        return [results[i] for i in range(len(self.configs))]
+
+    def _joined(self, at_work: Sequence[int]) -> Networks:
+        """Join the networks of some runs to a group; a network alone is one already."""
+        if len(at_work) == 1:
+            return self.networks[at_work[0]].networks
+        states = [self.networks[i].networks.state(0) for i in at_work]
+        neurons = [self.networks[i].networks.neurons[0] for i in at_work]
+        weights = [np.stack(layer) for layer in zip(*(state.weights for state in states), strict=True)]
+        group = self.backend.networks(self.networks[0].networks.shape, neurons, weights, threads=self.threads)
+        for rank, state in enumerate(states):
+            if state.n_updates:
+                group.set_state(rank, state)
+        return group
+
+    def _train_these(
+        self,
+        at_work: list[int],
+        results: dict[int, Training | DivergedError],
+        on_batch: Callable[[int, int], None] | None,
+    ) -> list[int]:
+        """Train runs side by side until one of them ends; return those that go on."""
+        configs = [self.configs[i] for i in at_work]
+        group, modes = self._joined(at_work), [_mode(c) for c in configs]
+        samples = {
+            name: group.load([self.inputs[name][i] for i in at_work], part.labels) for name, part in self.parts.items()
+        }
+        errors_from = None
+        if self.errors_from is not None:
+            counted = group.load([self.counted[i] for i in at_work], self.parts["train"].labels)
+            errors_from = counted, [_mode(self.errors_from[i]) for i in at_work]
+        goes_on = list(at_work)
+        while goes_on == at_work:
+            epochs = [len(self.records[i]) + 1 for i in at_work]
+            rates = [Adam.from_config(c).rate(epoch) for c, epoch in zip(configs, epochs, strict=True)]
+            begin = time.perf_counter()
+            sums = {
+                "train": group.train(
+                    samples["train"],
+                    modes,
+                    [self._order(c, epoch) for c, epoch in zip(configs, epochs, strict=True)],
+                    batch_size=configs[0].batch_size,
+                    learning_rates=rates,
+                    noise=[_noise(c, epoch) for c, epoch in zip(configs, epochs, strict=True)],
+                    errors_from=errors_from,
+                    on_batch=on_batch,
+                )
+            }
+            norms, broken = group.inspect()
+            middle = time.perf_counter()
+            for name in [name for name in self.parts if name != "train"]:
+                sums[name] = group.evaluate(samples[name], modes, batch_size=configs[0].test_batch_size)
+            seconds = np.diff([begin, middle, time.perf_counter()]) / len(at_work)
+            for rank, i in enumerate(at_work):
+                c, loss = self.configs[i], sums["train"][rank].loss
+                error = _divergence(c, self.networks[i].sizes, epochs[rank], broken[rank], loss, self.records[i])
+                if error is not None:
+                    results[i] = error
+                    goes_on.remove(i)
+                    continue
+                passes = {
+                    name: measured(done[rank], c.target_true, self.n_input_spikes[name][i])
+                    for name, done in sums.items()
+                }
+                record = EpochRecord(
+                    epoch=epochs[rank],
+                    train=passes["train"],
+                    test=passes["test"],
+                    validation=passes.get("validation"),
+                    weight_norm=norms[rank],
+                    learning_rate=rates[rank],
+                    train_seconds=float(seconds[0]),
+                    test_seconds=float(seconds[1]),
+                )
+                self._keep(i, record, group, rank)
+                if record.epoch == c.epochs:
+                    goes_on.remove(i)
+        for rank, i in enumerate(at_work):
+            if i not in results and group is not self.networks[i].networks:
+                self.networks[i].networks.set_state(0, group.state(rank))
+        group.release()
+        return goes_on
+
+    def _order(self, config: Config, epoch: int) -> np.ndarray:
+        """Return the order in which a run sees its training samples in an epoch."""
+        return np.random.default_rng([config.seed, epoch]).permutation(len(self.parts["train"].labels))
+
+    def _keep(self, i: int, record: EpochRecord, group: Networks, rank: int) -> None:
+        """Take an epoch's record in: into the checkpoint, and to whoever listens."""
+        config, path = self.configs[i], self.paths[i]
+        self.records[i].append(record)
+        if config.keep_weights == "each" or path is not None:
+            state = group.state(rank)
+            record.weights = state.weights if config.keep_weights == "each" else None
+            if path is not None:
+                save_checkpoint(path, config, self.data, state, self.records[i], errors_from=self._counted(i))
+        self.on_epoch(i, record)
 
 
 def _noise(config: Config, epoch: int) -> int:
@@ -616,13 +571,13 @@ def inputs_of_group(images: np.ndarray, configs: Sequence[Config]) -> list[Spike
 
 
 def _divergence(
-    config: Config, network: Network, epoch: int, broken: np.ndarray, loss: float, records: list[EpochRecord]
+    config: Config, sizes: Sequence[int], epoch: int, broken: np.ndarray, loss: float, records: list[EpochRecord]
 ) -> DivergedError | None:
     """Return the error of a run whose weights (`broken` of each layer) or loss are no longer finite."""
-    for name, layer, bad in zip(config.layer_names(), network.layers, broken, strict=True):
+    for name, n_pre, n_post, bad in zip(config.layer_names(), sizes[:-1], sizes[1:], broken, strict=True):
         if bad:
             return DivergedError(
-                f"Training diverged in epoch {epoch}: {bad} of {layer.n_post * layer.n_pre} weights of layer {name} "
+                f"Training diverged in epoch {epoch}: {bad} of {n_post * n_pre} weights of layer {name} "
                 f"are not finite; a lower learning_rate than {config.learning_rate:g} may help.",
                 epoch=epoch,
                 layer=name,
@@ -633,62 +588,3 @@ def _divergence(
             f"Training diverged in epoch {epoch}: the loss is {loss}.", epoch=epoch, layer="output", records=records
         )
     return None
-
-
-def _save_checkpoint(path: Path, config: Config, data: ImageData, network: Network, records: list[EpochRecord]) -> None:
-    arrays: dict[str, Any] = {"config": np.array(config.to_json()), "data_hash": np.array(data.data_hash)}
-    for i, layer in enumerate(network.layers):
-        first, second = layer.moments
-        arrays |= {f"weights_{i}": layer.weights, f"first_{i}": first, f"second_{i}": second}
-        arrays[f"updates_{i}"] = np.array(layer.n_updates)
-    kept = []
-    for record in records:
-        for i, w in enumerate(record.weights or []):
-            arrays[f"kept_{record.epoch}_{i}"] = w
-        kept.append(asdict(replace(record, weights=None)))
-    arrays["records"] = np.array(json.dumps(kept, default=lambda array: array.tolist()))
-    save_arrays(path, **arrays)
-
-
-def _resume(path: Path, config: Config, data: ImageData, network: Network) -> list[EpochRecord]:
-    """Take up a checkpoint: set weights and moments, return the epochs done."""
-    if not path.exists():
-        return []
-    other = ""
-    try:
-        # Opened here, since NumPy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            if Config.from_dict(json.loads(str(kept["config"]))) != config:
-                other = "with other parameters"
-            elif str(kept["data_hash"]) != data.data_hash:
-                other = "on other data"
-            else:
-                records = [_record(values) for values in json.loads(str(kept["records"]))]
-                for record in records if config.keep_weights == "each" else []:
-                    record.weights = [kept[f"kept_{record.epoch}_{i}"] for i in range(len(network.layers))]
-                for i, layer in enumerate(network.layers):
-                    layer.weights = kept[f"weights_{i}"]
-                    layer.moments = kept[f"first_{i}"], kept[f"second_{i}"]
-                    layer.n_updates = int(kept[f"updates_{i}"])
-    except Exception as error:  # the libraries raise all kinds of errors on a damaged file
-        raise BatsLabError(f"The checkpoint {path} cannot be read ({error}); move it away to start anew.") from error
-    if other:
-        raise BatsLabError(f"The checkpoint {path} is of a run {other}; move it away to start anew.")
-    return records
-
-
-def _record(values: dict[str, Any]) -> EpochRecord:
-    return EpochRecord(
-        **{
-            **values,
-            "train": _pass(values["train"]),
-            "test": _pass(values["test"]),
-            "validation": _pass(values["validation"]) if values.get("validation") else None,
-            "weight_norm": np.array(values["weight_norm"]),
-        }
-    )
-
-
-def _pass(values: dict[str, Any]) -> Pass:
-    arrays = {k: np.array(v) for k, v in values.items() if isinstance(v, list) and k != "fired"}
-    return Pass(**{**values, **arrays, "fired": [np.array(v, bool) for v in values["fired"]]})

@@ -30,8 +30,9 @@ from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import get_backend
 from bats_lab.errors import BatsLabError, DivergedError
 from bats_lab.runs.experiment import run_experiment, run_experiments
+from bats_lab.runs.records import EpochRecord
 from bats_lab.runs.results import is_finished, run_path, save_run
-from bats_lab.runs.training import EpochRecord, group_shape, reachable_target_warning
+from bats_lab.runs.training import group_shape, reachable_target_warning
 from bats_lab.sweeps.execute import Call, Pool
 
 __all__ = [
@@ -560,7 +561,7 @@ def run_sweep(
     _check_arguments(configs, out, jobs=jobs, side_by_side=side_by_side, timeout=timeout)
     source = _source(notebook, "10_train")
     backend = get_backend(device)
-    on_gpu = backend.NAME == "cuda"
+    on_gpu = backend.name == "cuda"
     with backend.using(threads):
         pass  # so that a number of threads that is not allowed is refused here, and not by every run
     labels = _describe_runs(configs)

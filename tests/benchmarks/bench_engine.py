@@ -20,8 +20,9 @@ from numpy_step import train_step
 from plain_numba import PlainNumba
 
 from bats_lab import __version__
-from bats_lab.config import LATENCY_TIMES, Config
+from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
+from bats_lab.engine import Mode, get_backend
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.optimiser import Adam
 from bats_lab.runs.training import input_spikes
@@ -34,13 +35,10 @@ def check(config: Config, spikes, labels, threads: int) -> tuple[dict, list[dict
     network = Network.from_config(config.replace(dtype="float64"), 784, 10, threads=threads)
     samples = np.arange(4)
     prepared = network.prepare(spikes)
-    with network.backend.using(threads):
-        network.forward(prepared, samples, rule="drop")
-        read = network.backend.read_out(
-            network.layers[-1], labels[samples], target_true=15, target_false=3, latency_times=np.array(LATENCY_TIMES)
-        )
-        network.backward(read.errors)
-    kept = [*config.max_spikes_hidden, config.max_spikes_output]
+    network.forward(prepared, samples, rule="drop")
+    [read] = network.networks.read_out(labels[samples], [Mode()])
+    network.backward(read.errors)
+    kept = config.max_spikes
     layers = [
         {"weights": np.ascontiguousarray(w.T), "threshold": threshold, "max_spikes": n}
         for w, threshold, n in zip(network.weights, network.thresholds, kept, strict=True)
@@ -51,9 +49,9 @@ def check(config: Config, spikes, labels, threads: int) -> tuple[dict, list[dict
     _, gradients = train_step(
         [(*prepared.sample(i)[:2], ticks(prepared, i)) for i in samples], labels[:4], layers, {"t": 0}, **common
     )
-    for layer, gradient, direct in zip(network.layers, gradients, plain.gradients, strict=True):
+    for [own], gradient, direct in zip(network.networks.gradients(), gradients, plain.gradients, strict=True):
         limits = {"rtol": 1e-6, "atol": 1e-9 * np.abs(gradient).max()}
-        np.testing.assert_allclose(layer.gradient.T / 4, gradient, **limits)
+        np.testing.assert_allclose(own.T / 4, gradient, **limits)
         np.testing.assert_allclose(direct.sum(axis=0) / 4, gradient, **limits)
     return common, layers, {"t": 0}
 
@@ -72,7 +70,6 @@ def measure(sizes: str, delta_t: float, n_batches: int, repeats: int, threads: i
     common, layers, state = check(config, spikes, labels, threads)
     network = Network.from_config(config, 784, 10, threads=threads)
     adam = Adam.from_config(config)
-    latency = np.array(LATENCY_TIMES)
     spikes = network.prepare(spikes)
     order = np.random.default_rng(0).permutation(len(spikes))
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -81,19 +78,17 @@ def measure(sizes: str, delta_t: float, n_batches: int, repeats: int, threads: i
     def step(samples, took) -> None:
         t0 = time.perf_counter()
         network.forward(spikes, samples, rule="drop")
-        read = network.backend.read_out(
-            network.layers[-1], labels[samples], target_true=15, target_false=3, latency_times=latency
-        )
+        [read] = network.networks.read_out(labels[samples], [Mode()])
         t1 = time.perf_counter()
         network.backward(read.errors)
         t2 = time.perf_counter()
-        adam.step(network, 1, len(samples))
+        network.networks.update([adam.rate(1)], [Mode()], n_samples=len(samples))
         t3 = time.perf_counter()
         for name, value in (("forward", t1 - t0), ("backward", t2 - t1), ("update", t3 - t2), ("train", t3 - t0)):
             took[name] += value
-        hidden.append(network.layers[0].spike_count.sum() / len(samples))
+        hidden.append(network.networks.spike_count(0).sum() / len(samples))
 
-    with network.backend.using(threads):
+    with get_backend("cpu").using(threads):
         size = config.batch_size
         for begin in range(
             0, len(order) - size + 1, size
@@ -113,13 +108,7 @@ def measure(sizes: str, delta_t: float, n_batches: int, repeats: int, threads: i
             begin_evaluation = time.perf_counter()
             for begin in range(0, 2000, 100):
                 network.forward(spikes, np.arange(begin, begin + 100), rule="drop")
-                network.backend.read_out(
-                    network.layers[-1],
-                    labels[begin : begin + 100],
-                    target_true=15,
-                    target_false=3,
-                    latency_times=latency,
-                )
+                network.networks.read_out(labels[begin : begin + 100], [Mode()])
             seconds["evaluate"].append((time.perf_counter() - begin_evaluation) / 2000)
             few = order[: min(len(picked), 500)]
             begin_plain = time.perf_counter()
@@ -144,10 +133,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=0, help="0: one a core")
     args = parser.parse_args()
-    from bats_lab.engine.cpu.networks import device_name
-
     threads = args.threads or "all"
-    print(f"bats_lab {__version__}, {device_name()}, threads {threads}; samples/s, medians of {args.repeats}")
+    processor = get_backend("cpu").device_name()
+    print(f"bats_lab {__version__}, {processor}, threads {threads}; samples/s, medians of {args.repeats}")
     columns = ("forward", "backward", "update", "train", "evaluate", "numba", "numpy")
     print(
         f"{'network':>15} {'Δt (ms)':>8}"

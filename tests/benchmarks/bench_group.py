@@ -20,8 +20,7 @@ import numpy as np
 from bats_lab import __version__
 from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
-from bats_lab.engine import get_backend
-from bats_lab.engine.records import Member
+from bats_lab.engine import Mode, get_backend
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.training import inputs_of_group
 
@@ -42,7 +41,7 @@ def needed(sizes: tuple[int, ...], spikes: np.ndarray, batch: int) -> tuple[floa
 
 def rates(backend) -> tuple[float, float] | None:
     """Return instructions and bytes a second of a GPU: 128 lanes a multiprocessor, and its memory bus."""
-    if backend.NAME != "cuda":
+    if backend.name != "cuda":
         return None
     import cupy
 
@@ -61,15 +60,17 @@ def measure(
     backend = get_backend(device)
     with backend.using(0):
         spikes = inputs_of_group(data.x_train, configs)
-        networks = [Network.from_config(c, 784, 10, device=device) for c in configs]
-    group = backend.Group([network.layers for network in networks], [Member()] * n_networks)
+        single = [Network.from_config(c, 784, 10, device=device) for c in configs]
+    neurons = [network.networks.neurons[0] for network in single]
+    weights = [np.stack(layer) for layer in zip(*(network.weights for network in single), strict=True)]
+    group, modes = backend.networks(single[0].networks.shape, neurons, weights), [Mode()] * n_networks
     samples = group.load(spikes, data.y_train)
     orders = [np.random.default_rng(seed).permutation(n_samples) for seed in range(n_networks)]
     seconds = []
     for _ in range(repeats + 1):  # the first one compiles, and brings the networks to where they learn
         begin = time.perf_counter()
         sums = group.train(
-            samples, orders, batch_size=base.batch_size, learning_rates=[base.learning_rate] * n_networks
+            samples, modes, orders, batch_size=base.batch_size, learning_rates=[base.learning_rate] * n_networks
         )
         seconds.append(time.perf_counter() - begin)
     into = np.array([spikes[0].count.sum(), *sums[0].sent[:-1]]) / n_samples
@@ -91,9 +92,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     backend = get_backend(args.device)
-    n_samples = args.samples or (10_000 if backend.NAME == "cuda" else 500)
+    n_samples = args.samples or (10_000 if backend.name == "cuda" else 500)
     full = rates(backend)
-    print(f"bats_lab {__version__}, {backend.NAME}: {backend.device_name()}; medians of {args.repeats}")
+    print(f"bats_lab {__version__}, {backend.name}: {backend.device_name()}; medians of {args.repeats}")
     print(f"{'network':>15} {'Δt (ms)':>8} {'side by side':>13} {'samples/s':>11} {'hidden spikes':>14}", end="")
     print(f" {'M instructions':>15} {'kB':>7} {'µs a sample':>12} {'floor (µs)':>11}")
     for dataset, many in CASES.items():

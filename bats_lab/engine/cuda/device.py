@@ -14,7 +14,10 @@ from bats_lab.errors import DeviceError
 from bats_lab.spikes.grid import GRID_TOLERANCE
 from bats_lab.spikes.rules import RULES
 
-__all__ = ["KERNELS", "CupyDevice", "Device", "kernel_source", "missing"]
+__all__ = ["KERNELS", "NONE", "CupyDevice", "Device", "kernel_source", "missing"]
+
+#: A null pointer, as an argument of a kernel.
+NONE = np.uintp(0)
 
 #: Kernel files, in the order in which they are joined.
 SOURCES = ("common.cu", "forward.cu", "order.cu", "read_out.cu", "backward.cu")

@@ -353,7 +353,7 @@ def run_on_clock(
 
 
 def _layer_names(network: Network) -> list[str]:
-    return [*(f"hidden_{i + 1}" for i in range(len(network.layers) - 1)), "output"]
+    return [*(f"hidden_{i + 1}" for i in range(network.n_layers - 1)), "output"]
 
 
 def _check_listed(name: str, values: Sequence[Any]) -> None:

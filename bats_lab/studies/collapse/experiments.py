@@ -26,10 +26,8 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
-from bats_lab.runs.losses import spike_count_loss
-from bats_lab.runs.optimiser import Adam
 from bats_lab.runs.results import open_dataset, save_dataset
-from bats_lab.runs.training import evaluate, input_spikes, train_group
+from bats_lab.runs.training import evaluate, input_spikes, train, train_group
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.rules import rule_on
@@ -288,29 +286,8 @@ def train_crossed(
     Network
         The trained network.
     """
-    images, labels = data.x_train[: config.n_train], data.y_train[: config.n_train]
-    network = Network.from_config(config, images[0].size, data.n_classes, device=device, threads=threads)
-    inputs = {
-        step: network.prepare(input_spikes(images, config.replace(delta_t=step))) for step in (errors_at, gradient_at)
-    }
-    adam = Adam.from_config(config)
-    for epoch in range(1, config.epochs + 1):
-        order = np.random.default_rng([config.seed, epoch]).permutation(len(labels))
-        for begin in range(0, len(order), config.batch_size):
-            samples = order[begin : begin + config.batch_size]
-            with network.backend.using(threads):
-                network.forward(inputs[errors_at], samples, rule=_rule(config, errors_at))
-                _, errors = spike_count_loss(
-                    network.layers[-1].spike_count,
-                    labels[samples],
-                    target_true=config.target_true,
-                    target_false=config.target_false,
-                )
-                if gradient_at != errors_at:
-                    network.forward(inputs[gradient_at], samples, rule=_rule(config, gradient_at))
-                network.backward(errors)
-                adam.step(network, epoch, len(samples))
-    return network
+    own, counted = (config.replace(delta_t=step, rule=_rule(config, step)) for step in (gradient_at, errors_at))
+    return train(own, data, device=device, threads=threads, errors_from=counted).network
 
 
 # --------------------------------------------------------------------------------------------- gradients
@@ -374,9 +351,9 @@ def gradient_quality(
 
     def gradient(delta_t: float, estimator: Estimator = STRAIGHT_THROUGH) -> list[np.ndarray]:
         spikes = input_spikes(images, config.replace(delta_t=delta_t))
-        counts = network.simulate(spikes, rule=_rule(config, delta_t))[-1].spike_count
-        _, errors = spike_count_loss(counts, labels, target_true=true, target_false=false)
-        return network.gradients(spikes, errors, rule=_rule(config, delta_t), estimator=estimator)
+        rule = _rule(config, delta_t)
+        errors = network.read_out(spikes, labels, rule=rule, target_true=true, target_false=false).errors
+        return network.gradients(spikes, errors, rule=rule, estimator=estimator)
 
     inputs = input_spikes(images, config)
 

@@ -191,7 +191,7 @@ __global__ void update(
         for (int i = 0; i < end_pre - begin_pre; ++i) gradient[own_weights + (int64)i * n_post] = sums[i * stride];
         return;
     }
-    // Kingma and Ba (2015), Algorithm 1. As engine.cpu._adam.
+    // Kingma and Ba (2015), Algorithm 1. As engine.cpu.backward._adam.
     const int64 done = (int64)*step * batch;
     const T scale = T(1.0 / (double)min((int64)batch, n_samples - done));
     const T beta_1 = T(adam[3 * network]), beta_2 = T(adam[3 * network + 1]), epsilon = T(adam[3 * network + 2]);

@@ -22,7 +22,7 @@ enum { DROPPED, MERGED, DEFERRED, LOST, TRUNCATED, N_COUNTERS, SENT = N_COUNTERS
 // c = threshold / tau; seconds; exp(-2 pi width) of the surrogate of the time grid, 0: none.
 enum { C, TAU, DELTA_T, DURATION, SURROGATE, N_REALS };
 // Last tick in the window; last one on which rule defer sends; whether an input came before a crossing if it was *sent*
-// before it, in place of if it *crossed* before it (bats_lab.spikes.grid.Estimator).
+// before it, in place of if it *crossed* before it (bats_lab.spikes.estimators.Estimator).
 enum { RULE, N_TICKS, LIMIT_TICK, BY_SENT, N_INTEGERS };
 
 // Input neurons of one entry of the table that says where the spikes of a neuron begin.
@@ -42,7 +42,7 @@ template <> struct Key<double> {
 
 template <typename T> __device__ inline bool is_finite(T value) { return value - value == T(0); }
 
-// Random numbers in [0, 1), always the same for the same key and place. As engine.cpu._mixed and _uniform.
+// Random numbers in [0, 1), always the same for the same key and place. As engine.cpu.forward._mixed.
 __device__ inline uint64 mixed(uint64 value) {
     value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9ULL;
     value = (value ^ (value >> 27)) * 0x94D049BB133111EBULL;
@@ -52,7 +52,7 @@ __device__ inline double uniform(uint64 key, int64 place) {
     return (double)(mixed(mixed(key) + (uint64)place) >> 40) * (1.0 / 16777216.0);
 }
 
-// Keys of the random numbers of two batches, or layers, are this far apart (bats_lab.engine.records).
+// Keys of the random numbers of two batches, or layers, are this far apart (bats_lab.engine.noise_key).
 #define KEY_STEP 0x9E3779B97F4A7C15ULL
 
 __device__ inline int64 global_thread() { return (int64)blockIdx.x * blockDim.x + threadIdx.x; }

@@ -76,7 +76,7 @@ template <typename T> struct Recorder {
     }
 };
 
-// One neuron tick by tick: rule clocked. As engine.cpu._simulate_clocked.
+// One neuron tick by tick: rule clocked. As engine.cpu.forward._simulate_clocked.
 template <typename T>
 __device__ void simulate_clocked(
     WeightStream<T>& input, const int* first, const int* group_tick, int n_groups, T c, T tau, double delta_t,
@@ -123,7 +123,7 @@ __device__ void simulate_clocked(
     }
 }
 
-// One neuron by the closed form (eq. 8-9). As engine.cpu._simulate, with its order of decisions.
+// One neuron by the closed form (eq. 8-9). As engine.cpu.forward._simulate, with its order of decisions.
 template <typename T>
 __device__ void simulate(
     WeightStream<T>& input, const int* first, const int* group_tick, const T* group_time, const T* decay, int n_groups,

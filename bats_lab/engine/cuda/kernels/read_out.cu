@@ -1,5 +1,5 @@
 // What the output spikes of a row say: loss and errors (eq. 10), the decision and when it fell. One thread a row.
-// As engine.cpu._read_out.
+// As engine.cpu.read_out.
 template <typename T>
 __global__ void read_out(
     const int* sent, const int* n_sent, const int* neuron, const T* sent_time, const int* sent_tick,

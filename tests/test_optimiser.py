@@ -7,6 +7,7 @@ import pytest
 from strategies import random_case
 
 from bats_lab.config import Config
+from bats_lab.engine import Mode
 from bats_lab.runs.optimiser import Adam
 
 CONSTANTS = {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
@@ -33,7 +34,7 @@ class PlainAdam:
 def test_weights_move_as_in_plain_adam(backend: str, sizes: tuple[int, ...], dtype: str, tolerance: float) -> None:
     case = random_case(0, sizes=sizes, samples=8)
     network, spikes = case.network(backend, dtype), case.spikes()
-    adam = Adam(learning_rate=0.02, decay=0.5, interval=1, **CONSTANTS)
+    adam, networks, mode = Adam(learning_rate=0.02, decay=0.5, interval=1), network.networks, Mode(**CONSTANTS)
     plain = [PlainAdam(weights) for weights in network.weights]
     spikes = network.prepare(spikes)
     for epoch in (1, 2, 3):
@@ -41,15 +42,18 @@ def test_weights_move_as_in_plain_adam(backend: str, sizes: tuple[int, ...], dty
         for batch in (np.arange(5), np.arange(5, 8)):
             network.forward(spikes, batch, rule="drop")
             network.backward(case.errors()[batch])
-        gradients = [layer.gradient.astype(float) for layer in network.layers]
-        adam.step(network, epoch, 8)
-        for layer, gradient, reference in zip(network.layers, gradients, plain, strict=True):
-            assert gradient.any() and not layer.gradient.any()
+        gradients = [gradient[0].astype(float) for gradient in networks.gradients()]
+        networks.update([adam.rate(epoch)], [mode], n_samples=8)
+        assert not any(gradient.any() for gradient in networks.gradients())
+        state = networks.state(0)
+        assert state.n_updates == epoch
+        for i, (gradient, reference) in enumerate(zip(gradients, plain, strict=True)):
+            assert gradient.any()
             reference.step(gradient / 8, 0.02 * 0.5 ** (epoch - 1), **CONSTANTS)
             scale = np.abs(reference.m).max()
-            np.testing.assert_allclose(layer.weights, reference.weights, rtol=tolerance, atol=tolerance)
-            np.testing.assert_allclose(layer.moments[0], reference.m, rtol=tolerance, atol=tolerance * scale)
-            np.testing.assert_allclose(layer.moments[1], reference.v, rtol=tolerance, atol=tolerance * scale**2)
+            np.testing.assert_allclose(state.weights[i], reference.weights, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(state.first[i], reference.m, rtol=tolerance, atol=tolerance * scale)
+            np.testing.assert_allclose(state.second[i], reference.v, rtol=tolerance, atol=tolerance * scale**2)
 
 
 def test_weights_without_a_gradient_stay(backend: str) -> None:
@@ -58,7 +62,7 @@ def test_weights_without_a_gradient_stay(backend: str) -> None:
     before = network.weights
     network.forward(network.prepare(case.spikes()), np.arange(4), rule="drop")
     network.backward(np.zeros((4, 3)))
-    Adam(learning_rate=1.0).step(network, 1, 4)
+    network.networks.update([1.0], [Mode()], n_samples=4)
     for a, b in zip(before, network.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -1,0 +1,311 @@
+r"""The backward pass on the CPU, and the update of the weights.
+
+Gradients in the frame of the spike
+-----------------------------------
+Taken relative to the spike's own time :math:`t_k`, eq. 8-9 and the crossing condition :math:`b = a + c` give
+:math:`x_k = a - c` (the slope of the potential at the crossing) and :math:`f_k = h_k = \tau/x_k`; eq. 12 becomes
+
+.. math:: \frac{\partial t_k}{\partial w_i} = \frac{\tau}{x_k}\sum_z (E_z^2 - E_z),
+          \qquad E_z = e^{(\tilde t_z - t_k)/\tau} .
+
+One number per crossing, its slope, is all that backpropagation needs of the forward pass. The
+backward pass walks the groups from last to first and carries :math:`F = \sum_k \delta_k\tau/x_k E^2` and
+:math:`H = \sum_k \delta_k\tau/x_k E`, relative to the current group: a weight gradient costs one addition per input
+event and neuron. No result depends on how many threads there are: sums run over samples in a fixed order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from bats_lab.engine.cpu.forward import add_row
+from bats_lab.engine.cpu.records import (
+    BIN,
+    EXACT,
+    FADE,
+    GROUP,
+    LANE,
+    LANES,
+    SLOPE,
+    SUMS,
+    TICK,
+    TIME,
+    Backlog,
+    records_of,
+    walk_of,
+)
+
+__all__ = ["backward", "return_errors", "spread_errors", "update"]
+
+# Weights updated by a thread at a time.
+UPDATE_CHUNK = 1 << 14
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _surrogate_slope(time, delta_t, q):
+    """As `bats_lab.spikes.estimators.surrogate_slope`, with its `q`."""
+    return (1.0 - q * q) / (1.0 - 2.0 * q * math.cos(2.0 * math.pi * (time / delta_t)) + q * q)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _step_and_fade(f, h, step, d):
+    """Set `step` to ``f - h``, then fade both sums by `d` to the group before."""
+    d2 = d * d
+    for j in range(f.shape[0]):
+        step[j] = f[j] - h[j]
+        f[j] *= d2
+        h[j] *= d
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _step_back_and_fade(f, h, step, back, rate, d):
+    """Do as `_step_and_fade`; `back` is what input errors take: ``rate * (2 f - h)``."""
+    d2 = d * d
+    twice = rate + rate
+    for j in range(f.shape[0]):
+        step[j] = f[j] - h[j]
+        back[j] = twice * f[j] - rate * h[j]
+        f[j] *= d2
+        h[j] *= d
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _combine(f, h, square, linear, out):
+    """Set `out` to ``square * f - linear * h``."""
+    for j in range(f.shape[0]):
+        out[j] = square * f[j] - linear * h[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
+def _dot(row, values):
+    total = row.dtype.type(0)
+    for j in range(row.shape[0]):
+        total += row[j] * values[j]
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
+def _backward_sample(
+    weights, gradient, inputs, groups, records, n_records, errors, physics, reading, input_errors, sums
+):
+    """Send one sample's errors back through one block (eq. 11-16).
+
+    Where `by_bin`, `sums.order` lists the crossings so that `sums.position` ascends.
+    """
+    neuron, times, sent_ticks = inputs.neuron, inputs.times, inputs.ticks
+    first, tick, time, decay = groups.first, groups.tick, groups.time, groups.decay
+    floats, integers = records.floats, records.integers
+    c, tau, delta_t = physics.c, physics.tau, physics.delta_t
+    by_bin, want_errors = reading.by_bin, reading.want_errors
+    f, h, step, back, chain, later = sums.f, sums.h, sums.step, sums.back, sums.chain, sums.later
+    position, order = sums.position, sums.order
+    grid = delta_t > 0
+    f[:] = 0
+    h[:] = 0
+    chain[:] = 0
+    active = False
+    rank = n_records - 1
+    zero, one, two = f.dtype.type(0), f.dtype.type(1), f.dtype.type(2)
+    for g in range((groups.n_all if by_bin else groups.n_active) - 1, -1, -1):
+        # Crossings after this group and before the next one, from last to first.
+        while rank >= 0:
+            k = order[rank] if by_bin else rank
+            if (position[k] if by_bin else integers[k, GROUP]) != g:
+                break
+            rank -= 1
+            j = integers[k, LANE]
+            t = floats[k, TIME]
+            slope = floats[k, SLOPE]
+            delta = errors[k] if integers[k, TICK] >= 0 else zero
+            if chain[j] != 0:
+                chain[j] *= math.exp((t - later[j]) / tau)
+                # Eq. 13, second sum. A clocked neuron resets at its tick, not at the crossing.
+                delta += chain[j] * math.exp((integers[k, TICK] * delta_t - t) / tau) if reading.clocked else chain[j]
+            scaled = delta / slope
+            chain[j] += scaled * c
+            later[j] = t
+            scaled *= tau
+            if scaled == 0:
+                continue
+            active = True
+            # Its share of F and H (eq. 12), moved from its own time to this group's.
+            fade = math.exp((time[g] - t) / tau) if by_bin else floats[k, FADE]
+            f[j] += scaled * fade * fade
+            h[j] += scaled * fade
+            # Straight-through: an input that came before this crossing counts even if it is sent after it.
+            if grid and not reading.by_sent and g + 1 < groups.n_all and tick[g + 1] <= integers[k, BIN]:
+                ahead = f.dtype.type(math.exp((time[g + 1] - t) / tau))
+                for event in range(first[g + 1], first[g + 2]):
+                    if times[event] < t:
+                        if by_bin:
+                            ahead = f.dtype.type(math.exp((sent_ticks[event] * delta_t - t) / tau))
+                        row = neuron[event]
+                        gradient[row, j] += scaled * (ahead * ahead - ahead)
+                        if want_errors:
+                            input_errors[event] += weights[row, j] * scaled * (two * ahead * ahead - ahead) / tau
+        if not active:
+            continue
+        # What this group's inputs get: eq. 12 for their weights, eq. 13 (first sum) for their own errors.
+        d = decay[g - 1] if g > 0 else one
+        if by_bin:
+            for event in range(first[g], first[g + 1]):
+                ahead = f.dtype.type(math.exp((sent_ticks[event] - tick[g]) * delta_t / tau))
+                _combine(f, h, ahead * ahead, ahead, step)
+                add_row(step, gradient[neuron[event]])
+                if want_errors:
+                    _combine(f, h, two * ahead * ahead / tau, ahead / tau, back)
+                    input_errors[event] += _dot(weights[neuron[event]], back)
+            _step_and_fade(f, h, step, d)
+        elif want_errors:
+            _step_back_and_fade(f, h, step, back, one / tau, d)
+            for event in range(first[g], first[g + 1]):
+                add_row(step, gradient[neuron[event]])
+                input_errors[event] += _dot(weights[neuron[event]], back)
+        else:
+            _step_and_fade(f, h, step, d)
+            for event in range(first[g], first[g + 1]):
+                add_row(step, gradient[neuron[event]])
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
+def _positions(integers, n_records, tick, n_groups, position, order):
+    """Find the last group wholly before each crossing by the ticks of eq. 14, and the order by it."""
+    for k in range(n_records):
+        low, high = 0, n_groups  # the first group whose tick is not before the crossing's own
+        while low < high:
+            middle = (low + high) // 2
+            if tick[middle] < integers[k, BIN]:
+                low = middle + 1
+            else:
+                high = middle
+        position[k] = low - 1
+        i = k
+        while i > 0 and position[order[i - 1]] > low - 1:
+            order[i] = order[i - 1]
+            i -= 1
+        order[i] = k
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
+def backward(weights, gradient, inputs, groups, crossings, errors, physics, reading, input_errors):
+    """Send a batch's errors back through a layer; weight gradients are added to, input errors are set.
+
+    Parameters
+    ----------
+    weights : ndarray, (block, pre, lane)
+    gradient : ndarray, (slab, block, pre, lane)
+        Parts of the batch are summed apart, a slab each.
+    inputs : Events
+        Input spikes; of them the arrays by spike.
+    groups, crossings : Groups, Crossings
+    errors : ndarray, (sample, block, record)
+        Of the crossings.
+    physics, reading : Physics, Reading
+    input_errors : ndarray, (block, spike)
+        Errors of the input spikes, each block's share.
+    """
+    n_samples = errors.shape[0]
+    n_blocks, _, width = weights.shape
+    n_slabs = gradient.shape[0]
+    capacity = crossings.integers.shape[2] if reading.by_bin else 0
+    for task in prange(n_blocks * n_slabs):
+        block = task // n_slabs
+        slab = task % n_slabs
+        sums = Backlog(
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(capacity, np.int32),
+            np.empty(capacity, np.int32),
+        )
+        for i in range(slab * n_samples // n_slabs, (slab + 1) * n_samples // n_slabs):
+            walk = walk_of(groups, i)
+            records = records_of(crossings, i, block)
+            n_records = crossings.n_records[i, block]
+            if reading.want_errors:
+                for event in range(walk.first[0], walk.first[walk.n_all]):
+                    input_errors[block, event] = 0
+            if reading.by_bin:
+                _positions(records.integers, n_records, walk.tick, walk.n_all, sums.position, sums.order)
+            _backward_sample(
+                weights[block],
+                gradient[slab, block],
+                inputs,
+                walk,
+                records,
+                n_records,
+                errors[i, block],
+                physics,
+                reading,
+                input_errors[block],
+                sums,
+            )
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
+def return_errors(input_errors, source, n_sent, errors, floats, delta_t, q):
+    """Sum input errors over blocks, in order, and hand them to the crossings they came from (block, record).
+
+    With `q` they are multiplied by the slope of the surrogate of the time grid at these crossings.
+    """
+    size = source.shape[1]
+    capacity = floats.shape[2]
+    for i in prange(n_sent.shape[0]):
+        errors_i = errors[i].ravel()
+        for event in range(n_sent[i]):
+            total = input_errors[0, i * size + event]
+            for block in range(1, input_errors.shape[0]):
+                total += input_errors[block, i * size + event]
+            if q > 0:
+                record = source[i, event]
+                total *= _surrogate_slope(floats[i, record // capacity, record % capacity, TIME], delta_t, q)
+            errors_i[source[i, event]] = total
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
+def spread_errors(output_errors, integers, n_records, width, errors):
+    """Give every output spike the error of its neuron, (sample, neuron)."""
+    for i in prange(output_errors.shape[0]):
+        for block in range(n_records.shape[1]):
+            for k in range(n_records[i, block]):
+                errors[i, block, k] = output_errors[i, block * width + integers[i, block, k, LANE]]
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
+def update(weights, gradient, first_moment, second_moment, adam):
+    """Adam in one pass over memory: add up slabs, update moments and weights, clear the gradient.
+
+    Notes
+    -----
+    Kingma and Ba (2015), Algorithm 1. `adam` (AdamStep) has the corrections of the bias in its step and root scale.
+    """
+    size = weights.shape[0]
+    for chunk in prange((size + UPDATE_CHUNK - 1) // UPDATE_CHUNK):
+        part = slice(chunk * UPDATE_CHUNK, min((chunk + 1) * UPDATE_CHUNK, size))
+        total = gradient[0, part]
+        for slab in range(1, gradient.shape[0]):
+            add_row(gradient[slab, part], total)
+            gradient[slab, part] = 0
+        _adam(weights[part], total, first_moment[part], second_moment[part], adam)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
+def _adam(w, g, m, v, adam):
+    beta_1, beta_2, step, epsilon = adam.beta_1, adam.beta_2, adam.step, adam.epsilon
+    scale, root_scale = adam.scale, adam.root_scale
+    one = w.dtype.type(1)
+    rest_1, rest_2 = one - beta_1, one - beta_2
+    for i in range(w.shape[0]):
+        g_i = g[i] * scale
+        m_i = beta_1 * m[i] + rest_1 * g_i
+        v_i = beta_2 * v[i] + rest_2 * g_i * g_i
+        m[i] = m_i
+        v[i] = v_i
+        w[i] -= step * m_i / (np.sqrt(v_i) * root_scale + epsilon)
+        g[i] = 0

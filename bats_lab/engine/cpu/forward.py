@@ -1,0 +1,440 @@
+r"""The forward pass on the CPU, compiled by numba; its text derives what all engines compute.
+
+How a layer is computed
+-----------------------
+With :math:`\tau = 2\tau_s` the potential between two inputs is a quadratic in
+:math:`s = e^{-(t-t_g)/\tau}`, where :math:`t_g` is the time of the latest input:
+
+.. math:: u(t)/\tau = b\,s - a\,s^2, \qquad q(s) = a\,s^2 - b\,s + c, \qquad c = \vartheta/\tau .
+
+The neuron is below its threshold where :math:`q > 0`. `a` and `b` are the sums of eq. 8, kept *relative to the
+latest input*: they decay by :math:`d^2` and :math:`d` from one input time to the next and each input adds its weight
+to both. So nothing overflows on long windows, old inputs fade out as they do in the neuron, and adding an
+input does not change :math:`q`. Inputs that are sent at one time form a *group* and act together.
+
+The time axis is walked group by group. For all neurons of a block at once, a loop without branches updates
+`a` and `b`, evaluates `q` at the end of the interval, and marks the neurons that may cross in it (`q`
+changes sign, or may do so twice): no square root, no logarithm. Only marked neurons are then solved
+(eq. 8-9). The *excess* :math:`-q` at the end of an interval is kept and used as that at the start of the next, so a
+crossing can neither be missed nor found twice by rounding at the seam.
+
+The backward pass is derived in :mod:`bats_lab.engine.cpu.backward`; how neurons are laid out stands in
+:mod:`bats_lab.engine.cpu.networks`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+from bats_lab.engine.cpu.order import group_events, order_records
+from bats_lab.engine.cpu.records import (
+    BIN,
+    CLOCKED,
+    DEFER,
+    DEFERRED,
+    DROP,
+    DROPPED,
+    EXACT,
+    FADE,
+    GROUP,
+    LANE,
+    LANES,
+    LOST,
+    MERGE,
+    MERGED,
+    SLOPE,
+    TICK,
+    TIME,
+    TRUNCATED,
+    Lanes,
+    Noise,
+    records_of,
+    walk_of,
+)
+from bats_lab.spikes.grid import GRID_TOLERANCE
+
+__all__ = ["add_row", "forward", "total_delay"]
+
+
+@intrinsic
+def _trailing_zeros(typing_context, value):
+    """Count the zero bits below the lowest one of a word that is not 0."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mixed(value):
+    """Hash a 64-bit number (the finalizer of SplitMix64; Steele, Lea and Flood, 2014)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _uniform(key, place):
+    """Return a random number in [0, 1) that is always the same for the same key and place."""
+    return np.float64(_mixed(_mixed(key) + np.uint64(place)) >> np.uint64(40)) * 2.0**-24
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _advance(a, b, excess, mark, row, d, end, c):
+    """Decay the sums by `d`, add one input's weights, and mark the lanes that may cross before `end`.
+
+    A mark without a sign says that the lane starts below threshold and either ends at or above it, or may rise
+    above it and return in between. The latter takes two roots between `end` and 1, whose product is c/a: necessary
+    is end² < c/a < 1, which few lanes pass; the discriminant is left to the solver.
+    """
+    d2 = d * d
+    end2 = end * end
+    for j in range(a.shape[0]):
+        a_j = a[j] * d2 + row[j]
+        b_j = b[j] * d + row[j]
+        a[j] = a_j
+        b[j] = b_j
+        excess_end = (b_j - a_j * end) * end - c
+        mark[j] = min(max(min(a_j - c, c - a_j * end2), excess_end), -excess[j])
+        excess[j] = excess_end
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _advance_two(a, b, excess, mark, row_0, row_1, d, end, c):
+    """Do as `_advance` for the sum of two rows, which saves a pass over memory."""
+    d2 = d * d
+    end2 = end * end
+    for j in range(a.shape[0]):
+        w = row_0[j] + row_1[j]
+        a_j = a[j] * d2 + w
+        b_j = b[j] * d + w
+        a[j] = a_j
+        b[j] = b_j
+        excess_end = (b_j - a_j * end) * end - c
+        mark[j] = min(max(min(a_j - c, c - a_j * end2), excess_end), -excess[j])
+        excess[j] = excess_end
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _sum_rows(weights, neuron, begin, end, total):
+    """Sum the weight rows of two events or more into `total`, four in a pass over memory."""
+    event = begin + (end - begin - 1) % 4 + 1
+    row_0, row_1 = weights[neuron[begin]], weights[neuron[begin + 1]]
+    if event - begin == 1:
+        for j in range(total.shape[0]):
+            total[j] = row_0[j]
+    elif event - begin == 2:
+        for j in range(total.shape[0]):
+            total[j] = row_0[j] + row_1[j]
+    elif event - begin == 3:
+        row_2 = weights[neuron[begin + 2]]
+        for j in range(total.shape[0]):
+            total[j] = row_0[j] + row_1[j] + row_2[j]
+    else:
+        row_2, row_3 = weights[neuron[begin + 2]], weights[neuron[begin + 3]]
+        for j in range(total.shape[0]):
+            total[j] = (row_0[j] + row_1[j]) + (row_2[j] + row_3[j])
+    while event < end:
+        row_0, row_1 = weights[neuron[event]], weights[neuron[event + 1]]
+        row_2, row_3 = weights[neuron[event + 2]], weights[neuron[event + 3]]
+        for j in range(total.shape[0]):
+            total[j] += (row_0[j] + row_1[j]) + (row_2[j] + row_3[j])
+        event += 4
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def add_row(row, total):
+    """Add a row to a sum."""
+    for j in range(total.shape[0]):
+        total[j] += row[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
+def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
+    """Walk one sample through one block by the closed form (eq. 8-9); return the crossings recorded.
+
+    With a key, spikes are sent as `bats_lab.spikes.estimators.discretize_stochastically` has it.
+    """
+    first, tick, time, decay = groups.first, groups.tick, groups.time, groups.decay
+    c, tau, delta_t, rule, max_spikes = physics.c, physics.tau, physics.delta_t, physics.rule, physics.max_spikes
+    a, b, excess, mark, words = lanes.a, lanes.b, lanes.excess, lanes.mark, lanes.words
+    total, hits, crossings, own_tick = lanes.total, lanes.hits, lanes.crossings, lanes.own_tick
+    floats, integers, sent, counters = records.floats, records.integers, records.sent, records.counters
+    width = a.shape[0]
+    two_lanes = width == 2 * words.shape[0]
+    grid = delta_t > 0
+    one, two, four = a.dtype.type(1), a.dtype.type(2), a.dtype.type(4)
+    tiny = a.dtype.type(1e-30)
+    ticks_per_second = 1.0 / delta_t if grid else 0.0
+    a[:] = 0
+    b[:] = 0
+    excess[:] = -c
+    crossings[:] = 0
+    sent[:] = 0
+    counters[:] = 0
+    own_tick[:] = -1
+    n_records = 0
+    d = one
+    for g in range(groups.n_active):
+        # The sums of eq. 8, moved to this group's time, and which lanes may cross before the next one's.
+        begin, stop = first[g], first[g + 1]
+        end = decay[g]
+        last_row = weights[neuron[stop - 1]]
+        if stop - begin == 1:
+            _advance(a, b, excess, mark, last_row, d, end, c)
+        elif stop - begin == 2:
+            _advance_two(a, b, excess, mark, weights[neuron[begin]], last_row, d, end, c)
+        else:
+            _sum_rows(weights, neuron, begin, stop - 1, total)
+            _advance_two(a, b, excess, mark, total, last_row, d, end, c)
+        d = end
+        # Which lanes are marked: eight words of signs at a time, as nearly always none is.
+        n_hits = 0
+        for word in range(0, words.shape[0], 8):
+            signs = words[word]
+            for i in range(1, 8):
+                signs &= words[word + i]
+            if signs & mask != mask:
+                free = np.uint64(0)
+                for i in range(8):
+                    free |= (~words[word + i] & mask) >> np.uint64(i)
+                while free:
+                    bit = _trailing_zeros(free)
+                    free &= free - np.uint64(1)
+                    if two_lanes:
+                        hits[n_hits] = 2 * (word + 31 - (bit & 31)) + (bit >> 5)
+                    else:
+                        hits[n_hits] = word + 63 - bit
+                    n_hits += 1
+        for hit in range(n_hits):
+            j = hits[hit]
+            if crossings[j] >= max_spikes:
+                continue
+            a_j, b_j, excess_j = a[j], b[j], excess[j]
+            latest = one
+            while True:
+                # Eq. 9: x = √(b² - 4ac); of the roots of q(s), s = (b + x)/2a is the way up; y = 1/s.
+                discriminant = b_j * b_j - four * a_j * c
+                if not discriminant > 0:
+                    # The potential only touches the threshold: no crossing, and still below.
+                    if excess_j >= 0:
+                        excess_j = -tiny
+                    break
+                x = math.sqrt(discriminant)
+                s = (b_j + x) / (two * a_j)
+                y = (two * a_j) / (b_j + x)
+                if excess_j >= 0:
+                    # It ends above, so it has crossed: rounding must not move that out of the interval.
+                    if not s < latest:
+                        s, y = latest, one / latest
+                    elif s < end:
+                        s, y = end, one / end
+                elif not (end <= s < latest):
+                    break
+                since = -tau * math.log(s)
+                # Eq. 14, and the collision rule: what becomes of it if the last spike has not left yet.
+                spike_tick = np.int64(0)
+                collides = False
+                if grid:
+                    phase = since * ticks_per_second
+                    spike_tick = tick[g] + np.int64(phase + GRID_TOLERANCE) + 1
+                    collides = own_tick[j] >= 0 and phase - GRID_TOLERANCE <= own_tick[j] - tick[g]
+                    if collides and rule == DROP:
+                        counters[DROPPED] += 1
+                        break
+                sent_tick = spike_tick
+                if collides and rule == MERGE:
+                    counters[MERGED] += 1
+                    sent_tick = np.int64(-1)
+                elif collides and rule == DEFER:
+                    counters[DEFERRED] += 1
+                    sent_tick = max(spike_tick, own_tick[j] + 1)
+                    own_tick[j] = sent_tick
+                    if sent_tick > physics.limit_tick:
+                        counters[LOST] += 1
+                        sent_tick = np.int64(-1)
+                else:
+                    own_tick[j] = spike_tick
+                if noise.key and grid and sent_tick >= 0:
+                    place = noise.place + j * max_spikes + crossings[j]
+                    rounded = tick[g] + np.int64(since * ticks_per_second + 0.5 + _uniform(noise.key, place))
+                    sent_tick += rounded - spike_tick
+                floats[n_records, TIME] = time[g] + since
+                floats[n_records, SLOPE] = x * s
+                floats[n_records, FADE] = s
+                integers[n_records, LANE] = j
+                integers[n_records, TICK] = sent_tick
+                integers[n_records, BIN] = spike_tick
+                integers[n_records, GROUP] = g
+                n_records += 1
+                if sent_tick >= 0:
+                    sent[j] += 1
+                crossings[j] += 1
+                # The reset (eq. 4, second sum) is another input of eq. 8, to b alone. It may cross again before `end`.
+                b_j -= c * y
+                excess_j = (b_j - a_j * end) * end - c
+                if crossings[j] >= max_spikes:
+                    counters[TRUNCATED] += 1
+                    break
+                if not (excess_j >= 0 or b_j > two * a_j * end):
+                    break
+                latest = s
+            b[j], excess[j] = b_j, excess_j
+    return n_records
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _advance_clocked(a, b, mark, d, c):
+    """Decay the sums by one tick and mark the lanes at or above threshold."""
+    d2 = d * d
+    for j in range(a.shape[0]):
+        a[j] *= d2
+        b[j] *= d
+        mark[j] = b[j] - a[j] - c
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _add_rows(a, b, row):
+    for j in range(a.shape[0]):
+        a[j] += row[j]
+        b[j] += row[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
+def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
+    """Walk one sample through one block tick by tick; return the spikes recorded.
+
+    The potential is read at ticks only, before the inputs of that tick (which add nothing to it yet). Where it has
+    crossed upward since the last tick, the closed form gives the crossing for the gradient.
+    """
+    first, tick, time = groups.first, groups.tick, groups.time
+    c, tau, delta_t, max_spikes = physics.c, physics.tau, physics.delta_t, physics.max_spikes
+    a, b, mark, crossings = lanes.a, lanes.b, lanes.mark, lanes.crossings
+    floats, integers, sent, counters = records.floats, records.integers, records.sent, records.counters
+    a[:] = 0
+    b[:] = 0
+    crossings[:] = 0
+    sent[:] = 0
+    counters[:] = 0
+    n_records = 0
+    if groups.n_active == 0:
+        return n_records
+    one = a.dtype.type(1)
+    d = a.dtype.type(math.exp(-delta_t / tau))
+    g = -1
+    for k in range(tick[0], physics.last_tick + 1):
+        if g >= 0:
+            _advance_clocked(a, b, mark, d, c)
+            for j in range(a.shape[0]):
+                if not mark[j] >= 0 or crossings[j] >= max_spikes:
+                    continue
+                spike_time = k * delta_t
+                slope = a.dtype.type(np.inf)
+                discriminant = b[j] * b[j] - 4 * a[j] * c
+                if discriminant > 0:
+                    x = math.sqrt(discriminant)
+                    s = (b[j] + x) / (2 * a[j])
+                    if s > 0 and s * d < one:
+                        s = max(s, one)
+                        spike_time -= tau * math.log(s)
+                        slope = x * s
+                floats[n_records, TIME] = spike_time
+                floats[n_records, SLOPE] = slope
+                floats[n_records, FADE] = math.exp((time[g] - spike_time) / tau)
+                integers[n_records, LANE] = j
+                integers[n_records, TICK] = k
+                integers[n_records, BIN] = k
+                integers[n_records, GROUP] = g
+                n_records += 1
+                sent[j] += 1
+                crossings[j] += 1
+                b[j] -= c
+                if crossings[j] >= max_spikes:
+                    counters[TRUNCATED] += 1
+        if g + 1 < groups.n_active and tick[g + 1] == k:
+            g += 1
+            for event in range(first[g], first[g + 1]):
+                _add_rows(a, b, weights[neuron[event]])
+    return n_records
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
+def _simulate_sample(i, block, inputs, weights, n_post, physics, key, mask, lanes, groups, crossings):
+    """Walk sample `i` through one block."""
+    walk = walk_of(groups, i)
+    records = records_of(crossings, i, block)
+    if physics.rule == CLOCKED:
+        n_records = _simulate_clocked(weights, inputs.neuron, walk, physics, lanes, records)
+    else:
+        # A crossing's place among the random numbers: by sample, neuron and its number.
+        place = (i * n_post + block * weights.shape[1]) * physics.max_spikes
+        n_records = _simulate(weights, inputs.neuron, walk, physics, Noise(key, place), mask, lanes, records)
+    crossings.n_records[i, block] = n_records
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
+def forward(samples, inputs, weights, n_post, physics, key, n_chunks, mask, groups, crossings, sent):
+    """Simulate a layer for a batch: groups of inputs, crossings of every block, sent spikes in order.
+
+    Parameters
+    ----------
+    samples : ndarray of int64, (sample,)
+        Which samples of `inputs`.
+    inputs : Events
+    weights : ndarray, (block, pre, lane)
+    n_post : int
+        Neurons of the layer; the last block may have more lanes.
+    physics : Physics
+    key : uint64
+        Key of the random numbers by which spikes are rounded to the grid; 0: they are sent at eq. 14.
+    n_chunks : int
+        Parts of the batch that threads take apart, in each block.
+    mask : uint64
+        The sign bits of a word of marks.
+    groups, crossings, sent : Groups, Crossings, Sent
+        Where the results go.
+    """
+    n_samples = samples.shape[0]
+    n_blocks, _, width = weights.shape
+    groups.offset[0] = 0
+    for i in range(n_samples):
+        groups.offset[i + 1] = groups.offset[i] + inputs.size[samples[i]] + 1
+    for i in prange(n_samples):
+        group_events(inputs.times, inputs.ticks, inputs.start[samples[i]], inputs.size[samples[i]], physics, groups, i)
+    for task in prange(n_blocks * n_chunks):
+        block = task // n_chunks
+        chunk = task % n_chunks
+        mark = np.empty(width, weights.dtype)
+        lanes = Lanes(
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            mark,
+            mark.view(np.uint64),
+            np.empty(width, weights.dtype),
+            np.empty(width + 1, np.int32),
+            np.empty(width, np.int32),
+            np.empty(width, np.int64),
+        )
+        for i in range(chunk * n_samples // n_chunks, (chunk + 1) * n_samples // n_chunks):
+            _simulate_sample(i, block, inputs, weights[block], n_post, physics, key, mask, lanes, groups, crossings)
+    # Stochastic rounding may send one tick later than eq. 14.
+    n_ticks = physics.limit_tick + 3 if physics.delta_t > 0 else 0
+    for i in prange(n_samples):
+        order_records(crossings, i, TICK, n_ticks, physics.duration, sent)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
+def total_delay(sent, n_samples, delta_t):
+    """Sum the delays d(t) - t of a batch's sent spikes."""
+    total = 0.0
+    for i in range(n_samples):
+        for event in range(sent.n_sent[i]):
+            total += sent.ticks[i, event] * delta_t - sent.times[i, event]
+    return total
