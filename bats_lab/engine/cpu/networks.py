@@ -119,6 +119,7 @@ class _Room:
         self.n = self._samples = self._events = 0
         self.input_errors = np.empty((layer.n_blocks, 0), layer.dtype)
         self.physics: Physics
+        self.ran: tuple[str, float] | None = None  # the rule and time step that `physics` has
         self.mode: Mode
         self.inputs: Events
 
@@ -144,6 +145,7 @@ class _Room:
                 n_sent=np.zeros(n_samples, np.int64),
             )
             self.errors = np.empty(records, layer.dtype)
+            self._outputs: Events | None = None  # views of the arrays above
             self._events = 0
         if n_events + n_samples > self._events:
             self._events = n_events + n_samples
@@ -167,14 +169,16 @@ class _Room:
 
     def outputs(self) -> Events:
         """Return the spikes sent, as inputs of the next layer."""
-        sent, size = self.sent, self.sent.neuron.shape[1]
-        return Events(
-            start=np.arange(self.n, dtype=np.int64) * size,
-            size=sent.n_sent[: self.n],
-            neuron=sent.neuron.reshape(-1),
-            times=sent.times.reshape(-1),
-            ticks=sent.ticks.reshape(-1),
-        )
+        if self._outputs is None or len(self._outputs.start) != self.n:
+            sent = self.sent
+            self._outputs = Events(
+                start=np.arange(self.n, dtype=np.int64) * sent.neuron.shape[1],
+                size=sent.n_sent[: self.n],
+                neuron=sent.neuron.reshape(-1),
+                times=sent.times.reshape(-1),
+                ticks=sent.ticks.reshape(-1),
+            )
+        return self._outputs
 
 
 class Samples(NamedTuple):
@@ -263,16 +267,18 @@ class CpuNetworks:
         for i, (layer, room) in enumerate(zip(self._layers, self._rooms[network], strict=True)):
             room.make(max(n, 1), int(events.size[chosen].sum()))
             room.n, room.mode, room.inputs = n, mode, events
-            room.physics = Physics(
-                c=real(neurons.thresholds[i] / tau),
-                tau=real(tau),
-                delta_t=float(delta_t),
-                duration=neurons.duration,
-                rule=rule_code(mode.rule),
-                last_tick=ticks_within(neurons.duration, delta_t),
-                limit_tick=first_tick_from(neurons.duration, delta_t) if delta_t else 0,
-                max_spikes=layer.max_spikes,
-            )
+            if room.ran != (mode.rule, delta_t):  # else it is that of the batch before
+                room.ran = mode.rule, delta_t
+                room.physics = Physics(
+                    c=real(neurons.thresholds[i] / tau),
+                    tau=real(tau),
+                    delta_t=float(delta_t),
+                    duration=neurons.duration,
+                    rule=rule_code(mode.rule),
+                    last_tick=ticks_within(neurons.duration, delta_t),
+                    limit_tick=first_tick_from(neurons.duration, delta_t) if delta_t else 0,
+                    max_spikes=layer.max_spikes,
+                )
             # Nothing receives the output's spikes, so that they need no rounding by random numbers.
             noise = noise_key(key, step, i, len(self._layers)) if layer is not self._layers[-1] else 0
             n_chunks = min(n, max(1, math.ceil(4 * numba.get_num_threads() / layer.n_blocks)))
