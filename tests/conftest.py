@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -13,60 +11,17 @@ from typing import Any
 
 import browser
 import pytest
+from backends import usable
 from hypothesis import settings
 
-from bats_lab import engine
 from bats_lab.config import Config
-from bats_lab.engine import get_backend
-from bats_lab.errors import DeviceError
 
 # Tests of the engine run where plots, notebooks and sweeps cannot: what those need is imported where it is used.
-
-#: What `small_results` holds, for `sweep.expand_grid`. The threshold is so low that networks that small
-#: have no silent outputs.
-SMALL_SWEEP: dict[str, Any] = {
-    "n_train": 200,
-    "n_test": 100,
-    "hidden": 20,
-    "threshold_output": 0.1,
-    "epochs": 2,
-    "delta_t": [0, 0.004],
-    "seed": [0, 1],
-}
-ROOT = Path(__file__).parent.parent
 
 # The default finds the same examples every time, so that a change is judged by itself; thorough looks further.
 settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
-
-
-@functools.cache
-def emulated_backend() -> Any:
-    """The CUDA engine with its kernels run on the CPU, by the name ``emulated`` in tests only."""
-    from emulated import EmulatedDevice, folder
-
-    from bats_lab.engine.cuda.networks import CudaBackend
-
-    return CudaBackend(EmulatedDevice(folder()))
-
-
-engine._BACKENDS["emulated"] = emulated_backend
-
-
-def usable(name: str) -> str:
-    """Return the name of a backend, or skip the test that asks for it where it cannot be used."""
-    if name == "emulated" and not shutil.which(os.environ.get("CXX", "c++")):
-        pytest.skip("needs a C++ compiler")
-    try:
-        get_backend(name)
-    except DeviceError as error:
-        pytest.skip(str(error))
-    if name == "cuda" and os.environ.get("BATS_LAB_NO_POOL"):  # see the Makefile's target sanitize
-        import cupy
-
-        cupy.cuda.set_allocator(None)
-    return name
 
 
 @pytest.fixture(scope="session", params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -111,6 +66,8 @@ def full_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a real sweep over two time steps and two seeds; tests read it, or copy it before they change it."""
+    from runs import SMALL_SWEEP
+
     from bats_lab.sweeps.sweep import expand_grid, run_sweep
 
     out = tmp_path_factory.mktemp("small_results")
@@ -142,7 +99,7 @@ def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def notebooks(small_sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with copies of the notebooks that people explore; those that read results read the small sweep."""
     folder = tmp_path_factory.mktemp("lab")
-    for path in (ROOT / "notebooks").glob("[02]*.ipynb"):
+    for path in (browser.ROOT / "notebooks").glob("[02]*.ipynb"):
         reads = {"results_dir": str(small_sweep)} if "results_dir: " in path.read_text() else {}
         browser.with_parameters(path, folder / path.name, **reads)
     return folder

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import usable
+from backends import usable
 from emulated import EmulatedDevice, folder
 
 from bats_lab import engine

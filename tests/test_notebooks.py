@@ -8,8 +8,8 @@ from typing import Any
 
 import nbformat
 import pytest
+from deployments import make_deployment, save_deployment
 from runs import make_run
-from test_plots_chip import make_deployment, save_deployment
 
 from bats_lab.runs.results import save_run
 from bats_lab.sweeps.execute import Call, Pool
