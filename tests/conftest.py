@@ -1,9 +1,13 @@
-"""What tests share: profiles of hypothesis, the backends, the full data sets where they are found."""
+"""What tests share: how they run side by side, profiles of hypothesis, the backends, results to read, a browser."""
 
 from __future__ import annotations
 
+import collections
+import fcntl
 import itertools
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -22,6 +26,56 @@ from bats_lab.config import Config
 settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+# ------------------------------------------------------------------------------------- tests in several processes
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process a core that this one may use; beyond eight, fixtures made in each cost more than they save."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+_compilation = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Compile the kernels in a process of its own while the others import and collect."""
+    if not config.option.collectonly:
+        config.stash[_compilation] = subprocess.Popen([sys.executable, Path(__file__).parent / "compiled.py"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    """Hand out no test before everything is compiled."""
+    if (compilation := node.config.stash.get(_compilation, None)) and compilation.wait():
+        pytest.exit(f"{Path(compilation.args[-1]).name} failed; its message stands above", 1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was skipped: a line a reason, however many tests have it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason, count in collections.Counter(report.longrepr[2] for report in skipped).most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Folder that is filled by one of the processes of this session; the others wait for it."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with open(f"{folder}.lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        if not lock.read():
+            folder.mkdir()
+            make(folder)
+            lock.write("made")
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------- backends and data
 
 
 @pytest.fixture(scope="session", params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -70,10 +124,11 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from bats_lab.sweeps.sweep import expand_grid, run_sweep
 
-    out = tmp_path_factory.mktemp("small_results")
-    report = run_sweep(expand_grid(SMALL_SWEEP), out, progress=False)
-    assert len(report.finished) == 4, report
-    return out
+    def make(folder: Path) -> None:
+        report = run_sweep(expand_grid(SMALL_SWEEP), folder, progress=False)
+        assert len(report.finished) == 4, report
+
+    return made_once(tmp_path_factory, "small_results", make)
 
 
 # ------------------------------------------------------------------------------------ notebooks, and a browser on them
@@ -85,14 +140,16 @@ def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bats_lab.runs.experiment import run_experiment
     from bats_lab.runs.results import save_run
 
-    folder = tmp_path_factory.mktemp("results") / "small"
     small = {"hidden": 100, "n_train": 500, "n_test": 200, "batch_size": 10, "threshold_output": 0.5, "epochs": 2}
-    for seed, keep_weights in ((0, "each"), (1, "none")):
-        for rule, delta_t in itertools.product(("drop", "graded"), (0.002, 0.008)):
-            config = Config(delta_t=delta_t, rule=rule, seed=seed, keep_weights=keep_weights, **small)
-            with warnings.catch_warnings(action="ignore"):  # of classes that no neuron has learned yet
-                save_run(run_experiment(config, threads=1), folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        for seed, keep_weights in ((0, "each"), (1, "none")):
+            for rule, delta_t in itertools.product(("drop", "graded"), (0.002, 0.008)):
+                config = Config(delta_t=delta_t, rule=rule, seed=seed, keep_weights=keep_weights, **small)
+                with warnings.catch_warnings(action="ignore"):  # of classes that no neuron has learned yet
+                    save_run(run_experiment(config, threads=1), folder)
+
+    return made_once(tmp_path_factory, "small_sweep", make)
 
 
 @pytest.fixture(scope="session")
