@@ -6,12 +6,13 @@ import collections
 import fcntl
 import itertools
 import os
+import pickle
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import browser
 import pytest
@@ -19,6 +20,8 @@ from backends import usable
 from hypothesis import settings
 
 from bats_lab.config import Config
+
+T = TypeVar("T")
 
 # Tests of the engine run where plots, notebooks and sweeps cannot: what those need is imported where it is used.
 
@@ -54,6 +57,13 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
         pytest.exit(f"{Path(compilation.args[-1]).name} failed; its message stands above", 1)
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the compilation where nothing waited for it: after Ctrl-C, or when a test file could not be imported."""
+    if compilation := config.stash.get(_compilation, None):
+        compilation.terminate()
+        compilation.wait()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell what was skipped: a line a reason, however many tests have it."""
     skipped = terminalreporter.stats.get("skipped", [])
@@ -61,18 +71,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
-def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Folder that is filled by one of the processes of this session; the others wait for it."""
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]) -> T:
+    """What `make` returns that is given a new folder; one process of this session calls it, and the others wait."""
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
-    with open(f"{folder}.lock", "a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.seek(0)
-        if not lock.read():
+    with open(f"{folder}.pickle", "a+b") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        kept.seek(0)
+        if not kept.read(1):
             folder.mkdir()
-            make(folder)
-            lock.write("made")
-    return folder
+            pickle.dump(make(folder), kept)
+            kept.flush()
+        kept.seek(0)
+        made: T = pickle.load(kept)
+        return made
 
 
 # ---------------------------------------------------------------------------------------------- backends and data
@@ -124,9 +136,10 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from bats_lab.sweeps.sweep import expand_grid, run_sweep
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> Path:
         report = run_sweep(expand_grid(SMALL_SWEEP), folder, progress=False)
         assert len(report.finished) == 4, report
+        return report.out
 
     return made_once(tmp_path_factory, "small_results", make)
 
@@ -142,12 +155,13 @@ def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     small = {"hidden": 100, "n_train": 500, "n_test": 200, "batch_size": 10, "threshold_output": 0.5, "epochs": 2}
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> Path:
         for seed, keep_weights in ((0, "each"), (1, "none")):
             for rule, delta_t in itertools.product(("drop", "graded"), (0.002, 0.008)):
                 config = Config(delta_t=delta_t, rule=rule, seed=seed, keep_weights=keep_weights, **small)
                 with warnings.catch_warnings(action="ignore"):  # of classes that no neuron has learned yet
                     save_run(run_experiment(config, threads=1), folder)
+        return folder
 
     return made_once(tmp_path_factory, "small_sweep", make)
 
