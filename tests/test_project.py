@@ -142,6 +142,11 @@ def test_imports_go_one_way(name: str) -> None:
         assert imported(path) <= set(ROOMS[: ROOMS.index(name) + 1]), path
 
 
+def test_no_test_file_imports_another() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) (test_|conftest\b)", path.read_text(), re.MULTILINE), path
+
+
 # Notebooks
 
 
