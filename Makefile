@@ -42,8 +42,11 @@ $(STAMP): pyproject.toml requirements.lock
 sweep: $(STAMP) ## run a small sweep of the time step on real digits, and draw it
 	$(BIN)/bats-lab sweep $(SWEEP)
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -m "not browser"
+# In as many processes as there are cores; each goes through files as they come, and takes from another once it is done.
+PYTEST  = $(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 10
+
+test: $(STAMP) ## run the tests, and tell which ten took longest
+	$(PYTEST) -m "not browser"
 
 test-browser: $(STAMP) ## open notebooks and dashboard in Chromium, move every control, see the pictures change
 	$(BIN)/python -m pytest -m browser
@@ -71,7 +74,7 @@ sanitize: $(CUDA) ## watch the kernels on the GPU with compute-sanitizer (memche
 	  $(BIN)/python -m pytest -m gpu tests/test_engine_cuda.py
 
 test-thorough: $(STAMP) ## run the tests with far more random examples
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "not browser"
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m "not browser"
 
 check: $(STAMP) ## lint, check formatting and types, and that notebooks are stored without outputs
 	$(BIN)/ruff check .

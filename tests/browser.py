@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+ROOT = Path(__file__).parent.parent
 #: What a control is, in the page: a slider's handle, a list, buttons to switch, a box to tick.
 _HANDLE, _LIST, _BUTTON, _BOX = ".noUi-handle", "select", "button.widget-toggle-button", "input[type=checkbox]"
 #: Errors of the page that are not the project's: JupyterLab asks for a file that need not exist.

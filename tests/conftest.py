@@ -1,39 +1,29 @@
-"""What tests share: profiles of hypothesis, the backends, the full data sets where they are found."""
+"""What tests share: how they run side by side, profiles of hypothesis, the backends, results to read, a browser."""
 
 from __future__ import annotations
 
-import functools
+import collections
+import fcntl
 import itertools
 import os
-import shutil
+import pickle
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import browser
 import pytest
+from backends import usable
 from hypothesis import settings
 
-from bats_lab import engine
 from bats_lab.config import Config
-from bats_lab.engine import get_backend
-from bats_lab.errors import DeviceError
+
+T = TypeVar("T")
 
 # Tests of the engine run where plots, notebooks and sweeps cannot: what those need is imported where it is used.
-
-#: What `small_results` holds, for `sweep.expand_grid`. The threshold is so low that networks that small
-#: have no silent outputs.
-SMALL_SWEEP: dict[str, Any] = {
-    "n_train": 200,
-    "n_test": 100,
-    "hidden": 20,
-    "threshold_output": 0.1,
-    "epochs": 2,
-    "delta_t": [0, 0.004],
-    "seed": [0, 1],
-}
-ROOT = Path(__file__).parent.parent
 
 # The default finds the same examples every time, so that a change is judged by itself; thorough looks further.
 settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
@@ -41,32 +31,63 @@ settings.register_profile("thorough", max_examples=2000, deadline=None, print_bl
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-@functools.cache
-def emulated_backend() -> Any:
-    """The CUDA engine with its kernels run on the CPU, by the name ``emulated`` in tests only."""
-    from emulated import EmulatedDevice, folder
-
-    from bats_lab.engine.cuda.networks import CudaBackend
-
-    return CudaBackend(EmulatedDevice(folder()))
+# ------------------------------------------------------------------------------------- tests in several processes
 
 
-engine._BACKENDS["emulated"] = emulated_backend
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process a core that this one may use; beyond eight, fixtures made in each cost more than they save."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def usable(name: str) -> str:
-    """Return the name of a backend, or skip the test that asks for it where it cannot be used."""
-    if name == "emulated" and not shutil.which(os.environ.get("CXX", "c++")):
-        pytest.skip("needs a C++ compiler")
-    try:
-        get_backend(name)
-    except DeviceError as error:
-        pytest.skip(str(error))
-    if name == "cuda" and os.environ.get("BATS_LAB_NO_POOL"):  # see the Makefile's target sanitize
-        import cupy
+_compilation = pytest.StashKey[subprocess.Popen[bytes]]()
 
-        cupy.cuda.set_allocator(None)
-    return name
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Compile the kernels in a process of its own while the others import and collect."""
+    if not config.option.collectonly:
+        config.stash[_compilation] = subprocess.Popen([sys.executable, Path(__file__).parent / "compiled.py"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    """Hand out no test before everything is compiled."""
+    if (compilation := node.config.stash.get(_compilation, None)) and compilation.wait():
+        pytest.exit(f"{Path(compilation.args[-1]).name} failed; its message stands above", 1)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the compilation where nothing waited for it: after Ctrl-C, or when a test file could not be imported."""
+    if compilation := config.stash.get(_compilation, None):
+        compilation.terminate()
+        compilation.wait()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was skipped: a line a reason, however many tests have it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason, count in collections.Counter(report.longrepr[2] for report in skipped).most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]) -> T:
+    """What `make` returns that is given a new folder; one process of this session calls it, and the others wait."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with open(f"{folder}.pickle", "a+b") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        kept.seek(0)
+        if not kept.read(1):
+            folder.mkdir()
+            pickle.dump(make(folder), kept)
+            kept.flush()
+        kept.seek(0)
+        made: T = pickle.load(kept)
+        return made
+
+
+# ---------------------------------------------------------------------------------------------- backends and data
 
 
 @pytest.fixture(scope="session", params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -111,12 +132,16 @@ def full_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a real sweep over two time steps and two seeds; tests read it, or copy it before they change it."""
+    from runs import SMALL_SWEEP
+
     from bats_lab.sweeps.sweep import expand_grid, run_sweep
 
-    out = tmp_path_factory.mktemp("small_results")
-    report = run_sweep(expand_grid(SMALL_SWEEP), out, progress=False)
-    assert len(report.finished) == 4, report
-    return out
+    def make(folder: Path) -> Path:
+        report = run_sweep(expand_grid(SMALL_SWEEP), folder, progress=False)
+        assert len(report.finished) == 4, report
+        return report.out
+
+    return made_once(tmp_path_factory, "small_results", make)
 
 
 # ------------------------------------------------------------------------------------ notebooks, and a browser on them
@@ -128,21 +153,24 @@ def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bats_lab.runs.experiment import run_experiment
     from bats_lab.runs.results import save_run
 
-    folder = tmp_path_factory.mktemp("results") / "small"
     small = {"hidden": 100, "n_train": 500, "n_test": 200, "batch_size": 10, "threshold_output": 0.5, "epochs": 2}
-    for seed, keep_weights in ((0, "each"), (1, "none")):
-        for rule, delta_t in itertools.product(("drop", "graded"), (0.002, 0.008)):
-            config = Config(delta_t=delta_t, rule=rule, seed=seed, keep_weights=keep_weights, **small)
-            with warnings.catch_warnings(action="ignore"):  # of classes that no neuron has learned yet
-                save_run(run_experiment(config, threads=1), folder)
-    return folder
+
+    def make(folder: Path) -> Path:
+        for seed, keep_weights in ((0, "each"), (1, "none")):
+            for rule, delta_t in itertools.product(("drop", "graded"), (0.002, 0.008)):
+                config = Config(delta_t=delta_t, rule=rule, seed=seed, keep_weights=keep_weights, **small)
+                with warnings.catch_warnings(action="ignore"):  # of classes that no neuron has learned yet
+                    save_run(run_experiment(config, threads=1), folder)
+        return folder
+
+    return made_once(tmp_path_factory, "small_sweep", make)
 
 
 @pytest.fixture(scope="session")
 def notebooks(small_sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with copies of the notebooks that people explore; those that read results read the small sweep."""
     folder = tmp_path_factory.mktemp("lab")
-    for path in (ROOT / "notebooks").glob("[02]*.ipynb"):
+    for path in (browser.ROOT / "notebooks").glob("[02]*.ipynb"):
         reads = {"results_dir": str(small_sweep)} if "results_dir: " in path.read_text() else {}
         browser.with_parameters(path, folder / path.name, **reads)
     return folder

@@ -14,7 +14,6 @@ import browser
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).parent.parent
 #: Name of the picture, the tab it is taken of, keys that are pressed on some of its sliders before, its height (px).
 PICTURES = {
     "tradeoff": ("trade-off", {}, 580),
@@ -25,8 +24,8 @@ PICTURES = {
 
 def main() -> None:
     """Write one .png a picture into notebooks/images."""
-    results = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "results" / "mnist_study")
-    images = ROOT / "notebooks" / "images"
+    results = sys.argv[1] if len(sys.argv) > 1 else str(browser.ROOT / "results" / "mnist_study")
+    images = browser.ROOT / "notebooks" / "images"
     images.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "bats_lab", "dashboard", str(Path(results).resolve()), "--no-browser"]
     with (

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Page, served, snapshot, wait_for_change, with_parameters
-from conftest import ROOT
-from test_plots_chip import make_deployment, save_deployment
+from browser import ROOT, Page, served, snapshot, wait_for_change, with_parameters
+from deployments import make_deployment, save_deployment
 
 pytestmark = pytest.mark.browser
 

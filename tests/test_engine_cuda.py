@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import usable
+from backends import usable
 from emulated import EmulatedDevice, build, folder
 from strategies import RULES, assert_same_activity, random_case
 
@@ -229,7 +229,6 @@ def test_kernels_read_and_write_within_their_arrays() -> None:
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import numpy as np
-from conftest import usable
 from emulated import EmulatedDevice, folder
 from strategies import RULES, random_case
 from bats_lab import engine

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import usable
+from backends import usable
 from emulated import EmulatedDevice, folder
+from trainings import assert_same_passes, assert_same_records
 
 from bats_lab import engine
 from bats_lab.config import Config
@@ -18,7 +18,7 @@ from bats_lab.engine import Mode, Networks, State, get_backend
 from bats_lab.engine.cuda.networks import CudaBackend
 from bats_lab.errors import BatsLabError, DeviceError, DivergedError
 from bats_lab.network.feedforward import Network
-from bats_lab.runs.records import EpochRecord, Pass
+from bats_lab.runs.records import EpochRecord
 from bats_lab.runs.training import Training, evaluate, input_spikes, inputs_of_group, train, train_group
 from bats_lab.spikes.estimators import Estimator
 
@@ -47,17 +47,8 @@ def together(backend: str, digits: ImageData) -> list[Training | DivergedError]:
     return train_group([*GROUP[:3], WILD, *GROUP[3:]], digits, device=backend)
 
 
-def assert_same_pass(first: Pass, second: Pass) -> None:
-    for field in fields(Pass):
-        np.testing.assert_equal(getattr(first, field.name), getattr(second, field.name), err_msg=field.name)
-
-
 def assert_same_training(first: Any, second: Any) -> None:
-    for a, b in zip(first.records, second.records, strict=True):
-        assert (a.epoch, a.learning_rate) == (b.epoch, b.learning_rate)
-        assert_same_pass(a.train, b.train)
-        assert_same_pass(a.test, b.test)
-        np.testing.assert_equal([a.weight_norm, a.weights], [b.weight_norm, b.weights])
+    assert_same_records(first.records, second.records)
     for a, b in zip(first.network.weights, second.network.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -122,7 +113,7 @@ def test_network_may_be_run_and_measured_in_turns(backend: str, digits: ImageDat
     network, spikes = train(config, digits, device=backend).network, input_spikes(digits.x_test, config)
     first = evaluate(network, spikes, digits.y_test)
     activity = network.simulate(input_spikes(np.repeat(digits.x_test, 9, axis=0), config))
-    assert_same_pass(evaluate(network, spikes, digits.y_test), first)
+    assert_same_passes(evaluate(network, spikes, digits.y_test), first)
     for layer, repeated in zip(network.simulate(spikes), activity, strict=True):
         np.testing.assert_array_equal(layer.times, repeated.times[::9])
 

@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import draw, elements, option
 from runs import make_run
 from scipy import stats
-from test_plots import draw, elements, option
 
 from bats_lab import estimators
 from bats_lab.runs.results import open_results, save_run

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from deployments import STEPS, WORDS, make_deployment, save_deployment
 from runs import make_run
-from test_plots_chip import RULES, STEPS, WORDS, make_deployment, save_deployment
 
 from bats_lab import explore, open_results, save_run
 from bats_lab.explore.serve import prepare_dashboard
+from bats_lab.spikes.rules import RULES
 from bats_lab.studies.chip.deploy import deployment_costs
 from bats_lab.studies.chip.plots import quantities
 from bats_lab.studies.chip.plots.three_way import three_way_table

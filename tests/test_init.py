@@ -16,6 +16,7 @@ HEAVY = {
     "dask",
     "holoviews",
     "ipywidgets",
+    "matplotlib",
     "netCDF4",
     "numba",
     "pandas",

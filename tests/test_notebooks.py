@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from deployments import make_deployment, save_deployment
 from runs import make_run
-from test_plots_chip import make_deployment, save_deployment
 
 from bats_lab.runs.results import save_run
 from bats_lab.sweeps.execute import Call, Pool
@@ -64,34 +65,41 @@ def test_every_notebook_is_executed_by_a_test() -> None:
         assert f"def {test}(" in (Path(__file__).parent / f"{file}.py").read_text()
 
 
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    """A worker for all notebooks; each has a kernel of its own."""
+    with Pool(1) as pool:
+        yield pool
+
+
+def execute(pool: Pool, name: str, out: Path, parameters: dict[str, Any]) -> None:
+    arguments = {"source": str(notebook_path(name)), "out": str(out), "parameters": parameters}
+    *_, last = pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments)])
+    assert last.kind == "finished", last.text
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_notebook_runs_to_its_end(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_notebook_runs_to_its_end(name: str, pool: Pool, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folders = {RESULTS: "small_results", DEPLOYED: "deployed"}
     parameters = {
         key: str(request.getfixturevalue(folders[value])) if value in folders else value
         for key, value in PARAMETERS[name].items()
     }
-    arguments = {"source": str(notebook_path(name)), "out": str(tmp_path / "out.ipynb"), "parameters": parameters}
-    with Pool(1) as pool:
-        *_, last = pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments)])
-    assert last.kind == "finished", last.text
+    execute(pool, name, tmp_path / "out.ipynb", parameters)
 
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a made-up deployment."""
+    """Folder of a made-up deployment; figures of all rules and seeds are drawn by tests of plots."""
     folder = tmp_path_factory.mktemp("deployed")
-    save_deployment(make_deployment(), folder)
+    save_deployment(make_deployment(seeds=(0,)).sel(rule=["drop", "graded"]), folder)
     return folder
 
 
 @pytest.mark.parametrize("name", ["26_chip", "35_from_training_to_chip"])
-def test_notebook_of_a_chip_says_what_is_missing(name: str, small_results: Path, tmp_path: Path) -> None:
+def test_notebook_of_a_chip_says_what_is_missing(name: str, pool: Pool, small_results: Path, tmp_path: Path) -> None:
     parameters = {"results_dir": str(small_results)} | ({"spikes_dir": str(tmp_path)} if name[0] == "3" else {})
-    arguments = {"source": str(notebook_path(name)), "out": str(tmp_path / "out.ipynb"), "parameters": parameters}
-    with Pool(1) as pool:
-        *_, last = pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments)])
-    assert last.kind == "finished", last.text
+    execute(pool, name, tmp_path / "out.ipynb", parameters)
     assert "There is no deployment" in (tmp_path / "out.ipynb").read_text()
 
 

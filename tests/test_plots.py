@@ -11,6 +11,7 @@ import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
+from pictures import color, draw, elements, option
 from runs import CLASSES, make_run
 
 from bats_lab import plots
@@ -58,26 +59,6 @@ def gaps(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     for delta_t, seed, rule in [(0.001, 0, "merge"), (0.001, 1, "drop"), (0.02, 1, "drop"), (0.02, 0, "drop")]:
         save_run(make_run(delta_t=delta_t, seed=seed, rule=rule, target_true=5), folder)
     return open_results(folder).load()
-
-
-def elements(plot: Any, kind: type) -> list[Any]:
-    """All elements of exactly this type in a plot."""
-    return [e for e in plot.traverse(lambda e: e, [kind]) if type(e) is kind]
-
-
-def option(plot: Any, name: str, backend: str = "bokeh") -> Any:
-    return hv.Store.lookup_options(backend, plot, "plot").kwargs.get(name)
-
-
-def color(element: Any) -> str:
-    return hv.Store.lookup_options("bokeh", element, "style").kwargs["color"]
-
-
-def draw(plot: Any) -> None:
-    """Draw a plot by both backends."""
-    for backend in ("bokeh", "matplotlib"):
-        assert hv.Store.renderers[backend].get_plot(plot).state is not None
-    hv.plotting.mpl.plt.close("all")
 
 
 def last(results: xr.Dataset, name: str, **selected: Any) -> xr.DataArray:

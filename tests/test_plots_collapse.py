@@ -8,7 +8,7 @@ import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
-from test_plots import draw, elements, option
+from pictures import draw, elements, option
 
 from bats_lab import collapse
 from bats_lab.studies.collapse.experiments import agreement, drive_response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import reference
 from strategies import RULES, random_case
+from trainings import assert_same_passes, assert_same_records
 
 from bats_lab.config import LATENCY_TIMES, Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import BatsLabError, DivergedError
 from bats_lab.network.feedforward import Network
-from bats_lab.runs.records import EpochRecord, Pass
+from bats_lab.runs.records import EpochRecord
 from bats_lab.runs.training import (
     evaluate,
     input_spikes,
@@ -39,24 +40,6 @@ def digits() -> ImageData:
 def whole(digits: ImageData) -> list[EpochRecord]:
     """The epochs of a training that was not interrupted."""
     return train(SMALL, digits, threads=1).records
-
-
-def assert_same_passes(first: Pass, second: Pass) -> None:
-    for field in fields(Pass):
-        np.testing.assert_equal(getattr(first, field.name), getattr(second, field.name), err_msg=field.name)
-
-
-def assert_same_records(first: list[EpochRecord], second: list[EpochRecord]) -> None:
-    """Assert that two trainings measured the same, bit for bit, but for the time it took."""
-    assert [r.epoch for r in first] == [r.epoch for r in second]
-    for a, b in zip(first, second, strict=True):
-        assert_same_passes(a.train, b.train)
-        assert_same_passes(a.test, b.test)
-        assert (a.validation is None) == (b.validation is None)
-        if a.validation is not None and b.validation is not None:
-            assert_same_passes(a.validation, b.validation)
-        np.testing.assert_equal([a.weight_norm, a.weights], [b.weight_norm, b.weights])
-        assert a.learning_rate == b.learning_rate
 
 
 # Evaluation

@@ -401,6 +401,8 @@ def _work() -> None:
         reply_to.flush()
 
     threading.Thread(target=listen, daemon=True).start()
+    # Papermill's jsonschema would compile a grammar of addresses, 2 s in each worker; no notebook's schema has any.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     import papermill  # noqa: F401  (the slowest import, while nothing waits for it)
 
     while True:
