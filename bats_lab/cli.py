@@ -481,7 +481,8 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _data_list(args: argparse.Namespace) -> int:
-    from bats_lab.data.datasets import data_directory, list_datasets
+    from bats_lab.data.registry import data_directory
+    from bats_lab.data.status import list_datasets
 
     for status in list_datasets(args.data_dir):
         print(f"{status.name:14} {status.state:9} {status.description}")
@@ -490,7 +491,7 @@ def _data_list(args: argparse.Namespace) -> int:
 
 
 def _data_download(args: argparse.Namespace) -> int:
-    from bats_lab.data.datasets import download_dataset
+    from bats_lab.data.download import download_dataset
 
     for name in args.names:
         print(f"{name}: {download_dataset(name, args.data_dir)}")
@@ -498,7 +499,8 @@ def _data_download(args: argparse.Namespace) -> int:
 
 
 def _data_verify(args: argparse.Namespace) -> int:
-    from bats_lab.data.datasets import DATASETS, verify_dataset
+    from bats_lab.data.registry import DATASETS
+    from bats_lab.data.status import verify_dataset
 
     fine = True
     for name in args.names or DATASETS:
@@ -513,7 +515,7 @@ def _data_verify(args: argparse.Namespace) -> int:
 
 
 def _data_where(args: argparse.Namespace) -> int:
-    from bats_lab.data.datasets import data_directory
+    from bats_lab.data.registry import data_directory
 
     print(data_directory(args.data_dir))
     return OK
@@ -561,7 +563,8 @@ def _info(args: argparse.Namespace) -> int:
     from importlib import metadata
 
     from bats_lab import __version__
-    from bats_lab.data.datasets import data_directory, list_datasets
+    from bats_lab.data.registry import data_directory
+    from bats_lab.data.status import list_datasets
     from bats_lab.engine import DEVICES, get_backend
 
     print(f"bats_lab     {__version__} in {Path(__file__).resolve().parent}")

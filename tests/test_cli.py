@@ -26,7 +26,7 @@ from conftest import SMALL_SWEEP
 import bats_lab
 from bats_lab.cli import _given_values, main, make_parser
 from bats_lab.config import Config, Parameter, parameters
-from bats_lab.data.datasets import DATASETS
+from bats_lab.data.registry import DATASETS
 from bats_lab.runs.results import open_results, open_run, run_path
 from bats_lab.spikes.rules import RULES
 from bats_lab.sweeps.sweep import expand_grid

@@ -44,7 +44,7 @@ def run_experiment(
     config : Config
         Parameters of the run.
     data_dir : str, Path or None
-        Where full data sets lie; None: the usual place, see :func:`bats_lab.data.datasets.data_directory`.
+        Where full data sets lie; None: the usual place, see :func:`bats_lab.data.registry.data_directory`.
     device : str
         Where the network runs: ``auto``, ``cuda`` or ``cpu``.
     threads : int
