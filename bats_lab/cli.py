@@ -300,8 +300,8 @@ def _run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from bats_lab.engine import get_backend
-    from bats_lab.runs.results import is_finished, run_path
-    from bats_lab.sweeps.sweep import describe_epoch, save_into, train_into
+    from bats_lab.runs.files import is_finished, run_path
+    from bats_lab.sweeps.training import describe_epoch, save_into, train_into
 
     if is_finished(args.out, config):
         print(f"This run is finished already: {run_path(args.out, config)}")
@@ -337,8 +337,10 @@ def _run(args: argparse.Namespace) -> int:
 
 def _sweep(args: argparse.Namespace) -> int:
     from bats_lab.engine import get_backend
-    from bats_lab.runs.results import is_finished
-    from bats_lab.sweeps.sweep import expand_grid, make_report, run_sweep
+    from bats_lab.runs.files import is_finished
+    from bats_lab.sweeps.grid import expand_grid
+    from bats_lab.sweeps.notebooks import make_report
+    from bats_lab.sweeps.sweep import run_sweep
 
     values = _given_values(args, several=True)
     configs = expand_grid(values, seeds=_seeds(args.seeds))
@@ -378,11 +380,13 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from bats_lab.runs.results import is_finished, open_results
+    from bats_lab.runs.files import is_finished
+    from bats_lab.runs.results import open_results
     from bats_lab.studies import collapse, estimators
     from bats_lab.studies.chip import deploy
     from bats_lab.studies.thesis.claims import STUDIES, judge, study_configs
-    from bats_lab.sweeps.sweep import make_report, notebook_path, run_sweep
+    from bats_lab.sweeps.notebooks import make_report, notebook_path
+    from bats_lab.sweeps.sweep import run_sweep
 
     seeds = 1 if args.quick and args.seeds is None else args.seeds
     given: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
@@ -473,7 +477,7 @@ def _shown(path: Path) -> str:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from bats_lab.sweeps.sweep import make_report
+    from bats_lab.sweeps.notebooks import make_report
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(_shown(make_report(args.folder)))
@@ -522,7 +526,7 @@ def _data_where(args: argparse.Namespace) -> int:
 
 
 def _lab(args: argparse.Namespace) -> int:
-    from bats_lab.sweeps.sweep import prepare_notebooks
+    from bats_lab.sweeps.notebooks import prepare_notebooks
 
     root = prepare_notebooks(args.folder)
     print(f"JupyterLab on {root / 'notebooks'}", file=sys.stderr)
@@ -537,7 +541,7 @@ def _dashboard(args: argparse.Namespace) -> int:
 
     from bats_lab.explore.serve import prepare_dashboard
     from bats_lab.studies.chip.deploy import holds_deployments
-    from bats_lab.sweeps.sweep import notebook_path
+    from bats_lab.sweeps.notebooks import notebook_path
 
     shipped = notebook_path("10_train").parent.parent / "results"
     folder, deployment = args.folder or shipped / "mnist_study", None

@@ -111,7 +111,8 @@ def full_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a real sweep over two time steps and two seeds; tests read it, or copy it before they change it."""
-    from bats_lab.sweeps.sweep import expand_grid, run_sweep
+    from bats_lab.sweeps.grid import expand_grid
+    from bats_lab.sweeps.sweep import run_sweep
 
     out = tmp_path_factory.mktemp("small_results")
     report = run_sweep(expand_grid(SMALL_SWEEP), out, progress=False)
@@ -126,7 +127,7 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small sweep on real digits: two time steps, two rules, two seeds; one seed kept no weights."""
     from bats_lab.runs.experiment import run_experiment
-    from bats_lab.runs.results import save_run
+    from bats_lab.runs.files import save_run
 
     folder = tmp_path_factory.mktemp("results") / "small"
     small = {"hidden": 100, "n_train": 500, "n_test": 200, "batch_size": 10, "threshold_output": 0.5, "epochs": 2}

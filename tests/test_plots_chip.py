@@ -13,7 +13,7 @@ import xarray as xr
 from runs import make_run
 from test_plots import draw, elements, option
 
-from bats_lab.runs.results import save_dataset
+from bats_lab.runs.files import save_dataset
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies import chip
 from bats_lab.studies.chip.deploy import choose, deployment_costs, deployment_path

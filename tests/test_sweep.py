@@ -24,20 +24,14 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
 from bats_lab.errors import BatsLabError, DataError, DeviceError
 from bats_lab.runs.experiment import run_experiment
-from bats_lab.runs.results import is_finished, open_results, open_run, run_path
+from bats_lab.runs.files import is_finished, open_run, run_path
+from bats_lab.runs.results import open_results
 from bats_lab.sweeps.execute import KILLED, Call, Event, Pool
-from bats_lab.sweeps.sweep import (
-    Progress,
-    SweepReport,
-    _cores,
-    _groups,
-    _locked,
-    checkpoint_path,
-    expand_grid,
-    notebook_path,
-    prepare_notebooks,
-    run_sweep,
-)
+from bats_lab.sweeps.grid import expand_grid
+from bats_lab.sweeps.notebooks import notebook_path, prepare_notebooks
+from bats_lab.sweeps.progress import Progress, SweepReport
+from bats_lab.sweeps.sweep import _cores, _groups, _locked, run_sweep
+from bats_lab.sweeps.training import checkpoint_path
 
 ROOT = Path(__file__).parents[1]
 # Thresholds low enough that a network that small has no silent outputs.

@@ -2,7 +2,8 @@
 
 Papermill writes the executed notebook while it runs, and after a timeout, a kernel that died or Ctrl-C every cell
 in it looks completed. So a notebook is executed as ``<name>.running.ipynb`` and renamed when it is over:
-``<name>.ipynb`` exists only after success, ``<name>.failed.ipynb`` otherwise.
+``<name>.ipynb`` exists only after success, ``<name>.failed.ipynb`` otherwise. Meanwhile it may append what becomes of
+its runs, as lines of JSON, to ``<name>.running.jsonl``, which its environment names as :data:`STATUS`.
 
 A :class:`Pool` keeps worker processes which receive calls as lines of JSON and end themselves, and the kernel they have
 running, as soon as their input is closed: after the last call, after Ctrl-C, and when the parent was killed.
@@ -26,16 +27,32 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import psutil
 
-__all__ = ["KILLED", "Call", "Event", "NotebookError", "Pool", "run_notebook"]
+__all__ = ["KILLED", "STATUS", "Call", "Event", "NotebookError", "Pool", "run_notebook", "working_files"]
 
 #: The reason given for a run whose process was killed, as the system does when memory runs out.
 KILLED = "killed (out of memory?)"
 
+#: Environment variable that names to a notebook the file for what becomes of its runs.
+STATUS = "BATS_LAB_STATUS"
+
 _SCALARS = (str, int, float, bool, type(None))
+
+
+class WorkingFiles(NamedTuple):
+    """Files beside an executed notebook while it runs, and after it failed."""
+
+    running: Path
+    failed: Path
+    status: Path
+
+
+def working_files(out: str | Path) -> WorkingFiles:
+    """Return the files that belong to the execution of a notebook which will be `out`."""
+    return WorkingFiles(*map(Path(out).with_suffix, (".running.ipynb", ".failed.ipynb", ".running.jsonl")))
 
 
 class NotebookError(Exception):
@@ -81,10 +98,10 @@ def run_notebook(
 
     source, out = Path(source), Path(out)
     values = _checked_parameters(source, parameters)
-    running, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
     out.parent.mkdir(parents=True, exist_ok=True)
-    for stale in (running, failed):
+    for stale in working_files(out):
         stale.unlink(missing_ok=True)
+    running, failed, status = working_files(out)
     with tempfile.TemporaryDirectory(prefix="bats-", ignore_cleanup_errors=True) as folder:
         _folders.add(folder)
         try:
@@ -95,7 +112,7 @@ def run_notebook(
                 cwd=None if cwd is None else str(cwd),
                 progress_bar=False,
                 stdout_file=_Output(on_output) if on_output else None,
-                kernel_manager_class=_kernel_manager_class(folder),
+                kernel_manager_class=_kernel_manager_class(folder, {STATUS: str(status)}),
             )
         except BaseException as error:
             if running.exists():
@@ -164,7 +181,7 @@ class _Output:
 _folders: set[str] = set()
 
 
-def _kernel_manager_class(folder: str) -> type:
+def _kernel_manager_class(folder: str, environment: Mapping[str, str]) -> type:
     """Build the class of a kernel manager: over IPC, with its sockets in `folder`, running this very Python.
 
     Sockets with the default names collide between parallel runs in one working directory; and the user's kernelspec
@@ -182,7 +199,8 @@ def _kernel_manager_class(folder: str) -> type:
         @property
         def kernel_spec(self) -> KernelSpec:
             argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=argv, display_name="Python 3", language="python")
+            env = {name: value.replace("$", "$$") for name, value in environment.items()}  # no variables in there
+            return KernelSpec(argv=argv, env=env, display_name="Python 3", language="python")
 
     return IPCKernelManager
 
