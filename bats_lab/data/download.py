@@ -30,11 +30,7 @@ class _MirrorError(Exception):
 
 
 def download_dataset(
-    name: str,
-    data_dir: str | Path | None = None,
-    *,
-    progress: bool = True,
-    mirrors: Sequence[str] | None = None,
+    name: str, data_dir: str | Path | None = None, *, progress: bool = True, mirrors: Sequence[str] | None = None
 ) -> Path:
     """Download the files of a data set that are missing or damaged, and return their folder.
 

@@ -172,11 +172,7 @@ def run_experiments(
 
 
 def assemble(
-    config: Config,
-    data: ImageData,
-    records: Sequence[EpochRecord],
-    network: Network | None,
-    origin: dict[str, str],
+    config: Config, data: ImageData, records: Sequence[EpochRecord], network: Network | None, origin: dict[str, str]
 ) -> xr.Dataset:
     """Put together the results of a run.
 

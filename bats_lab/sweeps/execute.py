@@ -67,15 +67,15 @@ def run_notebook(
     cwd: str | Path | None = None,
     on_output: Callable[[str], None] | None = None,
 ) -> None:
-    """Execute a notebook by Papermill so that the file on disk tells how it went.
+    """Execute a notebook by Papermill so that the files on disk tell how it goes and how it went.
 
     Parameters
     ----------
     source : path
         The notebook, with a cell tagged ``parameters``.
     out : path ending in ``.ipynb``
-        Where the executed notebook is put after success. While it runs it is ``<out>.running.ipynb``; when it
-        fails it becomes ``<out>.failed.ipynb``.
+        Where the executed notebook is put after success; meanwhile, and after a failure, it is one of
+        :func:`working_files`.
     parameters : mapping of str to str, int, float, bool, None or a list of those
         Values that replace those of the parameters cell. All of them must be declared there.
     cwd : path, optional
@@ -85,10 +85,8 @@ def run_notebook(
 
     Raises
     ------
-    ValueError
-        If the notebook has no such parameter.
-    TypeError
-        If a value is of a type that cannot be written into a notebook.
+    ValueError, TypeError
+        If the notebook has no such parameter, or a value cannot be written into a notebook.
     NotebookError
         If the execution fails; the message is the reason in one line.
     """
@@ -117,12 +115,12 @@ def run_notebook(
         except BaseException as error:
             if running.exists():
                 os.replace(running, failed)
-            if isinstance(error, PapermillExecutionError):
-                raise NotebookError(_one_line(f"{error.ename}: {error.evalue}")) from error
             if isinstance(error, DeadKernelError):
                 raise NotebookError(KILLED) from error
+            if isinstance(error, PapermillExecutionError):
+                raise NotebookError(_one_line(error.ename, error.evalue)) from error
             if isinstance(error, Exception):
-                raise NotebookError(_one_line(f"{type(error).__name__}: {error}")) from error
+                raise NotebookError(_one_line(type(error).__name__, error)) from error
             raise
         finally:
             _folders.discard(folder)
@@ -134,15 +132,11 @@ def declared_parameters(notebook: Mapping[str, Any]) -> set[str]:
 
     Papermill's own inspection overlooks annotations such as ``int | None``.
     """
-    names: set[str] = set()
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
-            for statement in ast.parse("".join(cell["source"])).body:
-                targets = (
-                    statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-                )
-                names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and "parameters" in c["metadata"].get("tags", [])]
+    statements = [statement for cell in cells for statement in ast.parse("".join(cell["source"])).body]
+    assigned = [s for s in statements if isinstance(s, (ast.Assign, ast.AnnAssign))]
+    targets = [target for s in assigned for target in (s.targets if isinstance(s, ast.Assign) else [s.target])]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _checked_parameters(source: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,9 +156,9 @@ def _checked_parameters(source: Path, parameters: Mapping[str, Any]) -> dict[str
     return values
 
 
-def _one_line(text: str) -> str:
-    """First line of a message, or its class name alone where there is no message."""
-    return (text.strip().splitlines() or [""])[0].rstrip(": ")
+def _one_line(name: str, message: object) -> str:
+    """Write an error as its name and the first line of its message, or its name alone where there is no message."""
+    return f"{name}: {message}".strip().splitlines()[0].rstrip(": ")
 
 
 class _Output:
@@ -214,7 +208,7 @@ def _end_kernels() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-# ---------------------------------------------------------------------------------------------- the pool of workers
+# The pool of workers
 
 
 @dataclass(frozen=True)
@@ -279,11 +273,15 @@ class _Worker:
             self.process.stdin.write((json.dumps([call.function, call.arguments]) + "\n").encode())
             self.process.stdin.flush()
 
-    def stop(self) -> None:
-        """Let it end itself and its kernel; kill it where it does not."""
+    def end(self) -> None:
+        """Close its input, upon which it ends itself and its kernel."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def stop(self) -> None:
+        """Let it end itself; kill it where it does not."""
+        self.end()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -331,10 +329,8 @@ class Pool:
 
     def close(self) -> None:
         """End all workers and their kernels."""
-        for worker in self._workers:
-            assert worker.process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                worker.process.stdin.close()  # all at once, before one is waited for
+        for worker in self._workers:  # all at once, before one is waited for
+            worker.end()
         for worker in self._workers:
             worker.stop()
         self._workers = []
@@ -398,7 +394,7 @@ class Pool:
         return fresh
 
 
-# ------------------------------------------------------------------------------------------ inside a worker process
+# Inside a worker process
 
 
 def _work() -> None:
@@ -432,7 +428,7 @@ def _work() -> None:
         except NotebookError as error:
             reply("failed", str(error))
         except Exception as error:
-            reply("failed", _one_line(f"{type(error).__name__}: {error}"))
+            reply("failed", _one_line(type(error).__name__, error))
         else:
             reply("finished")
 

@@ -276,12 +276,7 @@ class _Execution:
             raise
 
     def _execute(
-        self,
-        pool: Pool,
-        groups: list[list[_Run]],
-        source: Path,
-        options: Mapping[str, Any],
-        timeout: float | None,
+        self, pool: Pool, groups: list[list[_Run]], source: Path, options: Mapping[str, Any], timeout: float | None
     ) -> Generator[RunOutcome, None, list[list[_Run]]]:
         """Execute the notebook once for each group; return the groups that are to be taken up again."""
         calls = []

@@ -33,11 +33,7 @@ def checkpoint_path(folder: str | Path, config: Config) -> Path:
 
 
 def train_into(
-    config: Config,
-    folder: str | Path,
-    *,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-    **options: Any,
+    config: Config, folder: str | Path, *, on_epoch: Callable[[EpochRecord], None] | None = None, **options: Any
 ) -> xr.Dataset:
     """Train one run and return its results; all else as in :func:`train_group_into`."""
     tell = None if on_epoch is None else lambda _, record: on_epoch(record)
