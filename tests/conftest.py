@@ -9,7 +9,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import browser
 import pytest
@@ -20,19 +20,11 @@ from bats_lab.config import Config
 from bats_lab.engine import get_backend
 from bats_lab.errors import DeviceError
 
+if TYPE_CHECKING:
+    from bats_lab.sweeps.progress import SweepReport
+
 # Tests of the engine run where plots, notebooks and sweeps cannot: what those need is imported where it is used.
 
-#: What `small_results` holds, for `sweep.expand_grid`. The threshold is so low that networks that small
-#: have no silent outputs.
-SMALL_SWEEP: dict[str, Any] = {
-    "n_train": 200,
-    "n_test": 100,
-    "hidden": 20,
-    "threshold_output": 0.1,
-    "epochs": 2,
-    "delta_t": [0, 0.004],
-    "seed": [0, 1],
-}
 ROOT = Path(__file__).parent.parent
 
 # The default finds the same examples every time, so that a change is judged by itself; thorough looks further.
@@ -109,15 +101,33 @@ def full_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a real sweep over two time steps and two seeds; tests read it, or copy it before they change it."""
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepReport, list[dict[str, Any]]]:
+    """A real sweep over two time steps and two seeds in two processes, and all its states of progress.
+
+    A fifth run diverges.
+    """
+    from runs import SMALL_SWEEP
+
     from bats_lab.sweeps.grid import expand_grid
     from bats_lab.sweeps.sweep import run_sweep
 
     out = tmp_path_factory.mktemp("small_results")
-    report = run_sweep(expand_grid(SMALL_SWEEP), out, progress=False)
+    (out / "notebooks").mkdir()
+    (out / "notebooks" / "run-old.running.ipynb").write_text("left by a sweep that was killed")
+    states: list[dict[str, Any]] = []
+    configs = expand_grid(SMALL_SWEEP)
+    configs.insert(1, configs[0].replace(learning_rate=1e39))
+    report = run_sweep(
+        configs, out, jobs=2, progress=lambda state: states.append({**vars(state), "running": dict(state.running)})
+    )
     assert len(report.finished) == 4, report
-    return out
+    return report, states
+
+
+@pytest.fixture(scope="session")
+def small_results(swept: tuple[SweepReport, list[dict[str, Any]]]) -> Path:
+    """Folder of a real sweep over two time steps and two seeds; tests read it, or copy it before they change it."""
+    return swept[0].out
 
 
 # ------------------------------------------------------------------------------------ notebooks, and a browser on them

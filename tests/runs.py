@@ -1,4 +1,4 @@
-"""Runs made up without training, for tests of what comes after it."""
+"""Runs made up without training, for tests of what comes after it; and the grid of a small real sweep."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ from bats_lab.runs.experiment import assemble
 from bats_lab.runs.training import EpochRecord, Pass
 
 CLASSES = ("zero", "one", "two")
+
+#: What the fixture `small_results` holds, for `sweep.expand_grid`. The threshold is so low that networks that small
+#: have no silent outputs.
+SMALL_SWEEP: dict[str, Any] = {
+    "n_train": 200,
+    "n_test": 100,
+    "hidden": 20,
+    "threshold_output": 0.1,
+    "epochs": 2,
+    "delta_t": [0, 0.004],
+    "seed": [0, 1],
+}
 
 
 def made_up_pass(config: Config, rng: np.random.Generator) -> Pass:

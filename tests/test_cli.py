@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL_SWEEP
+from runs import SMALL_SWEEP
 
 import bats_lab
 from bats_lab.cli import _given_values, main, make_parser

@@ -36,12 +36,8 @@ def download_dataset(
 
     Parameters
     ----------
-    name : str
-        One of :data:`bats_lab.data.registry.DATASETS`; the embedded one needs no download.
-    data_dir : str, Path or None
-        Data directory, see :func:`bats_lab.data.registry.data_directory`.
-    progress : bool
-        Whether to show a progress bar.
+    name, data_dir, progress
+        As in :func:`bats_lab.data.datasets.load_dataset`; the embedded data set needs no download.
     mirrors : sequence of str or None
         Where to look in place of the public mirrors: URLs of folders that hold the files or of zip archives
         (``.zip``) that contain them.

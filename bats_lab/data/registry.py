@@ -119,10 +119,7 @@ def dataset_info(name: str) -> DatasetInfo:
 def data_directory(data_dir: str | Path | None = None) -> Path:
     """Return the folder that holds the full data sets; it need not exist.
 
-    Parameters
-    ----------
-    data_dir : str, Path or None
-        The folder; None: the environment variable ``BATS_LAB_DATA``, else a folder in the user's cache.
+    That is the one given, else that of the environment variable ``BATS_LAB_DATA``, else one in the user's cache.
     """
     chosen = data_dir or os.environ.get("BATS_LAB_DATA")
     if chosen:

@@ -56,13 +56,6 @@ def list_datasets(data_dir: str | Path | None = None) -> list[DatasetStatus]:
 def verify_dataset(name: str, data_dir: str | Path | None = None) -> DatasetStatus:
     """Read all files of a named data set and compare them with what was published.
 
-    Parameters
-    ----------
-    name : str
-        One of :data:`bats_lab.data.registry.DATASETS`.
-    data_dir : str, Path or None
-        Data directory, see :func:`bats_lab.data.registry.data_directory`.
-
     Raises
     ------
     ValueError

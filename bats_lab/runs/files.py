@@ -56,14 +56,7 @@ _TYPE_NAMES = {"f8": "float64", "f4": "float32", "i8": "int64", "?": "bool", "U"
 
 
 def run_path(folder: str | Path, config: Config) -> Path:
-    """Return the file in which a run's results lie: its name follows from the parameters alone.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Folder of the sweep.
-    config : Config
-        Parameters of the run.
+    """Return the file in a sweep's folder in which a run's results lie: its name follows from the parameters alone.
 
     Examples
     --------
@@ -76,16 +69,9 @@ def run_path(folder: str | Path, config: Config) -> Path:
 
 
 def is_finished(folder: str | Path, config: Config, *, data_hash: str | None = None) -> bool:
-    """Tell whether the results of a run are there: a file that can be read, with all epochs of these parameters.
+    """Tell whether a sweep's folder holds the results of a run: a file that can be read, with all epochs.
 
-    Parameters
-    ----------
-    folder : str or Path
-        Folder of the sweep.
-    config : Config
-        Parameters of the run.
-    data_hash : str or None
-        Hash of the data the run has to have been trained on; None: any.
+    With `data_hash` the run has to have been trained on the data with this hash.
     """
     try:
         run = read_small(run_path(folder, config))
@@ -150,12 +136,7 @@ def save_run(dataset: xr.Dataset, folder: str | Path) -> Path:
 
 
 def open_run(path: str | Path) -> xr.Dataset:
-    """Read the results of one run into memory.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file that :func:`save_run` wrote.
+    """Read the results of one run, a file that :func:`save_run` wrote, into memory.
 
     Returns
     -------
@@ -175,14 +156,7 @@ def open_run(path: str | Path) -> xr.Dataset:
 
 
 def save_dataset(dataset: xr.Dataset, path: str | Path) -> Path:
-    """Write any Dataset into a NetCDF file, compressed, whole or not at all.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        What is written; the schema of runs does not apply.
-    path : str or Path
-        The file; its folder is made if it is not there.
+    """Write any Dataset into a NetCDF file, compressed, whole or not at all; its folder is made if it is not there.
 
     Raises
     ------

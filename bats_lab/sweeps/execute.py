@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
 
 import psutil
@@ -109,7 +110,7 @@ def run_notebook(
                 parameters=values,
                 cwd=None if cwd is None else str(cwd),
                 progress_bar=False,
-                stdout_file=_Output(on_output) if on_output else None,
+                stdout_file=SimpleNamespace(write=on_output, flush=lambda: None) if on_output else None,
                 kernel_manager_class=_kernel_manager_class(folder, {STATUS: str(status)}),
             )
         except BaseException as error:
@@ -161,16 +162,6 @@ def _one_line(name: str, message: object) -> str:
     return f"{name}: {message}".strip().splitlines()[0].rstrip(": ")
 
 
-class _Output:
-    """The file-like object to which Papermill writes what a notebook prints."""
-
-    def __init__(self, receive: Callable[[str], None]) -> None:
-        self.write = receive
-
-    def flush(self) -> None:
-        pass
-
-
 #: The folders of the sockets of the kernels that this process has running.
 _folders: set[str] = set()
 
@@ -211,8 +202,7 @@ def _end_kernels() -> None:
 # The pool of workers
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A function, as ``module:name``, and its arguments, as JSON can hold them, for a worker process to call."""
 
     function: str
@@ -223,16 +213,9 @@ class Call:
 class Event:
     """What a pool reports while calls are carried out.
 
-    Attributes
-    ----------
-    kind : str
-        ``started``, ``output``, ``finished``, ``failed``, or ``tick`` when nothing happened for a while.
-    index : int
-        Which call; -1 for a tick.
-    text : str
-        The printed text, or the reason of a failure in one line.
-    seconds : float
-        How long the call took, once it is over.
+    Its kind is ``started``, ``output``, ``finished``, ``failed``, or ``tick`` when nothing happened for a while;
+    `index` says of which call (-1 for a tick), `text` what was printed, or the reason of a failure in one line, and
+    `seconds` how long the call took, once it is over.
     """
 
     kind: str
@@ -298,7 +281,7 @@ class _Worker:
         return ": ".join([f"its process ended with exit status {code}", *last])
 
 
-class Pool:
+class Pool(contextlib.AbstractContextManager["Pool"]):
     """Processes that carry out calls, a fixed number at a time; a context manager.
 
     Parameters
@@ -320,9 +303,6 @@ class Pool:
 
     def _start(self) -> _Worker:
         return _Worker(self._messages, self._logs.enter_context(tempfile.TemporaryFile()))
-
-    def __enter__(self) -> Pool:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -14,12 +14,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def notebook_path(name: str) -> Path:
-    """Return the path of one of the project's notebooks, in a checkout or in the installed package.
-
-    Parameters
-    ----------
-    name : str
-        Its name, with or without ``.ipynb``.
+    """Return the path of a notebook of the project, by its name without ``.ipynb`` or with it.
 
     Raises
     ------

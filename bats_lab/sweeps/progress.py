@@ -16,21 +16,9 @@ __all__ = ["Progress", "RunOutcome", "SweepReport", "display"]
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How one run of a sweep ended.
+    """How one run of a sweep ended: ``finished``, ``failed``, or ``skipped`` if it was finished before.
 
-    Attributes
-    ----------
-    config : Config
-    label : str
-        The parameters in which it differs from other runs.
-    status : str
-        ``finished``, ``failed``, or ``skipped`` if it was finished before.
-    reason : str
-        Why it failed, in one line.
-    notebook : Path or None
-        The executed notebook.
-    seconds : float
-        How long it took.
+    The label names the parameters in which it differs from other runs; the reason says in one line why it failed.
     """
 
     config: Config
