@@ -113,33 +113,17 @@ def _preset(unit: str, text: str, check: _Check) -> Any:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a run, for those who build options, cells and tables from it.
+    """One parameter of a run, for those who build options, cells and tables from it."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the attribute of :class:`Config`.
-    type, item : type
-        ``str``, ``int``, ``float``, ``bool`` or ``tuple``; and of a tuple's entries, else None.
-    default : object
-        Default value; None where the data set's preset decides or where None means "all".
-    unit, text : str
-        Unit ("1" for pure numbers, "" for names) and a short description.
-    from_preset, optional : bool
-        Whether None stands for the preset's value; whether None is allowed at all.
-    measured : bool
-        Whether it can change anything that is measured; else it only says what is kept, or how things are computed.
-    """
-
-    name: str
-    type: type
-    item: builtins.type | None
-    default: Any
-    unit: str
-    text: str
-    from_preset: bool
-    optional: bool
-    measured: bool
+    name: str  #: name of the attribute of Config
+    type: type  #: str, int, float, bool or tuple
+    item: builtins.type | None  #: type of a tuple's entries
+    default: Any  #: None where the data set's preset decides, or where None means "all"
+    unit: str  #: "1" for pure numbers, "" for names
+    text: str  #: a short description
+    from_preset: bool  #: whether None stands for the preset's value
+    optional: bool  #: whether None is allowed at all
+    measured: bool  #: whether it can change anything that is measured, and not only what is kept or how it is computed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,32 +24,16 @@ __all__ = ["ImageData", "known_dataset", "load_dataset"]
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images and labels of a data set.
+    """Images and labels of a data set."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the data set, or the path of the file it came from.
-    x_train, x_test : ndarray of uint8, (n, rows, cols)
-        Images, upright; 0 is background.
-    y_train, y_test : ndarray of int64, (n,)
-        Labels, from 0 on.
-    class_names : tuple of str
-        What the labels stand for.
-    data_hash : str
-        SHA-256 (hexadecimal) of the whole data set's images and labels, however many of them are taken.
-    official : bool
-        Whether this is what was published under that name.
-    """
-
-    name: str
-    x_train: np.ndarray
-    y_train: np.ndarray
+    name: str  #: name of the data set, or the path of the file it came from
+    x_train: np.ndarray  #: images, uint8 (n, rows, cols), upright; 0 is background
+    y_train: np.ndarray  #: labels, int64 (n,), from 0 on
     x_test: np.ndarray
     y_test: np.ndarray
-    class_names: tuple[str, ...]
-    data_hash: str
-    official: bool
+    class_names: tuple[str, ...]  #: what the labels stand for
+    data_hash: str  #: SHA-256 of the whole data set's images and labels, however many of them are taken
+    official: bool  #: whether this is what was published under that name
 
     @property
     def n_classes(self) -> int:

@@ -29,27 +29,13 @@ class IdxFile:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a named data set.
+    """What is known of a named data set."""
 
-    Attributes
-    ----------
-    description : str
-        One line for people.
-    class_names : tuple of str
-        What the labels stand for.
-    files : tuple of IdxFile
-        The official files; none for the embedded data set.
-    mirrors : tuple of str
-        Where it can be downloaded: folders that hold the files, or zip archives (``.zip``) that contain them.
-    transposed : bool
-        Whether the files hold rows and columns of the images swapped.
-    """
-
-    description: str
-    class_names: tuple[str, ...] = tuple("0123456789")
-    files: tuple[IdxFile, ...] = ()
-    mirrors: tuple[str, ...] = ()
-    transposed: bool = False
+    description: str  #: one line for people
+    class_names: tuple[str, ...] = tuple("0123456789")  #: what the labels stand for
+    files: tuple[IdxFile, ...] = ()  #: the official files; none for the embedded data set
+    mirrors: tuple[str, ...] = ()  #: URLs of folders that hold the files, or of zip archives that contain them
+    transposed: bool = False  #: whether the files hold rows and columns of the images swapped
 
 
 def _files(split: str, prefix: str, count: int, images: str | None = None, labels: str | None = None) -> list[IdxFile]:

@@ -50,28 +50,14 @@ NO_CLASS = "none"
 
 
 class Entry(NamedTuple):
-    """What the schema says about one variable or coordinate.
+    """What the schema says about one variable or coordinate."""
 
-    Attributes
-    ----------
-    dims : tuple of str
-        Dimensions after :data:`RUN_DIMS`; for a coordinate, none.
-    dtype : str
-        NumPy type: ``f8``, ``f4``, ``i8``, ``?`` or ``U`` (text).
-    units, long_name : str
-        Unit, "1" where there is none; and what it is, as it stands on an axis.
-    required : bool
-        Whether every run has it; the others depend on what is kept.
-    large : bool
-        Whether it is left on disk until somebody asks for it.
-    """
-
-    dims: tuple[str, ...]
-    dtype: str
-    units: str
-    long_name: str
-    required: bool = True
-    large: bool = False
+    dims: tuple[str, ...]  #: dimensions after RUN_DIMS; for a coordinate, none
+    dtype: str  #: NumPy type: f8, f4, i8, ? or U (text)
+    units: str  #: unit, "1" where there is none
+    long_name: str  #: what it is, as it stands on an axis
+    required: bool = True  #: whether every run has it; the others depend on what is kept
+    large: bool = False  #: whether it is left on disk until somebody asks for it
 
 
 def _metric(dims: str, units: str, long_name: str, dtype: str = "f8", *, required: bool = True) -> Entry:

@@ -58,33 +58,17 @@ class SweepReport:
 
 @dataclass
 class Progress:
-    """Where a sweep stands; passed on whenever something changed, and once a second.
+    """Where a sweep stands; passed on whenever something changed, and once a second."""
 
-    Attributes
-    ----------
-    total, skipped, finished, failed : int
-        Numbers of runs.
-    running : dict of str to str
-        For each run at work its label, and a line about its last epoch, as `describe_epoch` has it.
-    seconds_left : float or None
-        Estimate from the runs that are finished; None before the first.
-    stage : str
-        ``compiling`` before the first run, ``training``, or ``over``.
-    last : RunOutcome or None
-        The run that has just ended.
-    last_line : str
-        The line about its last epoch.
-    """
-
-    total: int
+    total: int  #: number of runs
     skipped: int = 0
     finished: int = 0
     failed: int = 0
-    running: dict[str, str] = field(default_factory=dict)
-    seconds_left: float | None = None
-    stage: str = "compiling"
-    last: RunOutcome | None = None
-    last_line: str = ""
+    running: dict[str, str] = field(default_factory=dict)  #: of each run at work the label, and how its last epoch went
+    seconds_left: float | None = None  #: estimate from the runs that are finished; None before the first
+    stage: str = "compiling"  #: compiling before the first run, training, or over
+    last: RunOutcome | None = None  #: the run that has just ended
+    last_line: str = ""  #: how its last epoch went
 
     @property
     def done(self) -> int:

@@ -44,13 +44,10 @@ def train_group_into(
     configs: Sequence[Config],
     folder: str | Path,
     *,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    threads: int = 0,
     checkpoint: bool = False,
     on_epoch: Callable[[int, EpochRecord], None] | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
     on_failure: Callable[[int, DivergedError], None] | None = None,
+    **options: Any,
 ) -> dict[int, xr.Dataset]:
     """Train runs side by side for a results folder: ``run_experiments``, and what is left if it breaks off.
 
@@ -62,10 +59,10 @@ def train_group_into(
         Parameters of the runs.
     folder : str or Path
         Folder of the sweep.
-    data_dir, device, threads, on_epoch, on_batch
-        As in :func:`bats_lab.runs.experiment.run_experiments`.
     checkpoint : bool
         Whether to keep the state after each epoch, and to go on from it, in :func:`checkpoint_path`.
+    on_epoch, data_dir, device, threads, on_batch
+        As in :func:`bats_lab.runs.experiment.run_experiments`.
     on_failure : callable or None
         Called with a run's place in `configs` and the error, if its training diverged.
 
@@ -91,17 +88,8 @@ def train_group_into(
         if on_epoch:
             on_epoch(i, record)
 
-    runs = run_experiments(
-        configs,
-        data_dir=data_dir,
-        device=device,
-        threads=threads,
-        checkpoints=states,
-        on_epoch=after_epoch,
-        on_batch=on_batch,
-    )
     finished, errors = {}, []
-    for i, run in enumerate(runs):
+    for i, run in enumerate(run_experiments(configs, checkpoints=states, on_epoch=after_epoch, **options)):
         if not isinstance(run, DivergedError):
             finished[i] = run
             continue
