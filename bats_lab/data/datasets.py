@@ -72,10 +72,6 @@ def load_dataset(
     progress : bool
         Whether a download shows a progress bar.
 
-    Returns
-    -------
-    ImageData
-
     Raises
     ------
     ValueError

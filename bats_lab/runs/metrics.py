@@ -331,11 +331,6 @@ def decide_at(
 def last_epoch(dataset: xr.Dataset) -> xr.Dataset:
     """Return the metrics of each run after its own last epoch, the last in which its test accuracy is not NaN.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
-
     Returns
     -------
     xarray.Dataset
@@ -363,11 +358,6 @@ def choice_split(dataset: xr.Dataset) -> str:
 def best_epoch(dataset: xr.Dataset) -> xr.DataArray:
     """Return the epoch after which each run was best, the first of equals, on the samples for choices.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
-
     Returns
     -------
     xarray.DataArray
@@ -381,12 +371,7 @@ def best_epoch(dataset: xr.Dataset) -> xr.DataArray:
 
 
 def summary_table(dataset: xr.Dataset) -> pd.DataFrame:
-    """Summarise results: one row for each data set, rule and time step, over the seeds.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run, or of many as :func:`bats_lab.open_results` gives them.
+    """Summarise results of one run or of many: one row for each data set, rule and time step, over the seeds.
 
     Returns
     -------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bats_lab.errors import BatsLabError
 from bats_lab.sweeps.execute import Call, Pool
@@ -63,20 +65,19 @@ def prepare_notebooks(folder: str | Path | None = None) -> Path:
     return root
 
 
-def make_report(out: str | Path, *, notebook: str | Path | None = None) -> Path:
-    """Execute the report notebook on a folder of results and export it as one HTML file.
+def make_report(
+    out: str | Path, *, notebook: str | Path | None = None, parameters: Mapping[str, Any] | None = None
+) -> Path:
+    """Execute the report notebook on a folder of results and export it as one HTML file that needs no network.
 
     Parameters
     ----------
     out : str or Path
-        Folder of results; ``report.ipynb`` and ``report.html`` are written into it.
+        Folder of results; ``report.ipynb`` and ``report.html`` are written into it, and the latter is returned.
     notebook : str, Path or None
         Another notebook in place of ``20_report``, with the parameter `results_dir`.
-
-    Returns
-    -------
-    Path
-        The HTML file. It needs no network: all it shows is inside.
+    parameters : mapping, optional
+        Further parameters of the notebook.
 
     Raises
     ------
@@ -92,7 +93,8 @@ def make_report(out: str | Path, *, notebook: str | Path | None = None) -> Path:
     executed, page, failed = out / "report.ipynb", out / "report.html", out / "report.failed.ipynb"
     # What else a report shows is named from the folder of its notebook, as when it is opened by hand.
     arguments = {"source": str(source), "out": str(executed), "cwd": str(source.resolve().parent)}
-    draw = Call("bats_lab.sweeps.execute:run_notebook", arguments | {"parameters": {"results_dir": str(out)}})
+    values = {"results_dir": str(out)} | dict(parameters or {})
+    draw = Call("bats_lab.sweeps.execute:run_notebook", arguments | {"parameters": values})
     export = Call("bats_lab.sweeps.notebooks:_export_html", {"notebook": str(executed), "page": str(page)})
     with Pool(1) as pool:
         for event in (event for call in (draw, export) for event in pool.run([call])):

@@ -85,10 +85,6 @@ def run_sweep(
         True: a bar in a terminal, lines elsewhere; "lines": a line for each run that is over; False: nothing; or a
         function that is called with a :class:`bats_lab.sweeps.progress.Progress`.
 
-    Returns
-    -------
-    SweepReport
-
     Raises
     ------
     ValueError, TypeError
