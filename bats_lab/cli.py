@@ -412,11 +412,7 @@ def _info(args: argparse.Namespace) -> int:
 # An option or argument: its metavar ("" for a flag), its default, and its help. What takes N takes a whole number.
 _OPTIONS: dict[str, tuple[str, Any, str]] = {
     "--out": ("DIR", "results", "folder of results (default: %(default)s)"),
-    "--data-dir": (
-        "DIR",
-        None,
-        "folder of the full data sets (default: BATS_LAB_DATA, or a folder in the user's cache)",
-    ),
+    "--data-dir": ("DIR", None, "folder of full data sets (default: BATS_LAB_DATA, or a folder in the user's cache)"),
     "--device": ("DEVICE", "auto", "where networks run: auto, cuda or cpu (default: %(default)s)"),
     "--threads": ("N", 0, "threads of a run; 0: as many as cores are free (default: %(default)s)"),
     "--checkpoint": ("", False, "keep the state after each epoch; a run cut short goes on from it"),

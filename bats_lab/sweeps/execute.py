@@ -112,6 +112,7 @@ def run_notebook(
                 progress_bar=False,
                 stdout_file=SimpleNamespace(write=on_output, flush=lambda: None) if on_output else None,
                 kernel_manager_class=_kernel_manager_class(folder, {STATUS: str(status)}),
+                shutdown_kernel="immediate",  # it has nothing left to do, and takes a second to end by itself
             )
         except BaseException as error:
             if running.exists():
