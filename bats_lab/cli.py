@@ -292,8 +292,7 @@ def _summary(folder: Path) -> str:
 
 def _shown(path: Path) -> str:
     """Write a path as a person would: relative to where they are, if it lies below."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -365,8 +364,8 @@ def _dashboard(args: argparse.Namespace) -> int:
     folder, deployment = args.folder or shipped / "mnist_study", None
     if not args.folder and holds_deployments(shipped / "thesis_chip"):
         deployment = shipped / "thesis_chip"
-    with tempfile.TemporaryDirectory(prefix="bats_lab-") as place:
-        command, environment = prepare_dashboard(folder, place, deployment=deployment)
+    with tempfile.TemporaryDirectory(prefix="bats_lab-") as served:
+        command, environment = prepare_dashboard(folder, served, deployment=deployment)
         options = [f"--port={args.port}", *([] if args.browser else ["--no-browser"])]
         server = subprocess.Popen([*command, *options], env=environment)
         try:

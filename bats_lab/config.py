@@ -75,7 +75,7 @@ _positive, _not_negative, _count = _finite(0, open_low=True), _finite(0), _finit
 
 def _each(check: _Check) -> _Check:
     """Build a check that every entry of a tuple passes `check`."""
-    return lambda values: next((f"entries that are each {told}" for told in map(check, values) if told), None)
+    return lambda values: next((f"entries that are each {allowed}" for allowed in map(check, values) if allowed), None)
 
 
 def _one_of(*choices: str) -> _Check:

@@ -130,6 +130,6 @@ class _Lines:
         if (last := progress.last) is not None:
             left = f", {tqdm.format_interval(progress.seconds_left)} left" if progress.seconds_left else ""
             line = f"failed: {last.reason}" if last.status == "failed" else progress.last_line
-            place = f"[{progress.done:{self._width}}/{progress.total}]"
-            sys.stderr.write(f"{place} {last.label}: {line} ({last.seconds:.1f} s{left})\n")
+            count = f"[{progress.done:{self._width}}/{progress.total}]"
+            sys.stderr.write(f"{count} {last.label}: {line} ({last.seconds:.1f} s{left})\n")
         sys.stderr.flush()

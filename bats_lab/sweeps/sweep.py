@@ -128,8 +128,8 @@ def run_sweep(
             if config in unfinished and not finished(config):
                 runs.append(_Run(config, label, executed))
             else:
-                there = executed if executed.exists() else None
-                outcomes[config] = RunOutcome(config, label, "skipped", notebook=there)
+                notebook = executed if executed.exists() else None
+                outcomes[config] = RunOutcome(config, label, "skipped", notebook=notebook)
         groups = _groups([run.config for run in runs], side_by_side or (_GROUP_SIZE if on_gpu else 1))
         cores = _cores()
         jobs = min(jobs or (1 if on_gpu else cores), len(groups))
