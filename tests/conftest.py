@@ -111,17 +111,19 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepReport, list[d
     from bats_lab.sweeps.grid import expand_grid
     from bats_lab.sweeps.sweep import run_sweep
 
-    out = tmp_path_factory.mktemp("small_results")
-    (out / "notebooks").mkdir()
-    (out / "notebooks" / "run-old.running.ipynb").write_text("left by a sweep that was killed")
-    states: list[dict[str, Any]] = []
-    configs = expand_grid(SMALL_SWEEP)
-    configs.insert(1, configs[0].replace(learning_rate=1e39))
-    report = run_sweep(
-        configs, out, jobs=2, progress=lambda state: states.append({**vars(state), "running": dict(state.running)})
-    )
-    assert len(report.finished) == 4, report
-    return report, states
+    def make(folder: Path) -> tuple[SweepReport, list[dict[str, Any]]]:
+        (folder / "notebooks").mkdir()
+        (folder / "notebooks" / "run-old.running.ipynb").write_text("left by a sweep that was killed")
+        states: list[dict[str, Any]] = []
+        configs = expand_grid(SMALL_SWEEP)
+        configs.insert(1, configs[0].replace(learning_rate=1e39))
+        report = run_sweep(
+            configs, folder, jobs=2, progress=lambda now: states.append({**vars(now), "running": dict(now.running)})
+        )
+        assert len(report.finished) == 4, report
+        return report, states
+
+    return make(tmp_path_factory.mktemp("small_results"))
 
 
 @pytest.fixture(scope="session")
