@@ -103,10 +103,9 @@ class _Bar:
         if progress.stage == "compiling":
             parts.append("compiling (once) …")
         if progress.running:
-            # A line starts with "epoch 3/10:".
-            epochs = dict.fromkeys(line.partition(":")[0] for line in progress.running.values() if line)
-            epochs_shown = f" ({', '.join(epochs)})".replace(", epoch ", ", ") if epochs else ""
-            parts.append(f"{len(progress.running)} running{epochs_shown}")
+            lines = [line for line in progress.running.values() if line]  # as "epoch 3/10: test accuracy …"
+            epochs = dict.fromkeys(line.removeprefix("epoch ").partition(":")[0] for line in lines)
+            parts.append(f"{len(progress.running)} running" + (f" (epoch {', '.join(epochs)})" if epochs else ""))
         parts.append(f"{progress.failed} failed")
         if progress.stage == "training" and progress.seconds_left is not None:
             parts.append(f"{tqdm.format_interval(progress.seconds_left)} left")
