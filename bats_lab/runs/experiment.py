@@ -139,8 +139,9 @@ def run_experiments(
     for unreachable in dict.fromkeys(map(reachable_target_warning, configs)):
         if unreachable is not None:
             warnings.warn(unreachable, stacklevel=3)
-    callbacks: dict[str, Any] = {"on_epoch": on_epoch, "on_batch": on_batch}
-    trained = train_group(configs, data, device=device, threads=threads, checkpoints=checkpoints, **callbacks)
+    trained = train_group(
+        configs, data, device=device, threads=threads, on_epoch=on_epoch, on_batch=on_batch, checkpoints=checkpoints
+    )
     results: list[xr.Dataset | DivergedError] = []
     for i, own in enumerate(configs):
         training = trained.pop(0)  # so that its network's memory is given back before the next one takes some
