@@ -3,7 +3,8 @@ from .config import Config
 from .data.datasets import load_dataset
 from .network.feedforward import Network
 from .runs.experiment import run_experiment
-from .runs.results import open_results, open_run, save_run
+from .runs.files import open_run, save_run
+from .runs.results import open_results
 from .runs.training import evaluate, train
 from .spikes.encoding import encode_images
 from .spikes.grid import discretize

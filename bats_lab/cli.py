@@ -13,16 +13,13 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from bats_lab.config import Config, Parameter, parameters
 from bats_lab.errors import DeviceError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["main", "make_parser"]
 
@@ -69,40 +66,25 @@ examples:
   bats-lab reproduce all --data-dir data
 """
 
+_STUDIES = (
+    "mnist, emnist, fashion_mnist; collapse: why training fails at coarse time steps; estimators: better gradients; "
+    "chip: from training to chip; or all"
+)
+_SEEDS = (
+    "seeds, counted from 0 (default: one with --quick; else as many as in the thesis, two for collapse, five for "
+    "estimators, three for chip)"
+)
+
+_STYLE: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+
 #: Exit statuses.
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+#: What `info` gives the versions of.
+_LIBRARIES = ("numpy", "numba", "xarray", "netcdf4", "holoviews", "bokeh", "panel", "papermill", "jupyterlab", "cupy")
+
 #: Units of time and their power of ten.
 _UNITS = {"us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
-
-    Parameters
-    ----------
-    argv : list of str, optional
-        Arguments; None: those of this process.
-
-    Returns
-    -------
-    int
-        0; 1 if a run or a file failed; 2 for bad input; 130 after Ctrl-C.
-    """
-    args = make_parser().parse_args(argv)
-    debug = args.debug or os.environ.get("BATS_LAB_DEBUG", "0") not in ("", "0")
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            status: int = args.command(args)
-            return status
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:
-        if debug:
-            raise
-        _complain(str(error) or type(error).__name__)
-        return BAD_INPUT if isinstance(error, (ValueError, TypeError, DeviceError)) else FAILED
 
 
 def _complain(text: str) -> None:
@@ -114,152 +96,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-# ------------------------------------------------------------------------------------------------------ the parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence each."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = re.match(r"unrecognized arguments: (\S+)", message)
-        if unknown:
-            word = unknown[1]
-            near = difflib.get_close_matches(word.split("=")[0], self._option_string_actions, n=1)
-            message = f"{word!r} is no option of this command" + (f"; did you mean {near[0]}?" if near else ".")
-        self.exit(BAD_INPUT, f"{self.prog}: {message.rstrip('.?')}{message[-1] if message[-1] in '.?' else '.'}\n")
-
-
-class _CommandParser(_Parser):
-    """A command's parser: it refuses unknown options itself, since it knows which ones come close."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        known, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return known, unknown
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(
-        prog="bats-lab", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=formatter, allow_abbrev=False
-    )
-    from bats_lab import __version__
-
-    parser.add_argument("--version", action="version", version=f"bats-lab {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
-
-    def add(name: str, command: Callable[[argparse.Namespace], int], text: str, epilog: str = "") -> _CommandParser:
-        added: _CommandParser = commands.add_parser(
-            name, help=text, description=text, epilog=epilog, formatter_class=formatter, allow_abbrev=False
-        )
-        if name in ("run", "sweep"):
-            added.usage = f"bats-lab {name} [OPTION …]"
-        added.add_argument("--debug", action="store_true", help="show where an error comes from (or BATS_LAB_DEBUG=1)")
-        added.set_defaults(command=command)
-        return added
-
-    run = add("run", _run, "Train one network and save its results.", _RUN_EXAMPLES)
-    _add_execution_options(run, out="results/runs")
-    run.add_argument("--checkpoint", action="store_true", help="keep the state after each epoch, and go on from it")
-    _add_parameters(run, several=False)
-
-    sweep = add(
-        "sweep", _sweep, "Train networks for every combination of parameters, then draw a report.", _SWEEP_EXAMPLES
-    )
-    _add_execution_options(sweep, out="results/sweep")
-    jobs = "runs at a time (default: one a core; on a GPU one group of runs)"
-    sweep.add_argument("--jobs", type=int, default=0, metavar="N", help=jobs)
-    beside = "runs that one process trains side by side (default: 40 on a GPU, else 1)"
-    sweep.add_argument("--side-by-side", type=int, default=0, metavar="N", help=beside)
-    sweep.add_argument("--checkpoint", action="store_true", help="runs cut short go on from their last epoch")
-    sweep.add_argument("--timeout", type=float, metavar="S", help="end a run as failed after so many seconds")
-    sweep.add_argument("--no-report", dest="report", action="store_false", help="leave out the report")
-    sweep.add_argument("--quiet", action="store_true", help="a line for each run in place of a progress bar")
-    _add_parameters(sweep, several=True)
-
-    reproduce = add("reproduce", _reproduce, "Run the study of the thesis on a data set and check its claims.", _STUDY)
-    reproduce.add_argument(
-        "study",
-        metavar="DATASET",
-        help="mnist, emnist, fashion_mnist; collapse: why training fails at coarse time steps; estimators: better "
-        "gradients; chip: from training to chip; or all",
-    )
-    reproduce.add_argument("--quick", action="store_true", help="few epochs on mnist_small: a look in minutes")
-    repeats = (
-        "seeds, counted from 0 (default: one with --quick; else as many as in the thesis, two for collapse, five for "
-        "estimators, three for chip)"
-    )
-    reproduce.add_argument("--seeds", type=int, metavar="N", help=repeats)
-    folder = "folder for the folders of results (default: %(default)s)"
-    reproduce.add_argument("--out", default="results", metavar="DIR", help=folder)
-    _add_data_dir(reproduce)
-    reproduce.add_argument(
-        "--device", default="auto", help="where networks run: auto, cuda or cpu (default: %(default)s)"
-    )
-    reproduce.add_argument("--jobs", type=int, default=0, metavar="N", help=jobs)
-    reproduce.add_argument("--quiet", action="store_true", help="a line for each run in place of a progress bar")
-
-    report = add("report", _report, "Draw the report of a folder of results again.")
-    report.add_argument("folder", help="folder of results, as given to --out")
-
-    data = add("data", _data_list, "List, download and verify data sets.")
-    data_commands = data.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
-    for name, command, text, names in (
-        ("list", _data_list, "List the data sets and whether they are there.", None),
-        ("download", _data_download, "Download data sets into the data directory.", "+"),
-        ("verify", _data_verify, "Read data sets and compare them with the official content.", "*"),
-        ("where", _data_where, "Print the data directory.", None),
-    ):
-        part = data_commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        part.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
-        _add_data_dir(part)
-        if names:
-            part.add_argument("names", nargs=names, metavar="NAME", help="mnist, fashion_mnist, emnist or mnist_small")
-        part.set_defaults(command=command)
-
-    lab = add("lab", _lab, "Open JupyterLab on the project's notebooks.")
-    lab.add_argument("--folder", help="folder to copy the notebooks into, where they are not in a checkout")
-    lab.add_argument("options", nargs="*", metavar="-- OPTION", help="options passed on to JupyterLab, after --")
-
-    dash = add("dashboard", _dashboard, "Serve the explorers of a folder of results as a page, without code.")
-    dash.add_argument("folder", nargs="?", help="folder of results (default: those that ship with the project)")
-    dash.add_argument("--port", type=int, default=8866, help="port on this machine (default: %(default)s)")
-    dash.add_argument("--no-browser", dest="browser", action="store_false", help="do not open a browser")
-
-    info = add("info", _info, "Print versions, devices and the data sets found.")
-    _add_data_dir(info)
-    return parser
-
-
-def _add_data_dir(parser: argparse.ArgumentParser) -> None:
-    text = "folder of the full data sets (default: BATS_LAB_DATA, or a folder in the user's cache)"
-    parser.add_argument("--data-dir", metavar="DIR", help=text)
-
-
-def _add_execution_options(parser: argparse.ArgumentParser, *, out: str) -> None:
-    parser.add_argument("--out", default=out, metavar="DIR", help="folder of results (default: %(default)s)")
-    _add_data_dir(parser)
-    parser.add_argument("--device", default="auto", help="where networks run: auto, cuda or cpu (default: %(default)s)")
-    threads = "threads of a run; 0: as many as cores are free (default: %(default)s)"
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help=threads)
-
-
-def _add_parameters(parser: argparse.ArgumentParser, *, several: bool) -> None:
-    note = "Layers' values are joined by '-'. Times are in seconds, or as 4ms."
-    more = " Each takes several values, as 0,0.004." if several else ""
-    group = parser.add_argument_group("parameters of a run", note + more)
-    for p in parameters():
-        kind = (p.item or p.type).__name__.upper()
-        metavar = f"{kind}-…" if p.type is tuple else kind
-        default = "the data set's preset" if p.from_preset else "all" if p.default is None else p.default
-        unit = f"{p.unit}; " if p.unit not in ("", "1") else ""
-        text = f"{p.text.replace('; None: all', '')} ({unit}default: {default})".replace("%", "%%")
-        option = "--" + p.name.replace("_", "-")
-        group.add_argument(option, dest=p.name, default=argparse.SUPPRESS, metavar=metavar, help=text)
-        if several and p.name == "seed":
-            group.add_argument("--seeds", metavar="N", help="number of seeds, counted from 0; or seeds, as 3,5,8")
+# Values of parameters
 
 
 def _value(parameter: Parameter, text: str) -> Any:
@@ -273,9 +110,9 @@ def _value(parameter: Parameter, text: str) -> Any:
 
 def _number(parameter: Parameter, text: str) -> Any:
     number = text
-    if parameter.unit == "s" and (found := re.fullmatch(r"(.*\d\.?)\s*(us|µs|ms|s)", text)):
+    if parameter.unit == "s" and (timed := re.fullmatch(r"(.*\d\.?)\s*(us|µs|ms|s)", text)):
         # Not by a product, which would make 350ms another number than 0.35.
-        number = found[1] + _UNITS[found[2]]
+        number = timed[1] + _UNITS[timed[2]]
     try:
         return int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)
     except ValueError:
@@ -292,7 +129,7 @@ def _given_values(args: argparse.Namespace, *, several: bool) -> dict[str, Any]:
     return values
 
 
-# ---------------------------------------------------------------------------------------------------- the commands
+# The commands
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -300,62 +137,50 @@ def _run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from bats_lab.engine import get_backend
-    from bats_lab.runs.results import is_finished, run_path
-    from bats_lab.sweeps.sweep import describe_epoch, save_into, train_into
+    from bats_lab.runs.files import is_finished, run_path
+    from bats_lab.sweeps.training import describe_epoch, save_into, train_into
 
     if is_finished(args.out, config):
         print(f"This run is finished already: {run_path(args.out, config)}")
         return OK
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    bar = tqdm(bar_format="{desc} |{bar:30}| {n_fmt}/{total_fmt}", leave=False, disable=not sys.stderr.isatty())
-    bar.set_description_str("compiling")
+    form = "{desc} |{bar:30}| {n_fmt}/{total_fmt}"
+    with tqdm(desc="compiling", bar_format=form, leave=False, disable=not sys.stderr.isatty()) as bar:
 
-    def on_batch(done: int, total: int) -> None:
-        bar.total, bar.n = total, done
-        bar.set_description_str(f"training on {get_backend(args.device).name}")
+        def on_batch(done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.set_description_str(f"training on {get_backend(args.device).name}")
 
-    try:
-        run = train_into(
-            config,
-            args.out,
-            data_dir=args.data_dir,
-            device=args.device,
-            threads=args.threads,
-            checkpoint=args.checkpoint,
-            on_epoch=lambda record: bar.write(describe_epoch(record, config)),
-            on_batch=on_batch,
-        )
-    except KeyboardInterrupt:
-        bar.close()
-        _complain("Stopped." + (" The same command goes on from the last epoch." if args.checkpoint else ""))
-        return INTERRUPTED
-    finally:
-        bar.close()
+        try:
+            run = train_into(
+                config,
+                args.out,
+                **_chosen(args, "data_dir", "device", "threads", "checkpoint"),
+                on_epoch=lambda record: bar.write(describe_epoch(record, config)),
+                on_batch=on_batch,
+            )
+        except KeyboardInterrupt:
+            bar.close()
+            _complain("Stopped." + (" The same command goes on from the last epoch." if args.checkpoint else ""))
+            return INTERRUPTED
     print(save_into(run, config, args.out))
     return OK
 
 
+def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in names}
+
+
 def _sweep(args: argparse.Namespace) -> int:
     from bats_lab.engine import get_backend
-    from bats_lab.runs.results import is_finished
-    from bats_lab.sweeps.sweep import expand_grid, make_report, run_sweep
+    from bats_lab.runs.files import is_finished
+    from bats_lab.sweeps.grid import expand_grid
+    from bats_lab.sweeps.notebooks import make_report
+    from bats_lab.sweeps.sweep import run_sweep
 
-    values = _given_values(args, several=True)
-    configs = expand_grid(values, seeds=_seeds(args.seeds))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    configs = expand_grid(_given_values(args, several=True), seeds=_seeds(args.seeds))
+    options = _chosen(args, "jobs", "data_dir", "device", "threads", "checkpoint", "timeout", "side_by_side")
     try:
-        report = run_sweep(
-            configs,
-            args.out,
-            jobs=args.jobs,
-            data_dir=args.data_dir,
-            device=args.device,
-            threads=args.threads,
-            checkpoint=args.checkpoint,
-            timeout=args.timeout,
-            side_by_side=args.side_by_side,
-            progress="lines" if args.quiet else True,
-        )
+        report = run_sweep(configs, args.out, progress="lines" if args.quiet else True, **options)
         if report.failed:
             print(f"\n{len(report.failed)} of {len(configs)} runs failed:")
             for outcome in report.failed:
@@ -365,7 +190,7 @@ def _sweep(args: argparse.Namespace) -> int:
         if len(report.failed) < len(configs):
             print(f"\n{_summary(report.out)}\n")
             if args.report:
-                print("drawing the report …", file=sys.stderr)
+                _tell("drawing the report …")
                 print(f"report:  {_shown(make_report(report.out))}")
             backend = get_backend(args.device)
             print(f"device:  {backend.name}, {backend.device_name()}")
@@ -378,11 +203,13 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from bats_lab.runs.results import is_finished, open_results
+    from bats_lab.runs.files import is_finished
+    from bats_lab.runs.results import open_results
     from bats_lab.studies import collapse, estimators
     from bats_lab.studies.chip import deploy
     from bats_lab.studies.thesis.claims import STUDIES, judge, study_configs
-    from bats_lab.sweeps.sweep import make_report, notebook_path, run_sweep
+    from bats_lab.sweeps.notebooks import make_report, notebook_path
+    from bats_lab.sweeps.sweep import run_sweep
 
     seeds = 1 if args.quick and args.seeds is None else args.seeds
     given: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
@@ -402,7 +229,6 @@ def _reproduce(args: argparse.Namespace) -> int:
         else:
             make_configs, notebook, _ = beyond[name]
             studies[name] = make_configs(quick=args.quick, **given), notebook
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status, verdicts = OK, []
     for name, (configs, notebook) in studies.items():
         out = Path(args.out) / f"{'quick' if args.quick else 'thesis'}_{name}"
@@ -451,8 +277,8 @@ def _summary(folder: Path) -> str:
     from bats_lab.runs.metrics import summary_table
     from bats_lab.runs.results import open_results
 
-    table: pd.DataFrame = summary_table(open_results(folder))
-    columns = {
+    table = summary_table(open_results(folder)).drop(columns=["accuracy_std", "collisions"])
+    columns: dict[str, tuple[str, Callable[[float], str]]] = {
         "delta_t": ("Δt (ms)", lambda v: f"{v * 1e3:g}"),
         "accuracy": ("accuracy", lambda v: f"{v:.2%}"),
         "hidden_spikes": ("hidden spikes", lambda v: f"{v:.0f}"),
@@ -460,37 +286,40 @@ def _summary(folder: Path) -> str:
         "confidence": ("confidence", lambda v: f"{v:.2f}"),
         "decision_time": ("decision (ms)", lambda v: f"{v * 1e3:.0f}"),
     }
-    shown = table.drop(columns=[c for c in ("accuracy_std", "collisions") if c in table])
-    for name, (_, form) in columns.items():
-        shown[name] = shown[name].map(form)
-    return str(shown.rename(columns={name: title for name, (title, _) in columns.items()}).to_string(index=False))
+    table = table.rename(columns={name: title for name, (title, _) in columns.items()})
+    return str(table.to_string(index=False, formatters=dict(columns.values())))
 
 
 def _shown(path: Path) -> str:
     """Write a path as a person would: relative to where they are, if it lies below."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _report(args: argparse.Namespace) -> int:
-    from bats_lab.sweeps.sweep import make_report
+    from bats_lab.sweeps.notebooks import make_report
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(_shown(make_report(args.folder)))
     return OK
 
 
 def _data_list(args: argparse.Namespace) -> int:
-    from bats_lab.data.datasets import data_directory, list_datasets
+    from bats_lab.data.status import list_datasets
 
     for status in list_datasets(args.data_dir):
         print(f"{status.name:14} {status.state:9} {status.description}")
-    print(f"data directory: {data_directory(args.data_dir)}")
+    print("data directory: ", end="")
+    return _data_where(args)
+
+
+def _data_where(args: argparse.Namespace) -> int:
+    from bats_lab.data.registry import data_directory
+
+    print(data_directory(args.data_dir))
     return OK
 
 
 def _data_download(args: argparse.Namespace) -> int:
-    from bats_lab.data.datasets import download_dataset
+    from bats_lab.data.download import download_dataset
 
     for name in args.names:
         print(f"{name}: {download_dataset(name, args.data_dir)}")
@@ -498,7 +327,8 @@ def _data_download(args: argparse.Namespace) -> int:
 
 
 def _data_verify(args: argparse.Namespace) -> int:
-    from bats_lab.data.datasets import DATASETS, verify_dataset
+    from bats_lab.data.registry import DATASETS
+    from bats_lab.data.status import verify_dataset
 
     fine = True
     for name in args.names or DATASETS:
@@ -512,15 +342,8 @@ def _data_verify(args: argparse.Namespace) -> int:
     return OK if fine else FAILED
 
 
-def _data_where(args: argparse.Namespace) -> int:
-    from bats_lab.data.datasets import data_directory
-
-    print(data_directory(args.data_dir))
-    return OK
-
-
 def _lab(args: argparse.Namespace) -> int:
-    from bats_lab.sweeps.sweep import prepare_notebooks
+    from bats_lab.sweeps.notebooks import prepare_notebooks
 
     root = prepare_notebooks(args.folder)
     print(f"JupyterLab on {root / 'notebooks'}", file=sys.stderr)
@@ -535,16 +358,15 @@ def _dashboard(args: argparse.Namespace) -> int:
 
     from bats_lab.explore.serve import prepare_dashboard
     from bats_lab.studies.chip.deploy import holds_deployments
-    from bats_lab.sweeps.sweep import notebook_path
+    from bats_lab.sweeps.notebooks import notebook_path
 
     shipped = notebook_path("10_train").parent.parent / "results"
     folder, deployment = args.folder or shipped / "mnist_study", None
     if not args.folder and holds_deployments(shipped / "thesis_chip"):
         deployment = shipped / "thesis_chip"
-    with tempfile.TemporaryDirectory(prefix="bats_lab-") as place:
-        command, environment = prepare_dashboard(folder, place, deployment=deployment)
+    with tempfile.TemporaryDirectory(prefix="bats_lab-") as served:
+        command, environment = prepare_dashboard(folder, served, deployment=deployment)
         options = [f"--port={args.port}", *([] if args.browser else ["--no-browser"])]
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         server = subprocess.Popen([*command, *options], env=environment)
         try:
             print(f"dashboard: http://127.0.0.1:{args.port}  (Ctrl-C ends it)", flush=True)
@@ -561,35 +383,202 @@ def _info(args: argparse.Namespace) -> int:
     from importlib import metadata
 
     from bats_lab import __version__
-    from bats_lab.data.datasets import data_directory, list_datasets
+    from bats_lab.data.registry import data_directory
+    from bats_lab.data.status import list_datasets
     from bats_lab.engine import DEVICES, get_backend
 
     print(f"bats_lab     {__version__} in {Path(__file__).resolve().parent}")
     print(f"Python       {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
-    found = {package.name.lower(): package.version for package in metadata.distributions()}
-    for name in (
-        "numpy",
-        "numba",
-        "xarray",
-        "netcdf4",
-        "holoviews",
-        "bokeh",
-        "panel",
-        "papermill",
-        "jupyterlab",
-        "cupy",
-    ):
-        versions = [version for package, version in found.items() if re.fullmatch(rf"{name}(-cuda\d+x)?", package)]
-        print(f"{name:12} {versions[0] if versions else 'not installed'}")
+    versions = {package.name.lower(): package.version for package in metadata.distributions()}
+    for name in _LIBRARIES:
+        installed = [v for package, v in versions.items() if re.fullmatch(rf"{name}(-cuda\d+x)?", package)]
+        print(f"{name:12} {installed[0] if installed else 'not installed'}")
     for device in DEVICES:
         try:
             backend = get_backend(device)
-            print(
-                f"{'device ' + device:12} {backend.device_name()}" + (f" ({backend.name})" if device == "auto" else "")
-            )
+            text = backend.device_name() + (f" ({backend.name})" if device == "auto" else "")
         except DeviceError as error:
-            print(f"{'device ' + device:12} {error}")
+            text = str(error)
+        print(f"{'device ' + device:12} {text}")
     print(f"data in      {data_directory(args.data_dir)}")
     for status in list_datasets(args.data_dir):
         print(f"  {status.name:13} {status.state}")
     return OK
+
+
+# The table of commands, and the parser
+
+# An option or argument: its metavar ("" for a flag), its default, and its help. What takes N takes a whole number.
+_OPTIONS: dict[str, tuple[str, Any, str]] = {
+    "--out": ("DIR", "results", "folder of results (default: %(default)s)"),
+    "--data-dir": ("DIR", None, "folder of full data sets (default: BATS_LAB_DATA, or a folder in the user's cache)"),
+    "--device": ("DEVICE", "auto", "where networks run: auto, cuda or cpu (default: %(default)s)"),
+    "--threads": ("N", 0, "threads of a run; 0: as many as cores are free (default: %(default)s)"),
+    "--checkpoint": ("", False, "keep the state after each epoch; a run cut short goes on from it"),
+    "--jobs": ("N", 0, "runs at a time (default: one a core; on a GPU one group of runs)"),
+    "--side-by-side": ("N", 0, "runs that one process trains side by side (default: 40 on a GPU, else 1)"),
+    "--timeout": ("S", None, "end a run as failed after so many seconds"),
+    "--no-report": ("", True, "leave out the report"),
+    "--quiet": ("", False, "a line for each run in place of a progress bar"),
+    "study": ("DATASET", None, _STUDIES),
+    "--quick": ("", False, "few epochs on mnist_small: a look in minutes"),
+    "--seeds": ("N", None, _SEEDS),
+    "folder": ("folder", None, "folder of results, as given to --out"),
+    "folder?": ("folder", None, "folder of results (default: those that ship with the project)"),
+    "names+": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
+    "names*": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
+    "--folder": ("FOLDER", None, "folder to copy the notebooks into, where they are not in a checkout"),
+    "options*": ("-- OPTION", None, "options passed on to JupyterLab, after --"),
+    "--port": ("N", 8866, "port on this machine (default: %(default)s)"),
+    "--no-browser": ("", True, "do not open a browser"),
+    "--debug": ("", False, "show where an error comes from (or BATS_LAB_DEBUG=1)"),
+}
+
+_RUN_OPTIONS = "--data-dir --device --threads --checkpoint"
+
+
+class _Command(NamedTuple):
+    """One command: what it calls, its line of help, its options, and what stands below them."""
+
+    call: Callable[[argparse.Namespace], int]
+    text: str
+    options: str = ""
+    epilog: str = ""
+
+
+_COMMANDS = {
+    "run": _Command(
+        _run, "Train one network and save its results.", f"--out=results/runs {_RUN_OPTIONS}", _RUN_EXAMPLES
+    ),
+    "sweep": _Command(
+        _sweep,
+        "Train networks for every combination of parameters, then draw a report.",
+        f"--out=results/sweep {_RUN_OPTIONS} --jobs --side-by-side --timeout --no-report --quiet",
+        _SWEEP_EXAMPLES,
+    ),
+    "reproduce": _Command(
+        _reproduce,
+        "Run the study of the thesis on a data set and check its claims.",
+        "study --quick --seeds --out --data-dir --device --jobs --quiet",
+        _STUDY,
+    ),
+    "report": _Command(_report, "Draw the report of a folder of results again.", "folder"),
+    "data": _Command(_data_list, "List, download and verify data sets."),
+    "lab": _Command(_lab, "Open JupyterLab on the project's notebooks.", "--folder options*"),
+    "dashboard": _Command(
+        _dashboard, "Serve the explorers of a folder of results as a page, without code.", "folder? --port --no-browser"
+    ),
+    "info": _Command(_info, "Print versions, devices and the data sets found.", "--data-dir"),
+}
+
+_DATA_COMMANDS = {
+    "list": _Command(_data_list, "List the data sets and whether they are there.", "--data-dir"),
+    "download": _Command(_data_download, "Download data sets into the data directory.", "--data-dir names+"),
+    "verify": _Command(_data_verify, "Read data sets and compare them with the official content.", "--data-dir names*"),
+    "where": _Command(_data_where, "Print the data directory.", "--data-dir"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence each."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (\S+)", message)
+        if unknown:
+            word = unknown[1]
+            near = difflib.get_close_matches(word.split("=")[0], self._option_string_actions, n=1)
+            message = f"{word!r} is no option of this command" + (f"; did you mean {near[0]}?" if near else ".")
+        self.exit(BAD_INPUT, f"{self.prog}: {message.rstrip('.?')}{message[-1] if message[-1] in '.?' else '.'}\n")
+
+
+class _CommandParser(_Parser):
+    """A command's parser: it refuses unknown options itself, since it knows which ones come close."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    from bats_lab import __version__
+
+    parser = _Parser(prog="bats-lab", description=_DESCRIPTION, epilog=_EXAMPLES, **_STYLE)
+    parser.add_argument("--version", action="version", version=f"bats-lab {__version__}")
+    _add_commands(parser, _COMMANDS)
+    return parser
+
+
+def _add_commands(parser: argparse.ArgumentParser, table: Mapping[str, _Command]) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
+    for name, (call, text, options, epilog) in table.items():
+        part = commands.add_parser(name, help=text, description=text, epilog=epilog, **_STYLE)
+        part.set_defaults(command=call)
+        for word in ["--debug", *options.split()]:
+            _add_option(part, *word.split("="))
+        if name in ("run", "sweep"):
+            part.usage = f"bats-lab {name} [OPTION …]"
+            _add_parameters(part, several=name == "sweep")
+        if name == "data":
+            _add_commands(part, _DATA_COMMANDS)
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str, own_default: str | None = None) -> None:
+    metavar, default, text = _OPTIONS[name]
+    if metavar == "":
+        dest = name.removeprefix("--no-" if default else "--").replace("-", "_")
+        parser.add_argument(name, dest=dest, action="store_false" if default else "store_true", help=text)
+        return
+    how: dict[str, Any] = {"nargs": name[-1]} if name[-1] in "?*+" else {}
+    kind = {"N": int, "S": float}.get(metavar, str)
+    parser.add_argument(
+        name.rstrip("?*+"), type=kind, default=own_default or default, metavar=metavar, help=text, **how
+    )
+
+
+def _add_parameters(parser: argparse.ArgumentParser, *, several: bool) -> None:
+    note = "Layers' values are joined by '-'. Times are in seconds, or as 4ms."
+    more = " Each takes several values, as 0,0.004." if several else ""
+    group = parser.add_argument_group("parameters of a run", note + more)
+    for p in parameters():
+        kind = (p.item or p.type).__name__.upper()
+        metavar = f"{kind}-…" if p.type is tuple else kind
+        default = "the data set's preset" if p.from_preset else "all" if p.default is None else p.default
+        unit = f"{p.unit}; " if p.unit not in ("", "1") else ""
+        text = f"{p.text.replace('; None: all', '')} ({unit}default: {default})".replace("%", "%%")
+        option = "--" + p.name.replace("_", "-")
+        group.add_argument(option, dest=p.name, default=argparse.SUPPRESS, metavar=metavar, help=text)
+        if several and p.name == "seed":
+            group.add_argument("--seeds", metavar="N", help="number of seeds, counted from 0; or seeds, as 3,5,8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; None: those of this process.
+
+    Returns
+    -------
+    int
+        0; 1 if a run or a file failed; 2 for bad input; 130 after Ctrl-C.
+    """
+    args = make_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    debug = args.debug or os.environ.get("BATS_LAB_DEBUG", "0") not in ("", "0")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status: int = args.command(args)
+            return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        _complain(str(error) or type(error).__name__)
+        return BAD_INPUT if isinstance(error, (ValueError, TypeError, DeviceError)) else FAILED

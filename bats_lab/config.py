@@ -26,30 +26,21 @@ __all__ = ["LATENCY_TIMES", "PRESETS", "Config", "Parameter", "parameters", "par
 #: Times at which prediction confidence is read, in seconds.
 LATENCY_TIMES = (0.02, 0.03, 0.05, 0.08, 0.1, 0.13, 0.15, 0.18, 0.2)
 
-# Table 1 of the thesis, settled: what differs between the three data sets.
+# Table 1 of the thesis, settled: what differs between the data sets.
+_CHARACTERS: dict[str, Any] = {
+    "hidden": (800,),
+    "batch_size": 50,
+    "learning_rate": 0.003,
+    "learning_rate_decay": 1.0,
+    "learning_rate_min": 0.0,
+    "threshold_hidden": (0.2,),
+    "threshold_output": 1.3,
+    "max_spikes_hidden": (30,),
+    "max_spikes_output": 30,
+}
 PRESETS: dict[str, dict[str, Any]] = {
-    "mnist": {
-        "hidden": (800,),
-        "batch_size": 50,
-        "learning_rate": 0.003,
-        "learning_rate_decay": 1.0,
-        "learning_rate_min": 0.0,
-        "threshold_hidden": (0.2,),
-        "threshold_output": 1.3,
-        "max_spikes_hidden": (30,),
-        "max_spikes_output": 30,
-    },
-    "emnist": {
-        "hidden": (800,),
-        "batch_size": 50,
-        "learning_rate": 0.003,
-        "learning_rate_decay": 1.0,
-        "learning_rate_min": 0.0,
-        "threshold_hidden": (0.2,),
-        "threshold_output": 1.3,
-        "max_spikes_hidden": (30,),
-        "max_spikes_output": 30,
-    },
+    "mnist": _CHARACTERS,
+    "emnist": _CHARACTERS,
     "fashion_mnist": {
         "hidden": (400, 400),
         "batch_size": 5,
@@ -63,8 +54,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Says what is allowed in place of a value, or None where it is allowed.
+_Check = Callable[[Any], str | None]
 
-def _finite(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], str | None]:
+
+def _finite(low: float, high: float = math.inf, *, open_low: bool = False) -> _Check:
     """Build a check that a number is finite and between `low` and `high`."""
     above = "above" if open_low else "at least"
     allowed = f"a number {above} {low:g}" + ("" if math.isinf(high) else f" and at most {high:g}")
@@ -76,20 +70,15 @@ def _finite(low: float, high: float = math.inf, *, open_low: bool = False) -> Ca
     return check
 
 
-def _each(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+_positive, _not_negative, _count = _finite(0, open_low=True), _finite(0), _finite(1)
+
+
+def _each(check: _Check) -> _Check:
     """Build a check that every entry of a tuple passes `check`."""
-
-    def check_all(values: Any) -> str | None:
-        for value in values:
-            allowed = check(value)
-            if allowed is not None:
-                return f"entries that are each {allowed}"
-        return None
-
-    return check_all
+    return lambda values: next((f"entries that are each {allowed}" for allowed in map(check, values) if allowed), None)
 
 
-def _one_of(*choices: str) -> Callable[[Any], str | None]:
+def _one_of(*choices: str) -> _Check:
     return lambda value: None if value in choices else "one of " + ", ".join(choices)
 
 
@@ -101,7 +90,7 @@ def _param(
     default: Any,
     unit: str,
     text: str,
-    check: Callable[[Any], str | None] | None = None,
+    check: _Check | None = None,
     *,
     preset: bool = False,
     measured: bool = True,
@@ -113,45 +102,28 @@ def _param(
     is measured. One that was `added` after runs had been published is left out of a run's identity at its default, so
     that those runs keep their names.
     """
-    return field(
-        default=None if preset else default,
-        metadata={"unit": unit, "text": text, "check": check, "preset": preset, "measured": measured, "added": added},
-    )
+    metadata = {"unit": unit, "text": text, "check": check, "preset": preset, "measured": measured, "added": added}
+    return field(default=default, metadata=metadata)
+
+
+def _preset(unit: str, text: str, check: _Check) -> Any:
+    """Define a parameter whose value the data set's preset gives where it is left open."""
+    return _param(None, unit, text, check, preset=True)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a run, for those who build options, cells and tables from it.
+    """One parameter of a run, for those who build options, cells and tables from it."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the attribute of :class:`Config`.
-    type : type
-        ``str``, ``int``, ``float``, ``bool`` or ``tuple``.
-    item : type or None
-        Type of the entries if `type` is ``tuple``.
-    default : object
-        Default value; None where the data set's preset decides or where None means "all".
-    unit, text : str
-        Unit ("1" for pure numbers, "" for names) and a short description.
-    from_preset : bool
-        Whether None stands for the preset's value.
-    optional : bool
-        Whether None is allowed at all.
-    measured : bool
-        Whether it can change anything that is measured; else it only says what is kept, or how things are computed.
-    """
-
-    name: str
-    type: type
-    item: builtins.type | None
-    default: Any
-    unit: str
-    text: str
-    from_preset: bool
-    optional: bool
-    measured: bool
+    name: str  #: name of the attribute of Config
+    type: type  #: str, int, float, bool or tuple
+    item: builtins.type | None  #: type of a tuple's entries
+    default: Any  #: None where the data set's preset decides, or where None means "all"
+    unit: str  #: "1" for pure numbers, "" for names
+    text: str  #: a short description
+    from_preset: bool  #: whether None stands for the preset's value
+    optional: bool  #: whether None is allowed at all
+    measured: bool  #: whether it can change anything that is measured, and not only what is kept or how it is computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,67 +154,53 @@ class Config:
 
     # data
     dataset: str = _param("mnist_small", "", "mnist_small, mnist, fashion_mnist, emnist, or the path of an .npz", _name)
-    n_train: int | None = _param(None, "1", "training samples used, from the first on; None: all", _finite(1))
-    n_test: int | None = _param(None, "1", "test samples used, from the first on; None: all", _finite(1))
+    n_train: int | None = _param(None, "1", "training samples used, from the first on; None: all", _count)
+    n_test: int | None = _param(None, "1", "test samples used, from the first on; None: all", _count)
     validation_fraction: float = _param(
         0.0, "1", "fraction of the training samples held out for choices", _finite(0, 0.9), added=True
     )
     # time
-    delta_t: float = _param(0.0, "s", "time step; 0 is continuous time", _finite(0))
+    delta_t: float = _param(0.0, "s", "time step; 0 is continuous time", _not_negative)
     rule: str = _param("drop", "", "collision rule: " + ", ".join(RULES), _one_of(*RULES))
     estimator: str = _param(
-        "straight_through",
-        "",
-        "gradient estimator: " + ", ".join(ESTIMATORS),
-        _one_of(*ESTIMATORS),
-        added=True,
+        "straight_through", "", "gradient estimator: " + ", ".join(ESTIMATORS), _one_of(*ESTIMATORS), added=True
     )
     surrogate_width: float = _param(
         0.25, "1", "half-width, in time steps, of the surrogate's steps", _finite(0.01, 100), added=True
     )
-    duration: float = _param(0.2, "s", "length of the simulated window", _finite(0, open_low=True))
-    encoding_window: float = _param(0.1, "s", "window in which input spikes fall", _finite(0, open_low=True))
+    duration: float = _param(0.2, "s", "length of the simulated window", _positive)
+    encoding_window: float = _param(0.1, "s", "window in which input spikes fall", _positive)
     # network
-    hidden: tuple[int, ...] = _param((), "1", "neurons of each hidden layer", _each(_finite(1)), preset=True)
-    tau_syn: float = _param(
-        0.13, "s", "synaptic time constant; the membrane's is twice as long", _finite(0, open_low=True)
+    hidden: tuple[int, ...] = _preset("1", "neurons of each hidden layer", _each(_count))
+    tau_syn: float = _param(0.13, "s", "synaptic time constant; the membrane's is twice as long", _positive)
+    threshold_hidden: tuple[float, ...] = _preset("1", "threshold of each hidden layer", _each(_positive))
+    threshold_output: float = _preset("1", "threshold of the output layer", _positive)
+    max_spikes_hidden: tuple[int, ...] = _preset(
+        "1", "spikes kept per neuron and sample, each hidden layer", _each(_count)
     )
-    threshold_hidden: tuple[float, ...] = _param(
-        (), "1", "threshold of each hidden layer", _each(_finite(0, open_low=True)), preset=True
-    )
-    threshold_output: float = _param(0.0, "1", "threshold of the output layer", _finite(0, open_low=True), preset=True)
-    max_spikes_hidden: tuple[int, ...] = _param(
-        (), "1", "spikes kept per neuron and sample, each hidden layer", _each(_finite(1)), preset=True
-    )
-    max_spikes_output: int = _param(0, "1", "spikes kept per output neuron and sample", _finite(1), preset=True)
-    weight_scale: float = _param(
-        1.0, "1", "weights start uniform in [-weight_scale, weight_scale]", _finite(0, open_low=True)
-    )
+    max_spikes_output: int = _preset("1", "spikes kept per output neuron and sample", _count)
+    weight_scale: float = _param(1.0, "1", "weights start uniform in [-weight_scale, weight_scale]", _positive)
     # training
-    epochs: int = _param(10, "1", "passes over the training set", _finite(1))
-    batch_size: int = _param(0, "1", "training samples per update", _finite(1), preset=True)
+    epochs: int = _param(10, "1", "passes over the training set", _count)
+    batch_size: int = _preset("1", "training samples per update", _count)
     test_batch_size: int = _param(
-        100, "1", "samples simulated together in evaluation; changes no result", _finite(1), measured=False
+        100, "1", "samples simulated together in evaluation; changes no result", _count, measured=False
     )
-    learning_rate: float = _param(0.0, "1", "step size of Adam", _finite(0, open_low=True), preset=True)
-    learning_rate_decay: float = _param(
-        1.0,
-        "1",
-        "factor on learning_rate every learning_rate_interval epochs",
-        _finite(0, 1, open_low=True),
-        preset=True,
+    learning_rate: float = _preset("1", "step size of Adam", _positive)
+    learning_rate_decay: float = _preset(
+        "1", "factor on learning_rate every learning_rate_interval epochs", _finite(0, 1, open_low=True)
     )
-    learning_rate_interval: int = _param(10, "1", "epochs between two decays of the learning rate", _finite(1))
-    learning_rate_min: float = _param(0.0, "1", "lower bound of the learning rate", _finite(0), preset=True)
+    learning_rate_interval: int = _param(10, "1", "epochs between two decays of the learning rate", _count)
+    learning_rate_min: float = _preset("1", "lower bound of the learning rate", _not_negative)
     beta_1: float = _param(0.9, "1", "Adam's decay of the first moment", _finite(0, 0.999999999))
     beta_2: float = _param(0.999, "1", "Adam's decay of the second moment", _finite(0, 0.999999999))
-    epsilon: float = _param(1e-8, "1", "Adam's term against division by zero", _finite(0, open_low=True))
-    target_true: float = _param(15.0, "1", "target spike count of the true class", _finite(0, open_low=True))
-    target_false: float = _param(3.0, "1", "target spike count of the other classes", _finite(0))
+    epsilon: float = _param(1e-8, "1", "Adam's term against division by zero", _positive)
+    target_true: float = _param(15.0, "1", "target spike count of the true class", _positive)
+    target_false: float = _param(3.0, "1", "target spike count of the other classes", _not_negative)
     seed: int = _param(0, "1", "seed of weights and batch order", _finite(0, 2**32 - 1))
     dtype: str = _param("float32", "", "float32, or float64 for checking", _one_of("float32", "float64"))
     # what is kept
-    keep_samples: int = _param(5, "1", "test samples whose spikes are kept", _finite(0), measured=False)
+    keep_samples: int = _param(5, "1", "test samples whose spikes are kept", _not_negative, measured=False)
     keep_weights: str = _param(
         "last",
         "",
@@ -279,16 +237,15 @@ class Config:
                     f"layers in hidden={list(self.hidden)}."
                 )
         Estimator(self.estimator, self.surrogate_width).check_rule(rule_named(self.rule, self.delta_t))
-        if self.delta_t > self.duration:
-            raise ValueError(f"delta_t is {self.delta_t}; it must be at most the duration, {self.duration} s.")
+        for name in ("delta_t", "encoding_window"):
+            if getattr(self, name) > self.duration:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be at most the duration, {self.duration} s."
+                )
         if self.delta_t and self.duration / self.delta_t > 2**30:
             raise ValueError(
                 f"delta_t is {self.delta_t}; it must be 0 (continuous time) or at least {self.duration / 2**30:.3g} s, "
                 f"a 2^30th of the duration."
-            )
-        if self.encoding_window > self.duration:
-            raise ValueError(
-                f"encoding_window is {self.encoding_window}; it must be at most the duration, {self.duration} s."
             )
 
     @property
@@ -328,11 +285,9 @@ class Config:
     @property
     def identity(self) -> str:
         """Twelve hexadecimal digits that differ as soon as any parameter differs."""
-        told = self.to_dict()
-        for f in dataclasses.fields(self):
-            if f.metadata["added"] and getattr(self, f.name) == f.default:
-                del told[f.name]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        added = {f.name: f.default for f in dataclasses.fields(self) if f.metadata["added"]}
+        values = {k: v for k, v in self.to_dict().items() if k not in added or v != added[k]}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -396,12 +351,12 @@ def parameters() -> tuple[Parameter, ...]:
     >>> [p.name for p in parameters()][:3]
     ['dataset', 'n_train', 'n_test']
     """
-    found = []
+    listed = []
     for f in dataclasses.fields(Config):
         kind, item, optional = _KINDS[str(f.type)]
         unit, text, preset, measured = (f.metadata[key] for key in ("unit", "text", "preset", "measured"))
-        found.append(Parameter(f.name, kind, item, f.default, unit, text, preset, optional, measured))
-    return tuple(found)
+        listed.append(Parameter(f.name, kind, item, f.default, unit, text, preset, optional, measured))
+    return tuple(listed)
 
 
 def parameters_cell() -> str:

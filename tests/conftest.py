@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import browser
 import pytest
@@ -20,6 +20,9 @@ from backends import usable
 from hypothesis import settings
 
 from bats_lab.config import Config
+
+if TYPE_CHECKING:
+    from bats_lab.sweeps.progress import SweepReport
 
 T = TypeVar("T")
 
@@ -130,18 +133,35 @@ def full_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a real sweep over two time steps and two seeds; tests read it, or copy it before they change it."""
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepReport, list[dict[str, Any]]]:
+    """A real sweep over two time steps and two seeds in two processes, and all its states of progress.
+
+    A fifth run diverges.
+    """
     from runs import SMALL_SWEEP
 
-    from bats_lab.sweeps.sweep import expand_grid, run_sweep
+    from bats_lab.sweeps.grid import expand_grid
+    from bats_lab.sweeps.sweep import run_sweep
 
-    def make(folder: Path) -> Path:
-        report = run_sweep(expand_grid(SMALL_SWEEP), folder, progress=False)
+    def make(out: Path) -> tuple[SweepReport, list[dict[str, Any]]]:
+        (out / "notebooks").mkdir()
+        (out / "notebooks" / "run-old.running.ipynb").write_text("left by a sweep that was killed")
+        states: list[dict[str, Any]] = []
+        configs = expand_grid(SMALL_SWEEP)
+        configs.insert(1, configs[0].replace(learning_rate=1e39))
+        report = run_sweep(
+            configs, out, jobs=2, progress=lambda state: states.append({**vars(state), "running": dict(state.running)})
+        )
         assert len(report.finished) == 4, report
-        return report.out
+        return report, states
 
     return made_once(tmp_path_factory, "small_results", make)
+
+
+@pytest.fixture(scope="session")
+def small_results(swept: tuple[SweepReport, list[dict[str, Any]]]) -> Path:
+    """Folder of a real sweep over two time steps and two seeds; tests read it, or copy it before they change it."""
+    return swept[0].out
 
 
 # ------------------------------------------------------------------------------------ notebooks, and a browser on them
@@ -151,7 +171,7 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small sweep on real digits: two time steps, two rules, two seeds; one seed kept no weights."""
     from bats_lab.runs.experiment import run_experiment
-    from bats_lab.runs.results import save_run
+    from bats_lab.runs.files import save_run
 
     small = {"hidden": 100, "n_train": 500, "n_test": 200, "batch_size": 10, "threshold_output": 0.5, "epochs": 2}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from bats_lab.runs.results import save_dataset
+from bats_lab.runs.files import save_dataset
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies.chip.deploy import deployment_path
 

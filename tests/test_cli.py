@@ -26,10 +26,11 @@ from runs import SMALL_SWEEP
 import bats_lab
 from bats_lab.cli import _given_values, main, make_parser
 from bats_lab.config import Config, Parameter, parameters
-from bats_lab.data.datasets import DATASETS
-from bats_lab.runs.results import open_results, open_run, run_path
+from bats_lab.data.registry import DATASETS
+from bats_lab.runs.files import open_run, run_path
+from bats_lab.runs.results import open_results
 from bats_lab.spikes.rules import RULES
-from bats_lab.sweeps.sweep import expand_grid
+from bats_lab.sweeps.grid import expand_grid
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--n-train=200", "--n-test=100", "--hidden=20", "--threshold-output=0.1"]

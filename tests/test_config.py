@@ -296,7 +296,7 @@ def configs(draw) -> Config:
         dataset=draw(st.sampled_from(["mnist_small", "emnist", "größe 2/ü.npz"])),
         n_train=draw(st.none() | st.integers(1, 10**9)),
         delta_t=draw(st.floats(1e-9, 0.2)),
-        rule=draw(st.sampled_from(RULES)),
+        rule=draw(st.sampled_from(list(RULES))),
         hidden=draw(st.lists(st.integers(1, 10**6), min_size=depth, max_size=depth)),
         threshold_hidden=draw(st.lists(st.floats(1e-300, 1e300), min_size=depth, max_size=depth)),
         max_spikes_hidden=[9] * depth,

@@ -18,18 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bats_lab.data import datasets
-from bats_lab.data.datasets import (
-    DATASETS,
-    DatasetInfo,
-    IdxFile,
-    data_directory,
-    download_dataset,
-    known_dataset,
-    list_datasets,
-    load_dataset,
-    verify_dataset,
-)
+from bats_lab.data import download
+from bats_lab.data.datasets import known_dataset, load_dataset
+from bats_lab.data.download import download_dataset
+from bats_lab.data.readers import read_idx
+from bats_lab.data.registry import DATASETS, DatasetInfo, IdxFile, data_directory
+from bats_lab.data.status import list_datasets, verify_dataset
 from bats_lab.errors import DataError
 
 # A data set like the official ones, with 12 and 5 images: the same code reads, verifies and downloads it.
@@ -199,7 +193,7 @@ def test_no_flipped_bit_goes_unnoticed(at: int, bit: int, tmp_path_factory: pyte
     path.write_bytes(damaged)
     file = IdxFile(IMAGES, "x_train", 12, hashlib.md5(CONTENTS[IMAGES]).hexdigest())
     try:
-        array, _ = datasets._read_idx(file, path, 10)
+        array, _ = read_idx(file, path, 10)
     except DataError:
         return
     assert np.array_equal(array, tiny_arrays()["x_train"])  # a bit of gzip's own header that changes nothing
@@ -413,7 +407,7 @@ def test_failed_download_is_one_error_and_leaves_nothing(
 
 
 def test_silent_mirror_is_given_up(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "TIMEOUT", 0.1)
+    monkeypatch.setattr(download, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mirror = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         with pytest.raises(DataError, match=r"did not answer within 0\.1 s"):

@@ -23,7 +23,7 @@ from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import ResultsError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.experiment import network_of, run_experiment
-from bats_lab.runs.results import open_dataset, open_run, run_path, save_dataset, save_run
+from bats_lab.runs.files import open_dataset, open_run, run_path, save_dataset, save_run
 from bats_lab.runs.training import evaluate, input_spikes, split_training, train
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies.chip.deploy import (

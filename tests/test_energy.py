@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from runs import make_run
 
 import bats_lab
-from bats_lab.runs.results import open_results, save_run
+from bats_lab.runs.files import save_run
+from bats_lab.runs.results import open_results
 from bats_lab.spikes.grid import GRID_TOLERANCE
 from bats_lab.studies.chip.energy import (
     CMOS_45NM,

@@ -16,7 +16,8 @@ from runs import make_run
 from scipy import stats
 
 from bats_lab import estimators
-from bats_lab.runs.results import open_results, save_run
+from bats_lab.runs.files import save_run
+from bats_lab.runs.results import open_results
 from bats_lab.spikes.estimators import ESTIMATORS, surrogate_slope
 from bats_lab.spikes.grid import discretize
 from bats_lab.studies.collapse.experiments import agreement

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from bats_lab.sweeps.execute import Call, Pool, declared_parameters, run_notebook
+from bats_lab.sweeps.execute import KILLED, Call, Event, Pool, declared_parameters, run_notebook
 
 PARAMETERS = """
 text: str = "a"
@@ -130,3 +131,56 @@ def test_declared_parameters_are_those_assigned_in_the_tagged_cell(notebook: Pat
     ]
     assert declared_parameters({"cells": cells}) == {"a", "b"}
     assert declared_parameters({"cells": cells[1:]}) == set()
+
+
+# What goes wrong while a notebook runs
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A notebook that does what its parameter says."""
+    code = """
+import os, time
+print("here", flush=True)
+if what == "die":
+    os.kill(os.getpid(), 9)
+if what == "sleep":
+    time.sleep(1000)
+"""
+    parameters = nbformat.v4.new_code_cell("what: str | None = None", metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(code)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = tmp_path_factory.mktemp("toy") / "toy.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def toy_events(pool: Pool, toy: Path, out: Path, timeout: float | None = None, **parameters: Any) -> list[Event]:
+    arguments = {"source": str(toy), "out": str(out), "parameters": parameters}
+    events = pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments)], timeout=timeout)
+    return [event for event in events if event.kind != "tick"]
+
+
+def test_kernel_that_is_killed_fails_with_a_reason(pool: Pool, toy: Path, tmp_path: Path) -> None:
+    started, *_, failed = toy_events(pool, toy, tmp_path / "toy.ipynb", what="die")
+    assert (started.kind, failed.kind, failed.text) == ("started", "failed", KILLED)
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.failed.ipynb"]
+
+
+def test_notebook_that_takes_too_long_is_ended(pool: Pool, toy: Path, tmp_path: Path) -> None:
+    *_, failed = toy_events(pool, toy, tmp_path / "toy.ipynb", what="sleep", timeout=2)
+    assert (failed.kind, failed.text) == ("failed", "stopped after 2 s")
+    assert not (tmp_path / "toy.ipynb").exists()
+
+
+def test_misspelt_notebook_parameter_is_refused(pool: Pool, toy: Path, tmp_path: Path) -> None:
+    *_, failed = toy_events(pool, toy, tmp_path / "toy.ipynb", waht="sleep")
+    assert failed.text == "ValueError: 'waht' is no parameter of toy.ipynb; it declares what."
+    assert not list(tmp_path.iterdir())
+
+
+def test_worker_that_dies_is_replaced_and_its_call_reported(pool: Pool) -> None:
+    calls = [Call("os:abort", {}), Call("builtins:dict", {})]
+    events = [e for e in pool.run(calls) if e.kind not in ("tick", "started")]
+    assert [(e.index, e.kind) for e in events] == [(0, "failed"), (1, "finished")]
+    assert events[0].text.startswith(f"its process ended with exit status {-signal.SIGABRT}")

@@ -12,8 +12,9 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
 from bats_lab.errors import DataError, DivergedError
 from bats_lab.runs.experiment import run_experiment
+from bats_lab.runs.files import is_finished, open_run, save_run, validate_run
 from bats_lab.runs.metrics import VARIABLES
-from bats_lab.runs.results import is_finished, open_results, open_run, save_run, validate_run
+from bats_lab.runs.results import open_results
 from bats_lab.runs.training import train
 from bats_lab.spikes.grid import discretize
 

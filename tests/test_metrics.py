@@ -10,6 +10,7 @@ from runs import CLASSES, made_up_data, made_up_records, make_run
 
 from bats_lab.config import Config, parameters
 from bats_lab.network.feedforward import Network
+from bats_lab.runs.files import save_run
 from bats_lab.runs.metrics import (
     COORDINATES,
     RUN_DIMS,
@@ -25,7 +26,7 @@ from bats_lab.runs.metrics import (
     stop_times,
     summary_table,
 )
-from bats_lab.runs.results import open_results, save_run
+from bats_lab.runs.results import open_results
 from bats_lab.runs.training import evaluate, input_spikes
 
 CONTRACT = {

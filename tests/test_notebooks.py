@@ -12,9 +12,9 @@ import pytest
 from deployments import make_deployment, save_deployment
 from runs import make_run
 
-from bats_lab.runs.results import save_run
+from bats_lab.runs.files import save_run
 from bats_lab.sweeps.execute import Call, Pool
-from bats_lab.sweeps.sweep import make_report, notebook_path
+from bats_lab.sweeps.notebooks import make_report, notebook_path
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 

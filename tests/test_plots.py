@@ -17,7 +17,8 @@ from runs import CLASSES, make_run
 from bats_lab import plots
 from bats_lab.plots import report
 from bats_lab.plots.style import CONTINUOUS_COLOR, delta_t_label
-from bats_lab.runs.results import open_results, save_run
+from bats_lab.runs.files import save_run
+from bats_lab.runs.results import open_results
 
 DELTA_TS, SEEDS = (0.0, 0.001, 0.004), (0, 1, 2)
 LAYERS = ("hidden_1", "output")

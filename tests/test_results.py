@@ -15,7 +15,8 @@ from runs import make_run
 
 from bats_lab.config import Config
 from bats_lab.errors import ResultsError
-from bats_lab.runs.results import is_finished, open_results, open_run, run_path, save_run, validate_run
+from bats_lab.runs.files import is_finished, open_run, run_path, save_run, validate_run
+from bats_lab.runs.results import open_results
 
 DEEP = {"hidden": (5, 4), "threshold_hidden": (0.2, 0.3), "max_spikes_hidden": (30, 30)}
 
@@ -123,7 +124,7 @@ def in_another_process(code, folder):
 
 def test_a_disk_that_is_full_is_an_error_and_leaves_nothing(tmp_path):
     done = in_another_process(
-        "import resource; from runs import make_run; from bats_lab.runs.results import save_run; run = make_run()\n"
+        "import resource; from runs import make_run; from bats_lab.runs.files import save_run; run = make_run()\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "save_run(run, folder)\n",
         tmp_path,
@@ -134,7 +135,7 @@ def test_a_disk_that_is_full_is_an_error_and_leaves_nothing(tmp_path):
 
 def test_a_process_killed_while_it_saves_leaves_no_run(tmp_path):
     done = in_another_process(
-        "import os, signal; from runs import make_run; from bats_lab.runs.results import save_run\n"
+        "import os, signal; from runs import make_run; from bats_lab.runs.files import save_run\n"
         "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
         "save_run(make_run(), folder)\n",
         tmp_path,

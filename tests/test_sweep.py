@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +14,23 @@ import nbformat
 import numpy as np
 import psutil
 import pytest
+from sweeping import SMALL, TRAIN, all_ended, start_sweep, training_notebook, wait_for
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
 from bats_lab.errors import BatsLabError, DataError, DeviceError
 from bats_lab.runs.experiment import run_experiment
-from bats_lab.runs.results import is_finished, open_results, open_run, run_path
-from bats_lab.sweeps.execute import KILLED, Call, Event, Pool
-from bats_lab.sweeps.sweep import (
-    Progress,
-    SweepReport,
-    _cores,
-    _groups,
-    _locked,
-    checkpoint_path,
-    expand_grid,
-    notebook_path,
-    prepare_notebooks,
-    run_sweep,
-)
+from bats_lab.runs.files import is_finished, open_run, run_path, save_run
+from bats_lab.runs.results import open_results
+from bats_lab.sweeps.execute import STATUS, working_files
+from bats_lab.sweeps.grid import expand_grid
+from bats_lab.sweeps.notebooks import notebook_path, prepare_notebooks
+from bats_lab.sweeps.progress import Progress
+from bats_lab.sweeps.sweep import _cores, _Execution, _groups, _locked, _Run, run_sweep
+from bats_lab.sweeps.training import checkpoint_path, describe_epoch, train_group_into
 
 ROOT = Path(__file__).parents[1]
-# Thresholds low enough that a network that small has no silent outputs.
-SMALL: dict[str, Any] = {"n_train": 200, "n_test": 100, "hidden": 20, "threshold_output": 0.1, "epochs": 1}
-
-
-def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def start_sweep(out: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a sweep of one small run as a process of its own, as a terminal does, and end it whatever happens."""
-    command = [sys.executable, "-m", "bats_lab", "sweep", "--out", str(out), "--no-report", "--n-train=200"]
-    command += ["--n-test=100", "--hidden=20", "--threshold-output=0.1", *options]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as process:  # type: ignore[call-overload]
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def all_ended(processes: list[psutil.Process]) -> bool:
-    return not psutil.wait_procs(processes, timeout=30)[1]
-
-
-# ------------------------------------------------------------------------------------------------------- the grid
+# the grid
 
 
 def test_grid_holds_every_combination_with_the_seed_slowest() -> None:
@@ -127,28 +88,12 @@ def test_nothing_is_written_when_something_is_wrong_before_the_start(
     assert not list(tmp_path.iterdir())
 
 
-# ------------------------------------------------------------------------------------------------------ sweeps
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepReport, list[dict[str, Any]]]:
-    """A sweep of three runs in two processes, one of which diverges, and all its states of progress."""
-    out = tmp_path_factory.mktemp("swept")
-    (out / "notebooks").mkdir()
-    (out / "notebooks" / "run-old.running.ipynb").write_text("left by a sweep that was killed")
-    states: list[dict[str, Any]] = []
-
-    def note(progress: Progress) -> None:
-        states.append({**vars(progress), "running": list(progress.running)})
-
-    configs = expand_grid({**SMALL, "delta_t": [0, 0.004]})
-    configs.insert(1, configs[0].replace(learning_rate=1e39))
-    return run_sweep(configs, out, jobs=2, progress=note), states
+# sweeps
 
 
 def test_runs_leave_results_and_executed_notebooks(swept: Any) -> None:
     report, _ = swept
-    assert [o.status for o in report.outcomes] == ["finished", "failed", "finished"]
+    assert [o.status for o in report.outcomes] == ["finished", "failed", *["finished"] * 3]
     results = open_results(report.out)
     assert results["accuracy"].sel(split="test").notnull().all()
     assert results["delta_t"].values.tolist() == [0, 0.004]
@@ -163,7 +108,7 @@ def test_runs_leave_results_and_executed_notebooks(swept: Any) -> None:
 def test_failed_run_is_reported_with_reason_and_traceback_and_stops_no_other(swept: Any) -> None:
     report, _ = swept
     (failed,) = report.failed
-    assert failed.label == "delta_t 0.0, learning_rate 1e+39"
+    assert failed.label == "delta_t 0.0, learning_rate 1e+39, seed 0"
     assert failed.reason.startswith("DivergedError: Training diverged in epoch 1:") and "hidden_1" in failed.reason
     assert failed.notebook.name.endswith(".failed.ipynb")
     outputs = [o for c in nbformat.read(failed.notebook, 4).cells for o in c.get("outputs", [])]
@@ -175,38 +120,39 @@ def test_progress_tells_what_is_done_running_failed_and_left(swept: Any) -> None
     _, states = swept
     assert [s["stage"] for s in states if s["stage"] == "compiling"]
     assert max(len(s["running"]) for s in states) == 2
-    assert states[0]["total"] == 3 and states[0]["seconds_left"] is None
+    assert states[0]["total"] == 5 and states[0]["seconds_left"] is None
     last = states[-1]
-    assert (last["stage"], last["finished"], last["failed"], last["running"]) == ("over", 2, 1, [])
+    assert (last["stage"], last["finished"], last["failed"], last["running"]) == ("over", 4, 1, {})
     assert last["seconds_left"] == 0
-    assert any(s["last_line"].startswith("epoch 1/1: test accuracy") for s in states)
+    assert any(s["last_line"].startswith("epoch 2/2: test accuracy") for s in states)
+    assert any(line.startswith("epoch 1/2: test accuracy") for s in states for line in s["running"].values())
 
 
 def test_finished_runs_are_not_repeated(swept: Any) -> None:
     report, _ = swept
     before = {path: path.stat().st_mtime_ns for path in report.out.rglob("run-*")}
     again = run_sweep([o.config for o in report.finished], report.out, progress=False)
-    assert [o.status for o in again.outcomes] == ["skipped", "skipped"]
+    assert [o.status for o in again.outcomes] == ["skipped"] * 4
     assert {path: path.stat().st_mtime_ns for path in report.out.rglob("run-*")} == before
 
 
+@pytest.mark.filterwarnings("ignore:The output neurons of")
 def test_runs_on_own_images_are_repeated_once_these_were_replaced(tmp_path: Path) -> None:
     data = load_dataset("mnist_small", n_train=200, n_test=100)
-    mine = tmp_path / "mine.npz"
+    mine, out = tmp_path / "mine.npz", tmp_path / "out"
+    config = Config(**SMALL | {"dataset": str(mine), "delta_t": 0.004})
+    notebook = training_notebook(tmp_path / "train.ipynb", TRAIN)
 
-    def sweep(inverted: bool) -> tuple[str, str]:
-        images = {name: getattr(data, name) for name in ("x_train", "x_test")}
-        if inverted:
-            images = {name: 255 - values for name, values in images.items()}
-        np.savez(mine, **images, y_train=data.y_train, y_test=data.y_test)
-        grid = SMALL | {"dataset": str(mine), "delta_t": 0.004}
-        [outcome] = run_sweep(grid, tmp_path / "out", jobs=1, progress=False).outcomes
-        return outcome.status, str(open_results(tmp_path / "out")["data_hash"].values.item())
+    def sweep() -> tuple[str, str]:
+        [outcome] = run_sweep([config], out, jobs=1, notebook=notebook, progress=False).outcomes
+        return outcome.status, str(open_results(out)["data_hash"].values.item())
 
-    first = sweep(False)
-    assert sweep(False) == ("skipped", first[1])
-    again = sweep(True)
-    assert again[0] == "finished" and again[1] != first[1]
+    labels = {"y_train": data.y_train, "y_test": data.y_test}
+    np.savez(mine, x_train=data.x_train, x_test=data.x_test, **labels)
+    first = save_run(run_experiment(config, threads=1), out)
+    assert sweep() == ("skipped", open_run(first)["data_hash"].item())
+    np.savez(mine, x_train=255 - data.x_train, x_test=255 - data.x_test, **labels)
+    assert sweep() == ("finished", load_dataset(str(mine)).data_hash)
 
 
 def test_runs_take_no_more_threads_than_numba_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,15 +169,44 @@ def test_two_sweeps_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_notebook_that_saves_nothing_counts_as_failed(tmp_path: Path) -> None:
-    notebook = nbformat.read(notebook_path("10_train"), 4)
-    notebook.cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    nbformat.write(notebook, tmp_path / "idle.ipynb")
-    report = run_sweep(SMALL, tmp_path / "out", notebook=tmp_path / "idle.ipynb", jobs=1, progress=False)
+    idle = training_notebook(tmp_path / "idle.ipynb")
+    report = run_sweep(SMALL, tmp_path / "out", notebook=idle, jobs=1, progress=False)
     assert [o.reason for o in report.failed] == ["the notebook ran to its end but saved no results"]
     assert [p.name for p in tmp_path.glob("out/notebooks/*")] == [report.failed[0].notebook.name]  # type: ignore[union-attr]
 
 
-# ------------------------------------------------------------------------------------------------ runs side by side
+# What a sweep is told of its runs
+
+
+@pytest.mark.filterwarnings("ignore:.*The output neurons of")
+def test_training_tells_epochs_and_failures_as_lines_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [Config(**SMALL), Config(**SMALL, learning_rate=1e39)]
+    train_group_into(configs, tmp_path, threads=1)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv(STATUS, str(tmp_path / "status.jsonl"))
+    lines: list[str] = []
+    train_group_into(
+        configs, tmp_path, threads=1, on_epoch=lambda i, record: lines.append(describe_epoch(record, configs[i]))
+    )
+    epoch, failed = map(json.loads, (tmp_path / "status.jsonl").read_text().splitlines())
+    assert epoch == {"event": "epoch", "run": 0, "text": lines[0], "epoch": 1} and len(lines) == 1
+    assert (failed["event"], failed["run"]) == ("failed", 1)
+    assert failed["text"].startswith("DivergedError: Training diverged in epoch 1:")
+
+
+def test_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    run = _Run(Config(), "label", tmp_path / "run.ipynb")
+    execution = _Execution([run], lambda config: False, 1, 1, lambda state: None)
+    line = json.dumps({"event": "epoch", "run": 0, "text": "epoch 1/2: …"}).encode() + b"\n"
+    told = []
+    for content in (b"", line[:9], line, line + line[:9], line + line.replace(b"1/2", b"2/2")):
+        working_files(run.notebook).status.write_bytes(content)
+        execution._read_status([run])
+        told.append(execution.state.running.get("label"))
+    assert told == [None, None, "epoch 1/2: …", "epoch 1/2: …", "epoch 2/2: …"]
+
+
+# runs side by side
 
 
 @pytest.mark.filterwarnings("ignore:The output neurons of")
@@ -260,41 +235,32 @@ def test_runs_of_different_shape_are_not_put_side_by_side() -> None:
     assert _groups(grid, 1) == [[i] for i in range(8)]
 
 
-def notebook_that_first(code: str, path: Path) -> Path:
-    """The training notebook with some code to be run before anything else."""
-    notebook = nbformat.read(notebook_path("10_train"), 4)
-    place = next(i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(code))
-    nbformat.write(notebook, path)
-    return path
-
-
 def test_runs_of_a_group_that_failed_are_taken_up_again_in_smaller_groups(tmp_path: Path) -> None:
-    notebook = notebook_that_first("if side_by_side: raise RuntimeError('all is lost')", tmp_path / "train.ipynb")
+    lost = "if side_by_side: raise RuntimeError('all is lost')"
+    notebook = training_notebook(tmp_path / "train.ipynb", lost, TRAIN)
     configs, out = expand_grid(SMALL, seeds=2), tmp_path / "out"
     report = run_sweep(configs, out, side_by_side=2, jobs=1, notebook=notebook, progress=False)
     assert [o.status for o in report.outcomes] == ["finished", "finished"]
     assert len(list(out.glob("notebooks/*"))) == 2 and not list(out.glob("notebooks/*.failed.ipynb"))
 
 
-@pytest.mark.parametrize(("failures", "status"), [(1, "finished"), (2, "failed")])
-def test_run_whose_device_failed_is_tried_once_more(tmp_path: Path, failures: int, status: str) -> None:
-    code = f"""
+def test_run_whose_device_failed_is_tried_once_more(tmp_path: Path) -> None:
+    code = """
 from pathlib import Path
 from bats_lab.errors import DeviceError
-tried = Path(results_dir) / "tried"
-n = len(tried.read_text()) if tried.exists() else 0
-if n < {failures}:
-    tried.write_text("x" * (n + 1))
+tries = Path(results_dir) / f"tries-{seed}"
+n = len(tries.read_text()) if tries.exists() else 0
+if n < 1 + seed:  # seed 0 fails once, seed 1 twice
+    tries.write_text("x" * (n + 1))
     raise DeviceError("The GPU failed: it is gone")
 """
-    notebook = notebook_that_first(code, tmp_path / "train.ipynb")
-    [outcome] = run_sweep(SMALL, tmp_path / "out", jobs=1, notebook=notebook, progress=False).outcomes
-    assert outcome.status == status
-    assert outcome.reason == ("" if status == "finished" else "DeviceError: The GPU failed: it is gone")
+    notebook = training_notebook(tmp_path / "train.ipynb", code, TRAIN)
+    report = run_sweep(expand_grid(SMALL, seeds=2), tmp_path / "out", jobs=1, notebook=notebook, progress=False)
+    assert [o.status for o in report.outcomes] == ["finished", "failed"]
+    assert [o.reason for o in report.outcomes] == ["", "DeviceError: The GPU failed: it is gone"]
 
 
-# ------------------------------------------------------------------------------------- being stopped, and going on
+# being stopped, and going on
 
 
 @pytest.mark.filterwarnings("ignore:The output neurons of")
@@ -353,62 +319,7 @@ def test_ctrl_c_leaves_no_failure_of_a_run_that_it_ended(tmp_path: Path) -> None
     assert not list(tmp_path.rglob("*.ipynb"))
 
 
-# ------------------------------------------------------------------------------------------------- the pool itself
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A notebook that does what its parameter says."""
-    code = """
-import os, time
-print("here", flush=True)
-if what == "die":
-    os.kill(os.getpid(), 9)
-if what == "sleep":
-    time.sleep(1000)
-"""
-    parameters = nbformat.v4.new_code_cell("what: str | None = None", metadata={"tags": ["parameters"]})
-    notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(code)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path = tmp_path_factory.mktemp("toy") / "toy.ipynb"
-    nbformat.write(notebook, path)
-    return path
-
-
-def execute(toy: Path, out: Path, timeout: float | None = None, **parameters: Any) -> list[Event]:
-    arguments = {"source": str(toy), "out": str(out), "parameters": parameters}
-    with Pool(1) as pool:
-        events = pool.run([Call("bats_lab.sweeps.execute:run_notebook", arguments)], timeout=timeout)
-        return [event for event in events if event.kind != "tick"]
-
-
-def test_kernel_that_is_killed_fails_with_a_reason(toy: Path, tmp_path: Path) -> None:
-    started, *_, failed = execute(toy, tmp_path / "toy.ipynb", what="die")
-    assert (started.kind, failed.kind, failed.text) == ("started", "failed", KILLED)
-    assert [p.name for p in tmp_path.iterdir()] == ["toy.failed.ipynb"]
-
-
-def test_notebook_that_takes_too_long_is_ended(toy: Path, tmp_path: Path) -> None:
-    *_, failed = execute(toy, tmp_path / "toy.ipynb", what="sleep", timeout=4)
-    assert (failed.kind, failed.text) == ("failed", "stopped after 4 s")
-    assert not (tmp_path / "toy.ipynb").exists()
-
-
-def test_misspelt_notebook_parameter_is_refused(toy: Path, tmp_path: Path) -> None:
-    *_, failed = execute(toy, tmp_path / "toy.ipynb", waht="sleep")
-    assert failed.text == "ValueError: 'waht' is no parameter of toy.ipynb; it declares what."
-    assert not list(tmp_path.iterdir())
-
-
-def test_worker_that_dies_is_replaced_and_its_call_reported() -> None:
-    with Pool(1) as pool:
-        kill = Call("os:abort", {})
-        events = [e for e in pool.run([kill, Call("builtins:dict", {})]) if e.kind not in ("tick", "started")]
-    assert [(e.index, e.kind) for e in events] == [(0, "failed"), (1, "finished")]
-    assert events[0].text.startswith(f"its process ended with exit status {-signal.SIGABRT}")
-
-
-# ------------------------------------------------------------------------------------------------------- notebooks
+# notebooks
 
 
 def test_notebooks_are_used_in_place_in_a_checkout_and_copied_on_request(tmp_path: Path) -> None:

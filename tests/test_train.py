@@ -17,13 +17,7 @@ from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import BatsLabError, DivergedError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.records import EpochRecord
-from bats_lab.runs.training import (
-    evaluate,
-    input_spikes,
-    reachable_target_warning,
-    split_training,
-    train,
-)
+from bats_lab.runs.training import evaluate, input_spikes, reachable_target_warning, split_training, train
 from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.trains import Spikes

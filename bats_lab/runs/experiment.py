@@ -18,6 +18,7 @@ import xarray as xr
 from bats_lab import __version__
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
+from bats_lab.data.registry import ARRAYS
 from bats_lab.engine import get_backend
 from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
@@ -45,7 +46,7 @@ def run_experiment(
     config : Config
         Parameters of the run.
     data_dir : str, Path or None
-        Where full data sets lie; None: the usual place, see :func:`bats_lab.data.datasets.data_directory`.
+        Where full data sets lie; None: the usual place, see :func:`bats_lab.data.registry.data_directory`.
     device : str
         Where the network runs: ``auto``, ``cuda`` or ``cpu``.
     threads : int
@@ -140,13 +141,7 @@ def run_experiments(
         if unreachable is not None:
             warnings.warn(unreachable, stacklevel=3)
     trained = train_group(
-        configs,
-        data,
-        device=device,
-        threads=threads,
-        on_epoch=on_epoch,
-        on_batch=on_batch,
-        checkpoints=checkpoints,
+        configs, data, device=device, threads=threads, on_epoch=on_epoch, on_batch=on_batch, checkpoints=checkpoints
     )
     results: list[xr.Dataset | DivergedError] = []
     for i, own in enumerate(configs):
@@ -179,11 +174,7 @@ def run_experiments(
 
 
 def assemble(
-    config: Config,
-    data: ImageData,
-    records: Sequence[EpochRecord],
-    network: Network | None,
-    origin: dict[str, str],
+    config: Config, data: ImageData, records: Sequence[EpochRecord], network: Network | None, origin: dict[str, str]
 ) -> xr.Dataset:
     """Put together the results of a run.
 
@@ -199,18 +190,13 @@ def assemble(
         The trained network, whose weights and spikes are kept; None if training broke off.
     origin : dict of str to str
         The text variables of :data:`bats_lab.runs.metrics.VARIABLES`, from `config` to `started`.
-
-    Returns
-    -------
-    xarray.Dataset
     """
     values: dict[str, np.ndarray] = {name: np.array(text) for name, text in origin.items()}
     coords: dict[str, Any] = {dim: [getattr(config, dim)] for dim in RUN_DIMS}
-    for kept, labels in (
-        _weights(config, records, network),
-        _stopped(config, data, network),
-        _samples(config, data, network),
-    ):
+    parts = [_weights(config, records, network)]
+    if network is not None:
+        parts += [_stopped(config, data, network), _samples(config, data, network)]
+    for kept, labels in parts:
         values |= kept
         coords |= labels
     return measure(config, records, data.class_names).merge(describe(values, coords), join="exact")
@@ -242,8 +228,7 @@ def network_of(run: xr.Dataset, *, epoch: int | None = None, device: str = "auto
     Raises
     ------
     ValueError
-        If these are the results of several runs, if the run did not keep the weights asked for, or if there is no such
-        epoch.
+        If these are several runs, or the run did not keep the weights asked for, or there is no such epoch.
 
     Examples
     --------
@@ -286,42 +271,18 @@ def network_of(run: xr.Dataset, *, epoch: int | None = None, device: str = "auto
 
 
 def first_samples(config: Config, n_samples: int, *, split: str = "test") -> ImageData:
-    """Return the first images of the data set that a run was trained on.
+    """Return the first `n_samples` images of each split of the data set that a run was trained on.
 
-    Those of MNIST are taken from `mnist_small`, which is in the package, where it has enough of them: what needs a few
-    images then works without a download.
-
-    Parameters
-    ----------
-    config : Config
-        Parameters of the run.
-    n_samples : int
-        Images of each split.
-    split : str
-        Of which split there must be enough: ``train`` or ``test``.
-
-    Returns
-    -------
-    ImageData
-
-    Raises
-    ------
-    DataError
-        If the data set is not there and cannot be downloaded.
+    Those of MNIST are taken from `mnist_small`, which is in the package, where its `split` has enough of them: what
+    needs a few images then works without a download, which otherwise may raise a DataError.
     """
-    if config.dataset == "mnist":
-        small = _loaded("mnist_small")
-        if len(getattr(small, f"x_{split}")) >= n_samples:
-            return _first(small, n_samples)
-    return _first(_loaded(config.dataset), n_samples)
+    data = _loaded("mnist_small" if config.dataset == "mnist" else config.dataset)
+    if config.dataset == "mnist" and len(getattr(data, f"x_{split}")) < n_samples:
+        data = _loaded("mnist")
+    return dataclasses.replace(data, **{name: getattr(data, name)[:n_samples] for name in ARRAYS})
 
 
 _loaded = functools.lru_cache(maxsize=3)(load_dataset)
-
-
-def _first(data: ImageData, n: int) -> ImageData:
-    parts = {name: getattr(data, name)[:n] for name in ("x_train", "y_train", "x_test", "y_test")}
-    return dataclasses.replace(data, **parts)
 
 
 def _weights(
@@ -341,37 +302,37 @@ def _weights(
     return values, labels | {"epoch": [r.epoch for r in records]}
 
 
-def _stopped(config: Config, data: ImageData, network: Network | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _stopped(config: Config, data: ImageData, network: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Measure decisions taken before the end of the window."""
-    if network is None:
-        return {}, {}
     x_test, y_test = data.x_test[: config.n_test], data.y_test[: config.n_test]
     accuracy, spike_count = decide_at(network, x_test, y_test, config)
     values = {"stopped_accuracy": accuracy, "stopped_spike_count": spike_count}
     return values, {"layer": config.layer_names(), "stop_time": stop_times(config.duration)}
 
 
-def _samples(config: Config, data: ImageData, network: Network | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _samples(config: Config, data: ImageData, network: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Simulate the first test samples and return their spikes, labels and predictions."""
     n_samples = min(config.keep_samples, len(data.x_test))
-    if network is None or n_samples == 0:
+    if n_samples == 0:
         return {}, {}
     inputs = input_spikes(data.x_test[:n_samples], config)
     layers = network.simulate(inputs, rule=config.rule)
-    spike_times, sent_times = _padded([a.times for a in layers]), _padded([a.discretized for a in layers])
     # A layer's axis is before its neurons'; the sample's comes first.
-    spike_times, sent_times = (np.moveaxis(t, 0, 1) for t in (spike_times, sent_times))
+    spike_times, sent_times = (
+        np.moveaxis(_padded(times), 0, 1) for times in ([a.times for a in layers], [a.discretized for a in layers])
+    )
     n_spikes = max(1, int(np.isfinite(spike_times).sum(axis=-1).max()))
     output = layers[-1].spike_count
     names = np.array([*data.class_names, NO_CLASS])
     values = {
-        "spike_times": _nan_for_none(spike_times[..., :n_spikes]),
-        "sent_times": _nan_for_none(sent_times[..., :n_spikes]),
-        "input_times": _nan_for_none(inputs.padded(1)[..., 0]),
-        "input_sent_times": _nan_for_none(inputs.padded(1, sent=True)[..., 0]),
-        "sample_label": names[data.y_test[:n_samples]],
-        "sample_prediction": names[np.where(output.any(axis=1), output.argmax(axis=1), -1)],
+        "spike_times": spike_times[..., :n_spikes],
+        "sent_times": sent_times[..., :n_spikes],
+        "input_times": inputs.padded(1)[..., 0],
+        "input_sent_times": inputs.padded(1, sent=True)[..., 0],
     }
+    values = {name: np.where(np.isfinite(times), times, np.nan) for name, times in values.items()}
+    values["sample_label"] = names[data.y_test[:n_samples]]
+    values["sample_prediction"] = names[np.where(output.any(axis=1), output.argmax(axis=1), -1)]
     return values, {
         "layer": config.layer_names(),
         "sample": np.arange(n_samples),
@@ -384,13 +345,9 @@ def _samples(config: Config, data: ImageData, network: Network | None) -> tuple[
 def _padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Stack arrays of different shapes along a new first axis, padded with NaN."""
     out = np.full((len(arrays), *np.max([a.shape for a in arrays], axis=0)), np.nan, dtype=np.float32)
-    for place, array in zip(out, arrays, strict=True):
-        place[tuple(slice(n) for n in array.shape)] = array
+    for part, array in zip(out, arrays, strict=True):
+        part[tuple(slice(n) for n in array.shape)] = array
     return out
-
-
-def _nan_for_none(times: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(times), times, np.nan)
 
 
 @functools.cache

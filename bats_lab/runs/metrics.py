@@ -8,8 +8,7 @@ merges results reads it from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,41 +49,24 @@ RUN_DIMS = ("dataset", "delta_t", "seed", "rule")
 NO_CLASS = "none"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What the schema says about one variable or coordinate.
+class Entry(NamedTuple):
+    """What the schema says about one variable or coordinate."""
 
-    Attributes
-    ----------
-    dims : tuple of str
-        Dimensions after :data:`RUN_DIMS`; for a coordinate, none.
-    dtype : str
-        NumPy type: ``f8``, ``f4``, ``i8``, ``?`` or ``U`` (text).
-    units : str
-        Unit, "1" where there is none.
-    long_name : str
-        What it is, as it stands on an axis.
-    required : bool
-        Whether every run has it; the others depend on what is kept.
-    large : bool
-        Whether it is left on disk until somebody asks for it.
-    """
+    dims: tuple[str, ...]  #: dimensions after RUN_DIMS; for a coordinate, none
+    dtype: str  #: NumPy type: f8, f4, i8, ? or U (text)
+    units: str  #: unit, "1" where there is none
+    long_name: str  #: what it is, as it stands on an axis
+    required: bool = True  #: whether every run has it; the others depend on what is kept
+    large: bool = False  #: whether it is left on disk until somebody asks for it
 
-    dims: tuple[str, ...]
-    dtype: str
-    units: str
-    long_name: str
-    required: bool = True
-    large: bool = False
+
+def _metric(dims: str, units: str, long_name: str, dtype: str = "f8", *, required: bool = True) -> Entry:
+    return Entry(tuple(dims.split()), dtype, units, long_name, required)
 
 
 def _kept(dims: str, units: str, long_name: str, *, dtype: str = "f4", large: bool = True) -> Entry:
     """Define a variable that exists only where weights or samples are kept."""
     return Entry(tuple(dims.split()), dtype, units, long_name, required=False, large=large)
-
-
-def _metric(dims: str, units: str, long_name: str, dtype: str = "f8") -> Entry:
-    return Entry(tuple(dims.split()), dtype, units, long_name)
 
 
 #: Every coordinate; each is one-dimensional along itself.
@@ -144,10 +126,8 @@ VARIABLES: dict[str, Entry] = {
     "git_commit": _metric("", "1", "commit of the program, where known", "U"),
     "started": _metric("", "1", "start of the run, UTC", "U"),
     # Not in runs that broke off, and not in those of before they were measured.
-    "stopped_accuracy": Entry(("stop_time",), "f8", "1", "accuracy if the decision is taken at a time", required=False),
-    "stopped_spike_count": Entry(
-        ("stop_time", "layer"), "f8", "1", "spikes per sample sent until a time", required=False
-    ),
+    "stopped_accuracy": _metric("stop_time", "1", "accuracy if the decision is taken at a time", required=False),
+    "stopped_spike_count": _metric("stop_time layer", "1", "spikes per sample sent until a time", required=False),
     "weights": _kept("layer post pre", "1", "weights after the last epoch"),
     "weights_by_epoch": _kept("epoch layer post pre", "1", "weights after each epoch"),
     "spike_times": _kept("sample layer neuron spike", "s", "continuous spike time; NaN: no spike"),
@@ -168,10 +148,6 @@ def describe(values: dict[str, np.ndarray], coords: dict[str, Sequence[object] |
         Variables without the dimensions :data:`RUN_DIMS`, which are put in front with size 1.
     coords : dict of str to sequence
         Coordinates, among them one value for each of :data:`RUN_DIMS`.
-
-    Returns
-    -------
-    xarray.Dataset
     """
     data = {
         name: xr.Variable(RUN_DIMS + VARIABLES[name].dims, _typed(value, VARIABLES[name])[None, None, None, None])
@@ -188,18 +164,11 @@ def _typed(value: object, entry: Entry) -> np.ndarray:
     return np.asarray(value).astype(str if entry.dtype == "U" else entry.dtype)
 
 
-# Variables that are as they stand in the test pass of an epoch.
+# Variables that are as they stand in the test pass of an epoch, by which `measure` takes them.
 _TEST_ONLY = (
-    "confidence",
-    "first_spike_time",
-    "decision_time",
-    "dropped",
-    "merged",
-    "deferred",
-    "lost_spikes",
-    "truncated_neurons",
-    "spike_delay",
-)
+    "confidence", "first_spike_time", "decision_time", "dropped", "merged", "deferred", "lost_spikes",
+    "truncated_neurons", "spike_delay",
+)  # fmt: skip
 
 
 def measure(config: Config, records: Sequence[EpochRecord], class_names: Sequence[str]) -> xr.Dataset:
@@ -210,7 +179,7 @@ def measure(config: Config, records: Sequence[EpochRecord], class_names: Sequenc
     config : Config
         Parameters of the run.
     records : sequence of EpochRecord, at least one
-        What :func:`bats_lab.runs.training.train` measured.
+        What training measured.
     class_names : sequence of str
         Name of each class, in the order of the output neurons.
 
@@ -240,6 +209,9 @@ def measure(config: Config, records: Sequence[EpochRecord], class_names: Sequenc
     def over_test(name: str) -> np.ndarray:
         return np.array([getattr(p, name) for p in test])
 
+    def of_records(name: str) -> np.ndarray:
+        return np.array([getattr(r, name) for r in records])
+
     spike_count = over_splits("spike_count")
     incoming = np.column_stack([over_test("input_spikes"), spike_count[1, :, :-1]])
     values = {
@@ -255,11 +227,9 @@ def measure(config: Config, records: Sequence[EpochRecord], class_names: Sequenc
         "layer_size": sizes,
         "n_samples": np.array([passes[-1].n_samples for passes in splits]),
         "input_spikes": np.array([passes[-1].input_spikes for passes in splits]),
-        "weight_norm": np.array([r.weight_norm for r in records]),
-        "epoch_learning_rate": np.array([r.learning_rate for r in records]),
-        "train_seconds": np.array([r.train_seconds for r in records]),
-        "test_seconds": np.array([r.test_seconds for r in records]),
+        "epoch_learning_rate": of_records("learning_rate"),
     }
+    values |= {name: of_records(name) for name in ("weight_norm", "train_seconds", "test_seconds")}
     values |= {name: over_test(name) for name in _TEST_ONLY}
     return describe(
         {name: values[name] for name in VARIABLES if name in values},
@@ -276,19 +246,8 @@ def measure(config: Config, records: Sequence[EpochRecord], class_names: Sequenc
 
 
 def dead_classes(dataset: xr.Dataset) -> list[str]:
-    """Name the classes whose output neuron was silent over the whole test set after the last epoch.
+    """Name the classes whose output neuron was silent over the whole test set after a run's last epoch.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run.
-
-    Returns
-    -------
-    list of str
-
-    Notes
-    -----
     One dead class of ten costs a tenth of the accuracy, which looks like an effect of the time step.
     """
     silent = dataset["class_silent"].isel(epoch=-1)
@@ -332,8 +291,8 @@ def decide_at(
     Returns
     -------
     accuracy : ndarray, (stop_time,)
-        Fraction of samples decided rightly if the decision is taken at each of :func:`stop_times`, from the spikes that
-        were sent by then: the output neuron with the most spikes, ties to the lower index, none is wrong.
+        Fraction of samples decided rightly at each of :func:`stop_times`, from the spikes that were sent by then: the
+        output neuron with the most spikes, ties to the lower index, none is wrong.
     spike_count : ndarray, (stop_time, layer)
         Spikes per sample that each layer has sent by then.
 
@@ -370,15 +329,7 @@ def decide_at(
 
 
 def last_epoch(dataset: xr.Dataset) -> xr.Dataset:
-    """Return the metrics of each run after its own last epoch.
-
-    Runs with fewer epochs than others are NaN in the later ones; a run's last epoch is the last in
-    which its test accuracy is not NaN.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
+    """Return the metrics of each run after its own last epoch, the last in which its test accuracy is not NaN.
 
     Returns
     -------
@@ -394,17 +345,8 @@ def last_epoch(dataset: xr.Dataset) -> xr.Dataset:
 def choice_split(dataset: xr.Dataset) -> str:
     """Return the part of the data on which choices between runs may be made.
 
-    A choice made by test accuracy is made on the test set, and flatters what is chosen.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
-
-    Returns
-    -------
-    str
-        ``validation`` if every run held out training samples (`validation_fraction`), else ``test``: there is no other.
+    That is ``validation`` if every run held out training samples (`validation_fraction`), else ``test``: there is no
+    other, though a choice made on the test set flatters what is chosen.
     """
     if "validation" not in dataset["split"].values:
         return "test"
@@ -415,11 +357,6 @@ def choice_split(dataset: xr.Dataset) -> str:
 
 def best_epoch(dataset: xr.Dataset) -> xr.DataArray:
     """Return the epoch after which each run was best, the first of equals, on the samples for choices.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
 
     Returns
     -------
@@ -434,12 +371,7 @@ def best_epoch(dataset: xr.Dataset) -> xr.DataArray:
 
 
 def summary_table(dataset: xr.Dataset) -> pd.DataFrame:
-    """Summarise results: one row for each data set, rule and time step, over the seeds.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run, or of many as :func:`bats_lab.open_results` gives them.
+    """Summarise results of one run or of many: one row for each data set, rule and time step, over the seeds.
 
     Returns
     -------
@@ -463,8 +395,7 @@ def summary_table(dataset: xr.Dataset) -> pd.DataFrame:
             "collisions": last["collisions"].sum("layer"),
         }
     ).reset_coords(drop=True)
-    by = [d for d in RUN_DIMS if d != "seed"]
-    by += [str(d) for d in columns.dims if d not in RUN_DIMS]
+    by = [*(d for d in RUN_DIMS if d != "seed"), *(str(d) for d in columns.dims if d not in RUN_DIMS)]
     # Scalar coordinates (a single data set, a single rule) become dimensions again, and so columns.
     for dim in RUN_DIMS:
         if dim not in columns.dims:
@@ -507,11 +438,7 @@ def pareto_front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:
     >>> pareto_front([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0]], [0.9, 0.9, 0.9])
     array([1, 0])
     """
-    cost, value = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
-    if cost.ndim != 2:
-        cost, value = _points(cost, value)
-    elif value.shape != cost.shape[:1]:
-        raise ValueError(f"cost has shape {cost.shape} and value {value.shape}; value must be (point,).")
+    cost, value = _points(cost, value, objectives=True)
     small = np.column_stack([cost, -value])
     order = np.lexsort(small.T[::-1])  # what beats a point comes before it
     front = np.empty(0, dtype=np.intp)
@@ -552,8 +479,12 @@ def hypervolume(cost: np.ndarray, value: np.ndarray, reference: tuple[float, flo
     return float(area)
 
 
-def _points(cost: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _points(cost: np.ndarray, value: np.ndarray, *, objectives: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as float64; with `objectives` several costs a point are allowed."""
     cost, value = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
-    if cost.ndim != 1 or cost.shape != value.shape:
+    if objectives and cost.ndim == 2:
+        if value.shape != cost.shape[:1]:
+            raise ValueError(f"cost has shape {cost.shape} and value {value.shape}; value must be (point,).")
+    elif cost.ndim != 1 or cost.shape != value.shape:
         raise ValueError(f"cost has shape {cost.shape} and value {value.shape}; both must be (point,).")
     return cost, value

@@ -2,7 +2,8 @@
 
 Papermill writes the executed notebook while it runs, and after a timeout, a kernel that died or Ctrl-C every cell
 in it looks completed. So a notebook is executed as ``<name>.running.ipynb`` and renamed when it is over:
-``<name>.ipynb`` exists only after success, ``<name>.failed.ipynb`` otherwise.
+``<name>.ipynb`` exists only after success, ``<name>.failed.ipynb`` otherwise. Meanwhile it may append what becomes of
+its runs, as lines of JSON, to ``<name>.running.jsonl``, which its environment names as :data:`STATUS`.
 
 A :class:`Pool` keeps worker processes which receive calls as lines of JSON and end themselves, and the kernel they have
 running, as soon as their input is closed: after the last call, after Ctrl-C, and when the parent was killed.
@@ -26,16 +27,33 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import SimpleNamespace
+from typing import IO, Any, NamedTuple
 
 import psutil
 
-__all__ = ["KILLED", "Call", "Event", "NotebookError", "Pool", "run_notebook"]
+__all__ = ["KILLED", "STATUS", "Call", "Event", "NotebookError", "Pool", "run_notebook", "working_files"]
 
 #: The reason given for a run whose process was killed, as the system does when memory runs out.
 KILLED = "killed (out of memory?)"
 
+#: Environment variable that names to a notebook the file for what becomes of its runs.
+STATUS = "BATS_LAB_STATUS"
+
 _SCALARS = (str, int, float, bool, type(None))
+
+
+class WorkingFiles(NamedTuple):
+    """Files beside an executed notebook while it runs, and after it failed."""
+
+    running: Path
+    failed: Path
+    status: Path
+
+
+def working_files(out: str | Path) -> WorkingFiles:
+    """Return the files that belong to the execution of a notebook which will be `out`."""
+    return WorkingFiles(*map(Path(out).with_suffix, (".running.ipynb", ".failed.ipynb", ".running.jsonl")))
 
 
 class NotebookError(Exception):
@@ -50,15 +68,15 @@ def run_notebook(
     cwd: str | Path | None = None,
     on_output: Callable[[str], None] | None = None,
 ) -> None:
-    """Execute a notebook by Papermill so that the file on disk tells how it went.
+    """Execute a notebook by Papermill so that the files on disk tell how it goes and how it went.
 
     Parameters
     ----------
     source : path
         The notebook, with a cell tagged ``parameters``.
     out : path ending in ``.ipynb``
-        Where the executed notebook is put after success. While it runs it is ``<out>.running.ipynb``; when it
-        fails it becomes ``<out>.failed.ipynb``.
+        Where the executed notebook is put after success; meanwhile, and after a failure, it is one of
+        :func:`working_files`.
     parameters : mapping of str to str, int, float, bool, None or a list of those
         Values that replace those of the parameters cell. All of them must be declared there.
     cwd : path, optional
@@ -68,10 +86,8 @@ def run_notebook(
 
     Raises
     ------
-    ValueError
-        If the notebook has no such parameter.
-    TypeError
-        If a value is of a type that cannot be written into a notebook.
+    ValueError, TypeError
+        If the notebook has no such parameter, or a value cannot be written into a notebook.
     NotebookError
         If the execution fails; the message is the reason in one line.
     """
@@ -81,10 +97,10 @@ def run_notebook(
 
     source, out = Path(source), Path(out)
     values = _checked_parameters(source, parameters)
-    running, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
     out.parent.mkdir(parents=True, exist_ok=True)
-    for stale in (running, failed):
+    for stale in working_files(out):
         stale.unlink(missing_ok=True)
+    running, failed, status = working_files(out)
     with tempfile.TemporaryDirectory(prefix="bats-", ignore_cleanup_errors=True) as folder:
         _folders.add(folder)
         try:
@@ -94,18 +110,19 @@ def run_notebook(
                 parameters=values,
                 cwd=None if cwd is None else str(cwd),
                 progress_bar=False,
-                stdout_file=_Output(on_output) if on_output else None,
-                kernel_manager_class=_kernel_manager_class(folder),
+                stdout_file=SimpleNamespace(write=on_output, flush=lambda: None) if on_output else None,
+                kernel_manager_class=_kernel_manager_class(folder, {STATUS: str(status)}),
+                shutdown_kernel="immediate",  # it has nothing left to do, and takes a second to end by itself
             )
         except BaseException as error:
             if running.exists():
                 os.replace(running, failed)
-            if isinstance(error, PapermillExecutionError):
-                raise NotebookError(_one_line(f"{error.ename}: {error.evalue}")) from error
             if isinstance(error, DeadKernelError):
                 raise NotebookError(KILLED) from error
+            if isinstance(error, PapermillExecutionError):
+                raise NotebookError(_one_line(error.ename, error.evalue)) from error
             if isinstance(error, Exception):
-                raise NotebookError(_one_line(f"{type(error).__name__}: {error}")) from error
+                raise NotebookError(_one_line(type(error).__name__, error)) from error
             raise
         finally:
             _folders.discard(folder)
@@ -117,15 +134,11 @@ def declared_parameters(notebook: Mapping[str, Any]) -> set[str]:
 
     Papermill's own inspection overlooks annotations such as ``int | None``.
     """
-    names: set[str] = set()
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
-            for statement in ast.parse("".join(cell["source"])).body:
-                targets = (
-                    statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-                )
-                names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and "parameters" in c["metadata"].get("tags", [])]
+    statements = [statement for cell in cells for statement in ast.parse("".join(cell["source"])).body]
+    assigned = [s for s in statements if isinstance(s, (ast.Assign, ast.AnnAssign))]
+    targets = [target for s in assigned for target in (s.targets if isinstance(s, ast.Assign) else [s.target])]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _checked_parameters(source: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,26 +158,16 @@ def _checked_parameters(source: Path, parameters: Mapping[str, Any]) -> dict[str
     return values
 
 
-def _one_line(text: str) -> str:
-    """First line of a message, or its class name alone where there is no message."""
-    return (text.strip().splitlines() or [""])[0].rstrip(": ")
-
-
-class _Output:
-    """The file-like object to which Papermill writes what a notebook prints."""
-
-    def __init__(self, receive: Callable[[str], None]) -> None:
-        self.write = receive
-
-    def flush(self) -> None:
-        pass
+def _one_line(name: str, message: object) -> str:
+    """Write an error as its name and the first line of its message, or its name alone where there is no message."""
+    return f"{name}: {message}".strip().splitlines()[0].rstrip(": ")
 
 
 #: The folders of the sockets of the kernels that this process has running.
 _folders: set[str] = set()
 
 
-def _kernel_manager_class(folder: str) -> type:
+def _kernel_manager_class(folder: str, environment: Mapping[str, str]) -> type:
     """Build the class of a kernel manager: over IPC, with its sockets in `folder`, running this very Python.
 
     Sockets with the default names collide between parallel runs in one working directory; and the user's kernelspec
@@ -182,7 +185,8 @@ def _kernel_manager_class(folder: str) -> type:
         @property
         def kernel_spec(self) -> KernelSpec:
             argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=argv, display_name="Python 3", language="python")
+            env = {name: value.replace("$", "$$") for name, value in environment.items()}  # no variables in there
+            return KernelSpec(argv=argv, env=env, display_name="Python 3", language="python")
 
     return IPCKernelManager
 
@@ -196,11 +200,10 @@ def _end_kernels() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-# ---------------------------------------------------------------------------------------------- the pool of workers
+# The pool of workers
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A function, as ``module:name``, and its arguments, as JSON can hold them, for a worker process to call."""
 
     function: str
@@ -211,16 +214,9 @@ class Call:
 class Event:
     """What a pool reports while calls are carried out.
 
-    Attributes
-    ----------
-    kind : str
-        ``started``, ``output``, ``finished``, ``failed``, or ``tick`` when nothing happened for a while.
-    index : int
-        Which call; -1 for a tick.
-    text : str
-        The printed text, or the reason of a failure in one line.
-    seconds : float
-        How long the call took, once it is over.
+    Its kind is ``started``, ``output``, ``finished``, ``failed``, or ``tick`` when nothing happened for a while;
+    `index` says of which call (-1 for a tick), `text` what was printed, or the reason of a failure in one line, and
+    `seconds` how long the call took, once it is over.
     """
 
     kind: str
@@ -261,11 +257,15 @@ class _Worker:
             self.process.stdin.write((json.dumps([call.function, call.arguments]) + "\n").encode())
             self.process.stdin.flush()
 
-    def stop(self) -> None:
-        """Let it end itself and its kernel; kill it where it does not."""
+    def end(self) -> None:
+        """Close its input, upon which it ends itself and its kernel."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def stop(self) -> None:
+        """Let it end itself; kill it where it does not."""
+        self.end()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -282,7 +282,7 @@ class _Worker:
         return ": ".join([f"its process ended with exit status {code}", *last])
 
 
-class Pool:
+class Pool(contextlib.AbstractContextManager["Pool"]):
     """Processes that carry out calls, a fixed number at a time; a context manager.
 
     Parameters
@@ -305,18 +305,13 @@ class Pool:
     def _start(self) -> _Worker:
         return _Worker(self._messages, self._logs.enter_context(tempfile.TemporaryFile()))
 
-    def __enter__(self) -> Pool:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """End all workers and their kernels."""
-        for worker in self._workers:
-            assert worker.process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                worker.process.stdin.close()  # all at once, before one is waited for
+        for worker in self._workers:  # all at once, before one is waited for
+            worker.end()
         for worker in self._workers:
             worker.stop()
         self._workers = []
@@ -380,7 +375,7 @@ class Pool:
         return fresh
 
 
-# ------------------------------------------------------------------------------------------ inside a worker process
+# Inside a worker process
 
 
 def _work() -> None:
@@ -416,7 +411,7 @@ def _work() -> None:
         except NotebookError as error:
             reply("failed", str(error))
         except Exception as error:
-            reply("failed", _one_line(f"{type(error).__name__}: {error}"))
+            reply("failed", _one_line(type(error).__name__, error))
         else:
             reply("finished")
 

@@ -27,8 +27,8 @@ from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import ResultsError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.experiment import network_of
+from bats_lab.runs.files import open_dataset, open_run, run_path, save_dataset
 from bats_lab.runs.metrics import COORDINATES, VARIABLES, Entry
-from bats_lab.runs.results import open_dataset, open_run, run_path, save_dataset
 from bats_lab.runs.training import evaluate, input_spikes, split_training
 from bats_lab.spikes.rules import RULES, rule_named, rule_on
 from bats_lab.spikes.trains import Spikes

@@ -26,7 +26,7 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
-from bats_lab.runs.results import open_dataset, save_dataset
+from bats_lab.runs.files import open_dataset, save_dataset
 from bats_lab.runs.training import evaluate, input_spikes, train, train_group
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
 from bats_lab.spikes.grid import discretize_spikes

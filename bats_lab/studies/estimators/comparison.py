@@ -19,8 +19,8 @@ import xarray as xr
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import DivergedError
+from bats_lab.runs.files import save_dataset
 from bats_lab.runs.metrics import choice_split, last_epoch
-from bats_lab.runs.results import save_dataset
 from bats_lab.runs.training import train_group
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
 from bats_lab.studies.collapse.experiments import combined, experiment_path, gradient_quality, open_experiment

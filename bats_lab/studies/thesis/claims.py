@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.config import Config
-from bats_lab.data.datasets import DATASETS
+from bats_lab.data.registry import DATASETS
 from bats_lab.runs.metrics import pareto_front
 
 __all__ = ["CLAIMS", "STUDIES", "Claim", "Findings", "Study", "Verdict", "judge", "stand_in", "study_configs"]

@@ -1,0 +1,174 @@
+"""Readers of the formats images come in, idx files and ``.npz`` archives. No pickle is ever loaded."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from bats_lab.data.registry import ARRAYS, IdxFile
+from bats_lab.errors import DataError
+
+__all__ = ["first_line", "read_idx", "read_npz"]
+
+#: Labels of one's own images are below this number: a label is a class, not an identifier.
+MAX_CLASSES = 10_000
+
+_SIDE = 28  # rows and columns of the images of every known data set
+_MOST_COMPRESSED = 1032  # gzip compresses at most that much : 1
+
+
+def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str]:
+    """Read an idx file, and compare its uncompressed content with what was published.
+
+    Parameters
+    ----------
+    file : IdxFile
+        Which file it should be.
+    path : Path
+        Where it lies, compressed by gzip or not, whatever its name says.
+    n_classes : int
+        Labels must be below it.
+
+    Returns
+    -------
+    array : ndarray of uint8, (n, 28, 28) or (n,)
+        Images or labels.
+    difference : str
+        How they differ from the official ones; empty if they do not.
+
+    Raises
+    ------
+    DataError
+        Unless the file is whole and holds what it must: 28 x 28 images, or labels of the classes.
+    """
+    images = file.array.startswith("x")
+    n_dims = 3 if images else 1
+    magic = bytes([0, 0, 8, n_dims])
+    try:
+        with _open_idx(path) as stream:
+            header = stream.read(4 + 4 * n_dims)
+            if len(header) < 4 + 4 * n_dims:
+                raise DataError(f"{path} is cut short: it ends within its header.")
+            if header[:4] != magic:
+                raise DataError(
+                    f"{path} starts with {header[:4].hex()}; an idx file of its kind starts with {magic.hex()}."
+                )
+            shape = tuple(int(n) for n in np.frombuffer(header, ">u4", offset=4))
+            if images and shape[1:] != (_SIDE, _SIDE):
+                raise DataError(f"{path} has images of {shape[1]} x {shape[2]} pixels; they must be {_SIDE} x {_SIDE}.")
+            if not shape[0]:
+                raise DataError(f"{path} holds nothing.")
+            # A header that claims more than can be compressed is damaged, and memory is not taken for it.
+            possible = math.prod(shape) <= _MOST_COMPRESSED * path.stat().st_size
+            content = np.empty(math.prod(shape) if possible else 0, np.uint8)
+            if not possible or stream.readinto(memoryview(content)) < len(content):
+                raise DataError(f"{path} is cut short: its header promises {shape[0]} entries.")
+            if stream.read(1):
+                raise DataError(f"{path} goes on after the {shape[0]} entries that its header promises.")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is cut short or damaged: {first_line(error)}.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}.") from error
+    if not images and content.max() >= n_classes:
+        raise DataError(f"{path} holds the label {content.max()}; labels must be below {n_classes}.")
+    difference = ""
+    if shape[0] != file.count:
+        difference = f"{path.name} has {shape[0]:,} entries, the official one {file.count:,}"
+    elif file.md5 is not None:
+        digest = hashlib.md5(header, usedforsecurity=False)
+        digest.update(content)
+        if digest.hexdigest() != file.md5:
+            difference = f"{path.name} has the MD5 {digest.hexdigest()}, the official one {file.md5}"
+    return content.reshape(shape), difference
+
+
+def _open_idx(path: Path) -> io.BufferedIOBase:
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    return gzip.GzipFile(path) if compressed else path.open("rb")
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read the four arrays of an ``.npz`` file: uint8 images (n, rows, cols) and int64 labels (n,).
+
+    Raises
+    ------
+    DataError
+        If the file is no such archive, or its arrays are no images and labels; the message names the first fault.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no .npz file, or it is cut short.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            absent = [key for key in ARRAYS if key not in archive.files]
+            if absent:
+                raise DataError(f"{path} lacks {', '.join(absent)}; it must hold {', '.join(ARRAYS)}.")
+            raw = {key: archive[key] for key in ARRAYS}
+    except (ValueError, EOFError, OSError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}.") from error
+    for key, array in raw.items():
+        if not isinstance(array, np.ndarray) or not array.size:
+            raise DataError(f"{key} in {path} is empty or no array.")
+    # Floats up to 1 are brightness; whole numbers up to 255 are pixel values that were kept as floats.
+    images = raw["x_train"], raw["x_test"]
+    unit = all(x.dtype.kind == "f" for x in images) and max(float(x.max()) for x in images) <= 1
+    arrays = {}
+    for key in ARRAYS:
+        what = f"{key} in {path}"
+        array = raw.pop(key)
+        arrays[key] = _as_images(array, what, unit=unit) if key.startswith("x") else _as_labels(array, what)
+    for split in ("train", "test"):
+        n_images, n_labels = len(arrays[f"x_{split}"]), len(arrays[f"y_{split}"])
+        if n_images != n_labels:
+            raise DataError(f"{path} has {n_images} {split} images but {n_labels} {split} labels.")
+    train, test = (" x ".join(map(str, arrays[key].shape[1:])) for key in ("x_train", "x_test"))
+    if train != test:
+        raise DataError(f"{path} has training images of {train} and test images of {test} pixels; they must be alike.")
+    return arrays
+
+
+def _as_images(array: np.ndarray, what: str, *, unit: bool) -> np.ndarray:
+    """Return images as uint8 (n, rows, cols); with `unit` they are floats in 0..1."""
+    if array.ndim not in (2, 3):
+        raise DataError(f"{what} has the shape {array.shape}; it must be (n, rows, cols) or (n, pixels).")
+    if array.dtype.kind not in "uif":
+        raise DataError(f"{what} is of type {array.dtype}; it must hold integers in 0..255 or floats in 0..1.")
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 255):  # written so that NaN is refused, too
+        raise DataError(f"{what} goes from {low} to {high}; it must hold integers in 0..255 or floats in 0..1.")
+    if unit:
+        array = np.rint(array * 255)
+    elif array.dtype.kind == "f" and (array != np.rint(array)).any():
+        raise DataError(f"{what} holds fractions but goes up to {high}; floats must be in 0..1 in both splits.")
+    array = np.ascontiguousarray(array, dtype=np.uint8)
+    if array.ndim == 2:
+        side = math.isqrt(array.shape[1])
+        array = array.reshape((-1, side, side) if side * side == array.shape[1] else (-1, 1, array.shape[1]))
+    return array
+
+
+def _as_labels(array: np.ndarray, what: str) -> np.ndarray:
+    """Return labels as int64 (n,)."""
+    if array.ndim != 1 or array.dtype.kind not in "ui":
+        raise DataError(f"{what} has the shape {array.shape} and type {array.dtype}; it must be one integer an image.")
+    if array.min() < 0 or array.max() >= MAX_CLASSES:
+        raise DataError(
+            f"{what} goes from {array.min()} to {array.max()}; labels must be classes counted from 0, "
+            f"below {MAX_CLASSES:,}."
+        )
+    return array.astype(np.int64)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name, without the full stop."""
+    lines = str(error).splitlines()
+    return (lines[0] if lines else type(error).__name__).removesuffix(".")

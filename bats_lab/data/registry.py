@@ -1,0 +1,121 @@
+"""The table of named data sets: a row each, with its files, what is published of them, and where they can be had."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+__all__ = ["ARRAYS", "DATASETS", "EMBEDDED", "DatasetInfo", "IdxFile", "data_directory", "dataset_info", "find_file"]
+
+#: The four arrays of a data set.
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+#: Folder of the digits that travel with the package.
+EMBEDDED = resources.files("bats_lab") / "data"
+
+
+@dataclass(frozen=True)
+class IdxFile:
+    """One official file: its name, which array it holds, how many entries, and the MD5 of its uncompressed content."""
+
+    name: str
+    array: str
+    count: int
+    md5: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a named data set."""
+
+    description: str  #: one line for people
+    class_names: tuple[str, ...] = tuple("0123456789")  #: what the labels stand for
+    files: tuple[IdxFile, ...] = ()  #: the official files; none for the embedded data set
+    mirrors: tuple[str, ...] = ()  #: URLs of folders that hold the files, or of zip archives that contain them
+    transposed: bool = False  #: whether the files hold rows and columns of the images swapped
+
+
+def _files(split: str, prefix: str, count: int, images: str | None = None, labels: str | None = None) -> list[IdxFile]:
+    """List the two files of a split; `images` and `labels` are their MD5s."""
+    return [
+        IdxFile(f"{prefix}-images-idx3-ubyte.gz", f"x_{split}", count, images),
+        IdxFile(f"{prefix}-labels-idx1-ubyte.gz", f"y_{split}", count, labels),
+    ]
+
+
+_CLOTHES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+#: The named data sets.
+DATASETS: dict[str, DatasetInfo] = {
+    "mnist_small": DatasetInfo("the first 10,000 training and 2,000 test digits of MNIST, shipped with the package"),
+    "mnist": DatasetInfo(
+        "MNIST handwritten digits, 60,000 and 10,000 images of 10 classes",
+        files=(
+            *_files("train", "train", 60_000, "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
+            *_files("test", "t10k", 10_000, "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
+        ),
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+    ),
+    "fashion_mnist": DatasetInfo(
+        "Fashion-MNIST articles of clothing, 60,000 and 10,000 images of 10 classes",
+        _CLOTHES,
+        files=(
+            *_files("train", "train", 60_000, "f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9"),
+            *_files("test", "t10k", 10_000, "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),
+        ),
+        mirrors=(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        ),
+    ),
+    "emnist": DatasetInfo(
+        "EMNIST Balanced handwritten digits and letters, 112,800 and 18,800 images of 47 classes",
+        tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"),
+        # Checksums of the uncompressed files are not published: the number of images tells the official split.
+        files=(*_files("train", "emnist-balanced-train", 112_800), *_files("test", "emnist-balanced-test", 18_800)),
+        mirrors=(
+            "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",
+            "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/gzip.zip",
+        ),
+        transposed=True,
+    ),
+}
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """Return the row of a named data set; a ValueError says which name comes close."""
+    if name in DATASETS:
+        return DATASETS[name]
+    near = difflib.get_close_matches(name, DATASETS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    raise ValueError(
+        f"dataset is {name!r}; it must be one of {', '.join(DATASETS)}, or the path of an .npz file with your own "
+        f"images{hint}"
+    )
+
+
+def data_directory(data_dir: str | Path | None = None) -> Path:
+    """Return the folder that holds the full data sets; it need not exist.
+
+    That is the one given, else that of the environment variable ``BATS_LAB_DATA``, else one in the user's cache.
+    """
+    chosen = data_dir or os.environ.get("BATS_LAB_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return platformdirs.user_cache_path("bats_lab") / "data"
+
+
+def find_file(folder: Path, file: IdxFile) -> Path | None:
+    """Return the path of a file, compressed or not, or None."""
+    paths = (folder / file.name, folder / file.name.removesuffix(".gz"))
+    return next((path for path in paths if path.is_file()), None)

@@ -1,0 +1,91 @@
+"""Which data sets are there, and whether they are what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from bats_lab.data.readers import read_idx
+from bats_lab.data.registry import DATASETS, IdxFile, data_directory, dataset_info, find_file
+from bats_lab.errors import DataError
+
+__all__ = ["DatasetStatus", "FileStatus", "check_file", "list_datasets", "verify_dataset"]
+
+# From best to worst; the state of a data set is the worst of its files.
+_STATES = ("official", "found", "differs", "damaged", "missing")
+
+
+class FileStatus(NamedTuple):
+    """Where one file of a data set stands.
+
+    The state is ``official``, ``differs`` (sound, but not as published), ``damaged``, ``missing``, or ``found``
+    where the content was not looked at; `detail` says in a few words what is wrong or different.
+    """
+
+    file: str
+    state: str
+    detail: str = ""
+
+
+class DatasetStatus(NamedTuple):
+    """Where a data set stands: ``embedded``, or the worst state of its files."""
+
+    name: str
+    description: str
+    state: str
+    files: tuple[FileStatus, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the data set can be loaded."""
+        return self.state not in ("damaged", "missing")
+
+
+def list_datasets(data_dir: str | Path | None = None) -> list[DatasetStatus]:
+    """List the named data sets and whether their files are there, without reading them.
+
+    Examples
+    --------
+    >>> [status.name for status in list_datasets()]
+    ['mnist_small', 'mnist', 'fashion_mnist', 'emnist']
+    """
+    return [_status(name, data_dir, lambda file, _: FileStatus(file.name, "found")) for name in DATASETS]
+
+
+def verify_dataset(name: str, data_dir: str | Path | None = None) -> DatasetStatus:
+    """Read all files of a named data set and compare them with what was published.
+
+    Raises
+    ------
+    ValueError
+        If there is no data set of that name.
+
+    Examples
+    --------
+    >>> verify_dataset("mnist_small").state
+    'embedded'
+    """
+    n_classes = len(dataset_info(name).class_names)
+    return _status(name, data_dir, lambda file, path: check_file(file, path, n_classes))
+
+
+def check_file(file: IdxFile, path: Path, n_classes: int) -> FileStatus:
+    """Read a file and say whether it is sound and official."""
+    try:
+        _, difference = read_idx(file, path, n_classes)
+    except DataError as error:
+        return FileStatus(file.name, "damaged", str(error))
+    return FileStatus(file.name, "differs" if difference else "official", difference)
+
+
+def _status(name: str, data_dir: str | Path | None, examine: Callable[[IdxFile, Path], FileStatus]) -> DatasetStatus:
+    """Look for the files of a data set and `examine` each that is there."""
+    info = dataset_info(name)
+    if not info.files:
+        return DatasetStatus(name, info.description, "embedded")
+    paths = [(file, find_file(data_directory(data_dir) / name, file)) for file in info.files]
+    files = tuple(
+        examine(file, path) if path else FileStatus(file.name, "missing", "not found") for file, path in paths
+    )
+    return DatasetStatus(name, info.description, max((f.state for f in files), key=_STATES.index), files)

@@ -1,0 +1,133 @@
+"""What the training notebook calls: runs trained for a results folder, and what a sweep is told of them meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from bats_lab.config import Config
+from bats_lab.errors import DivergedError
+from bats_lab.runs.experiment import run_experiments
+from bats_lab.runs.files import run_path, save_run
+from bats_lab.runs.records import EpochRecord
+from bats_lab.sweeps.execute import STATUS
+
+__all__ = ["check_folder", "checkpoint_path", "describe_epoch", "save_into", "train_group_into", "train_into"]
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError if a folder of results is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out is {str(folder)!r}, a file; it must be a folder, which is made if it is not there.")
+
+
+def checkpoint_path(folder: str | Path, config: Config) -> Path:
+    """Return the file in which a run keeps its state after each epoch."""
+    return Path(folder) / "checkpoints" / f"{run_path(folder, config).stem}.npz"
+
+
+def train_into(
+    config: Config, folder: str | Path, *, on_epoch: Callable[[EpochRecord], None] | None = None, **options: Any
+) -> xr.Dataset:
+    """Train one run and return its results; all else as in :func:`train_group_into`."""
+    tell = None if on_epoch is None else lambda _, record: on_epoch(record)
+    return train_group_into([config], folder, on_epoch=tell, **options)[0]
+
+
+def train_group_into(
+    configs: Sequence[Config],
+    folder: str | Path,
+    *,
+    checkpoint: bool = False,
+    on_epoch: Callable[[int, EpochRecord], None] | None = None,
+    on_failure: Callable[[int, DivergedError], None] | None = None,
+    **options: Any,
+) -> dict[int, xr.Dataset]:
+    """Train runs side by side for a results folder: ``run_experiments``, and what is left if it breaks off.
+
+    A sweep names a file in the environment; each epoch and each failure is then appended to it as a line of JSON.
+
+    Parameters
+    ----------
+    configs : sequence of Config
+        Parameters of the runs.
+    folder : str or Path
+        Folder of the sweep.
+    checkpoint : bool
+        Whether to keep the state after each epoch, and to go on from it, in :func:`checkpoint_path`.
+    on_epoch, data_dir, device, threads, on_batch
+        As in :func:`bats_lab.runs.experiment.run_experiments`.
+    on_failure : callable or None
+        Called with a run's place in `configs` and the error, if its training diverged.
+
+    Returns
+    -------
+    dict of int to xarray.Dataset
+        The results of each run that did not diverge, by its place in `configs`; for :func:`save_into`.
+
+    Raises
+    ------
+    ValueError
+        If `folder` is a file; nothing has been computed then.
+    DivergedError
+        If all of them diverged: the first one's. What a run measured before has been saved as ``partial-….nc``.
+    """
+    check_folder(Path(folder))
+    states = [checkpoint_path(folder, config) if checkpoint else None for config in configs]
+    if checkpoint:
+        (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
+
+    def after_epoch(i: int, record: EpochRecord) -> None:
+        _tell("epoch", i, describe_epoch(record, configs[i]), epoch=record.epoch)
+        if on_epoch:
+            on_epoch(i, record)
+
+    finished, errors = {}, []
+    for i, run in enumerate(run_experiments(configs, checkpoints=states, on_epoch=after_epoch, **options)):
+        if not isinstance(run, DivergedError):
+            finished[i] = run
+            continue
+        errors.append(run)
+        if run.dataset is not None:
+            save_run(run.dataset, folder)
+        _tell("failed", i, f"{type(run).__name__}: {run}")
+        if on_failure:
+            on_failure(i, run)
+    if not finished:
+        raise errors[0]
+    return finished
+
+
+def _tell(event: str, run: int, text: str, **more: int) -> None:
+    """Append a line of JSON to the file that the sweep reads, if there is a sweep."""
+    if path := os.environ.get(STATUS):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, "run": run, "text": text} | more) + "\n")
+
+
+def save_into(dataset: xr.Dataset, config: Config, folder: str | Path) -> Path:
+    """Save the results of a run and remove its checkpoint; return the results' file."""
+    path = save_run(dataset, folder)
+    state = checkpoint_path(folder, config)
+    # A process killed while it wrote its state leaves the part it had written.
+    for file in [state, *state.parent.glob(f".{state.name}.*.part")]:
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # other runs' checkpoints are there, or none ever was
+        state.parent.rmdir()
+    return path
+
+
+def describe_epoch(record: EpochRecord, config: Config) -> str:
+    """Tell in one line how an epoch went."""
+    *hidden, output = record.test.spike_count
+    seconds = record.train_seconds + record.test_seconds
+    return (
+        f"epoch {record.epoch}/{config.epochs}: test accuracy {record.test.accuracy:.2%}, {sum(hidden):.0f} hidden and "
+        f"{output:.1f} output spikes a sample, {seconds:.1f} s"
+    )
