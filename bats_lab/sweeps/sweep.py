@@ -868,7 +868,9 @@ def _compile(dtypes: Sequence[str], device: str) -> None:
 # ------------------------------------------------------------------------------------------------------ the report
 
 
-def make_report(out: str | Path, *, notebook: str | Path | None = None) -> Path:
+def make_report(
+    out: str | Path, *, notebook: str | Path | None = None, parameters: Mapping[str, Any] | None = None
+) -> Path:
     """Execute the report notebook on a folder of results and export it as one HTML file.
 
     Parameters
@@ -877,6 +879,8 @@ def make_report(out: str | Path, *, notebook: str | Path | None = None) -> Path:
         Folder of results; ``report.ipynb`` and ``report.html`` are written into it.
     notebook : str, Path or None
         Another notebook in place of ``20_report``, with the parameter `results_dir`.
+    parameters : mapping, optional
+        Further parameters of the notebook.
 
     Returns
     -------
@@ -897,7 +901,8 @@ def make_report(out: str | Path, *, notebook: str | Path | None = None) -> Path:
     executed, page = out / "report.ipynb", out / "report.html"
     # What else a report shows is named from the folder of its notebook, as when it is opened by hand.
     arguments = {"source": str(source), "out": str(executed), "cwd": str(source.resolve().parent)}
-    draw = Call("bats_lab.sweeps.execute:run_notebook", arguments | {"parameters": {"results_dir": str(out)}})
+    values = {"results_dir": str(out)} | dict(parameters or {})
+    draw = Call("bats_lab.sweeps.execute:run_notebook", arguments | {"parameters": values})
     export = Call("bats_lab.sweeps.sweep:_export_html", {"notebook": str(executed), "page": str(page)})
     with Pool(1) as pool:
         for call in (draw, export):

@@ -31,6 +31,7 @@ __all__ = [
     "active_share",
     "costs",
     "dense_operations",
+    "deployment_costs",
     "energy",
     "energy_table",
     "neuron_updates_clocked",
@@ -296,10 +297,10 @@ def costs(results: xr.Dataset, *, n_inputs: int, hardware: Mapping[str, Hardware
     last = last_epoch(results)
     # From the configurations, which serves sweeps with a dimension `duration` and those without.
     duration = xr.apply_ufunc(_duration, last["config"], vectorize=True, output_dtypes=[float])
-    return costs_of(last.sel(split="test", drop=True), n_inputs=n_inputs, duration=duration, hardware=hardware)
+    return _costs_of(last.sel(split="test", drop=True), n_inputs=n_inputs, duration=duration, hardware=hardware)
 
 
-def costs_of(
+def _costs_of(
     counts: xr.Dataset,
     *,
     n_inputs: int | xr.DataArray,
@@ -347,6 +348,42 @@ def costs_of(
         active_share=_described(share, "1", "share of (neuron, tick) pairs with a spike"),
         dense_operations=_described(dense, "1", "multiply-adds of a dense network of the same shape"),
         dense=_described(dense_energy, "J", "energy per inference, dense network, arithmetic in 45 nm CMOS"),
+    )
+
+
+def deployment_costs(deployment: xr.Dataset, *, hardware: Mapping[str, Hardware] = HARDWARE) -> xr.Dataset:
+    """Estimate what an inference costs at each point: the clock's part apart from that of the events.
+
+    Parameters
+    ----------
+    deployment : xarray.Dataset
+        As :func:`open_deployment` or :func:`run_on_clock` returns it.
+    hardware : mapping of str to Hardware
+        On what.
+
+    Returns
+    -------
+    xarray.Dataset
+        What `energy.costs` returns, over the dimensions of the points and ``hardware``; NaN where there
+        is no point.
+
+    Raises
+    ------
+    ValueError
+        If a variable is missing.
+
+    Notes
+    -----
+    Published energies are of one word length each; what a shorter word saves is not in here.
+    """
+    needed = ("spike_count", "synaptic_events", "layer_size", "n_inputs", "duration")
+    missing = [name for name in needed if name not in deployment]
+    if missing:
+        raise ValueError(
+            f"deployment lacks {', '.join(missing)}; run_deployment measures it anew without the old file."
+        )
+    return _costs_of(
+        deployment[list(needed)], n_inputs=deployment["n_inputs"], duration=deployment["duration"], hardware=hardware
     )
 
 

@@ -50,7 +50,7 @@ def plot_clock_and_word(
     Parameters
     ----------
     deployment : xarray.Dataset
-        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it, of one data set.
+        As :func:`bats_lab.studies.chip.deployment.open_deployment` returns it, of one data set.
     quantity : str
         ``accuracy``, ``spikes``, ``synaptic_events``, ``active_share``, ``energy`` or ``decision_time``.
     rule : str or None

@@ -44,7 +44,7 @@ def plot_three_way(
     Parameters
     ----------
     deployment : xarray.Dataset
-        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it, of one data set.
+        As :func:`bats_lab.studies.chip.deployment.open_deployment` returns it, of one data set.
     hardware, updates : str
         A row of `energy.HARDWARE`; ``event_driven`` or ``clocked``. Where no joules are published,
         effective synaptic operations are drawn.
