@@ -397,7 +397,7 @@ def _reproduce(args: argparse.Namespace) -> int:
             print(f"figures: {_shown(outcome.page)}")
         verdicts += outcome.verdicts
     for verdict in verdicts:
-        print(f"figure {verdict.figure:7} {verdict.word:14} {verdict.text}\n{'':30} {verdict.found}")
+        print(f"figure {verdict.figure:7} {verdict.word:14} {verdict.text}\n{'':30} {verdict.numbers}")
     return status
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import ResultsError
 from bats_lab.network.feedforward import Network
+from bats_lab.runs.experiment import run_experiment
+from bats_lab.runs.results import save_run
 from bats_lab.runs.training import evaluate, input_spikes, train
 from bats_lab.studies import experiments
 from bats_lab.studies.collapse import report, study
@@ -150,22 +153,26 @@ def test_gradients_on_the_grid_differ_from_those_of_continuous_time(trained: Net
 # ------------------------------------------------------------------------------------- files, command and notebook
 
 
+RUNS = [SMALL.replace(n_train=100, epochs=1, delta_t=step, keep_samples=0) for step in (0.0, 0.012)]
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Experiments and runs that take seconds."""
     monkeypatch.setitem(experiments.SIZES, "mnist_small", experiments.Size(n_train=200, images=50, directions=3))
     monkeypatch.setattr(study, "short_run", lambda _, **changes: SMALL.replace(epochs=1, **changes))
     monkeypatch.setitem(study._STEPS, "mnist_small", (0.012,))
-    few = [SMALL.replace(n_train=100, epochs=1, delta_t=step, keep_samples=0) for step in (0.0, 0.012)]
-    monkeypatch.setattr(study, "STUDY", dataclasses.replace(study.STUDY, configs=lambda **_: few))
+    monkeypatch.setattr(study, "STUDY", dataclasses.replace(study.STUDY, configs=lambda **_: RUNS))
     monkeypatch.setattr(study, "drive_response", lambda *_, **__: drive_response([0.006, 0.01, 0.015], n_drives=20))
 
 
 def test_collapse_is_run_drawn_and_answered_by_one_command(
     tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["reproduce", "collapse", "--quick", "--quiet", "--device", "cpu", "--out", str(tmp_path)]) == 0
     folder = tmp_path / "quick_collapse"
+    with warnings.catch_warnings(action="ignore"):  # of classes that no neuron has learned yet
+        save_run(run_experiment(RUNS[0], device="cpu"), folder)
+    assert main(["reproduce", "collapse", "--quick", "--quiet", "--device", "cpu", "--out", str(tmp_path)]) == 0
     assert {p.name for p in folder.glob("experiment-*")} == {
         experiment_path("", name, "mnist_small").name for name in collapse.EXPERIMENTS
     }

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -446,16 +447,29 @@ def test_quick_deployment_takes_few_images_and_points(
     assert found["bits"].values.tolist() == [32, 4, 2]
 
 
+#: A page of one line, for what a study's notebook is given; the real one is executed in test_notebooks.
+PAGE = """
+from pathlib import Path
+from bats_lab.studies import chip
+print("seeds", chip.open_deployment(results_dir)["seed"].values.tolist(), "in", Path.cwd())
+"""
+
+
 def test_networks_are_trained_deployed_and_drawn_by_one_command(
     few: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    parameters = nbformat.v4.new_code_cell('results_dir: str = ""  # folder', metadata={"tags": ["parameters"]})
+    page = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(PAGE)])
+    page.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(page, tmp_path / "page.ipynb")
+    monkeypatch.setattr(study, "STUDY", dataclasses.replace(study.STUDY, notebook=str(tmp_path / "page")))
     monkeypatch.setattr(study, "_QUICK_IMAGES", 20)
     folder = tmp_path / "quick_chip"
+    trained(few[0], folder)
     command = ["reproduce", "chip", "--quick", "--seeds", "2", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
     assert main(command) == 0
     assert "quick_chip/report.html" in capsys.readouterr().out
-    assert open_deployment(folder)["seed"].values.tolist() == [0, 1]
-    assert "There is no folder of results" not in (folder / "report.html").read_text()
+    assert f"seeds [0, 1] in {tmp_path}" in (folder / "report.html").read_text()
     # What was measured needs its networks no more.
     for path in (*folder.glob("run-*.nc"), folder / "report.html"):
         path.unlink()

@@ -100,9 +100,9 @@ CASES = [
 @pytest.mark.parametrize(("dataset", "place", "good", "bad"), CASES)
 def test_claim_is_told_from_its_opposite(dataset: str, place: int, good: Any, bad: Any) -> None:
     held, refuted = (judge(dataset, results(dataset, **changes))[place] for changes in (good, bad))
-    assert (held.holds, held.word) == (True, "holds"), held.found
-    assert (refuted.holds, refuted.word) == (False, "does not hold"), refuted.found
-    assert held.text == CLAIMS[dataset][place].text and held.found and refuted.found
+    assert (held.holds, held.word) == (True, "holds"), held.numbers
+    assert (refuted.holds, refuted.word) == (False, "does not hold"), refuted.numbers
+    assert held.text == CLAIMS[dataset][place].text and held.numbers and refuted.numbers
 
 
 def test_every_claim_has_a_case() -> None:
@@ -111,15 +111,15 @@ def test_every_claim_has_a_case() -> None:
 
 def test_fewer_spikes_of_one_seed_prove_nothing() -> None:
     verdict = judge("mnist", results("mnist", seeds=1, hidden_spikes={4: 400}))[2]
-    assert verdict.holds is None and "one seed cannot tell" in verdict.found
+    assert verdict.holds is None and "one seed cannot tell" in verdict.numbers
 
 
 @pytest.mark.parametrize("dataset", PLANS)
 def test_claims_of_which_runs_are_missing_are_open(dataset: str) -> None:
     few = results(dataset).isel(delta_t=[0])
     assert {v.holds for v in judge(dataset, few)} <= {None, False}
-    needed = next(v for v in judge(dataset, few) if "no finished run" in v.found)
-    assert needed.word == "open" and " ms" in needed.found
+    needed = next(v for v in judge(dataset, few) if "no finished run" in v.numbers)
+    assert needed.word == "open" and " ms" in needed.numbers
 
 
 def test_verdicts_read_only_rule_drop() -> None:

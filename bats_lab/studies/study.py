@@ -18,22 +18,12 @@ __all__ = ["Reproduction", "Study", "Verdict", "reproduce", "seeds_from_zero"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a claim holds in results.
-
-    Attributes
-    ----------
-    figure, text : str
-        Figure that the claim stands by, and what it says.
-    holds : bool or None
-        None: these runs cannot tell.
-    found : str
-        The numbers it rests on.
-    """
+    """Whether a claim about a `figure` holds in results (None: these runs cannot tell), and the numbers it rests on."""
 
     figure: str
     text: str
     holds: bool | None
-    found: str
+    numbers: str
 
     @property
     def word(self) -> str:
@@ -85,17 +75,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """How far a study came.
-
-    Attributes
-    ----------
-    failed : sequence of RunOutcome
-        Runs without results.
-    page : Path or None
-        The page with its figures; None where every run failed.
-    verdicts : sequence of Verdict
-        On its claims.
-    """
+    """How far a study came: runs without results, the page of figures (None where every run failed), and verdicts."""
 
     failed: Sequence[RunOutcome]
     page: Path | None = None
@@ -123,7 +103,7 @@ def reproduce(
     out : str or Path
         Folder for the folder of results, ``thesis_<name>`` or, of a quick look, ``quick_<name>``.
     seeds : int or None
-        Seeds, counted from 0; None: the study's, or one for a quick look.
+        Seeds, counted from 0; None: the study's, or one for a quick look. ValueError if below 1.
     quick : bool
         Few epochs on ``mnist_small``.
     jobs, data_dir, device, progress
@@ -131,14 +111,8 @@ def reproduce(
     report : callable
         Called with a line now and then.
 
-    Returns
-    -------
-    Reproduction
-
     Raises
     ------
-    ValueError
-        If `seeds` is below 1.
     KeyboardInterrupt
         After Ctrl-C, with a sentence; the same call goes on from there.
     """
@@ -163,13 +137,7 @@ def reproduce(
 
 
 def seeds_from_zero(seeds: int) -> range:
-    """Count seeds from 0.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
+    """Count seeds from 0; raises ValueError if there are none."""
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1.")
     return range(seeds)

@@ -24,25 +24,23 @@ def choose(
     Parameters
     ----------
     deployment : xarray.Dataset
-        As :func:`open_deployment` returns it.
+        As :func:`bats_lab.studies.chip.deployment.open_deployment` returns it.
     tolerance : float
         Accuracy that may be lost against the same networks in continuous time with their trained weights; 0.01 is one
         percentage point.
     by : str
         Images on which the choice is made; with ``test`` the test accuracy beside it would flatter.
     first : str
-        What is chosen first: ``delta_t``, the coarsest clock at which any word will do, and then the shortest word at
-        that clock; or ``bits``, the shortest word with which any clock will do, and then its coarsest clock.
+        ``delta_t``: the coarsest clock at which any word will do, and then the shortest word at that clock. ``bits``:
+        the shortest word with which any clock will do, and then its coarsest clock.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each data set and rule: ``dataset``, ``rule``, ``seeds``, ``delta_t`` (s; 0: only continuous time will
-        do), ``bits``; then means over the seeds: accuracy on the images of the choice (``validation_accuracy``),
-        ``test_accuracy`` with ``test_accuracy_std`` (n - 1; NaN for one seed), ``continuous_accuracy`` (test images,
-        continuous time, trained weights), and on test images ``spikes`` and ``synaptic_events`` (per sample, all
-        layers) and ``decision_time`` (s). Where nothing will do, all after ``seeds`` but ``continuous_accuracy`` is
-        missing. Data sets without any network are left out.
+        A row for each data set of which something is known, and rule: ``delta_t`` (s; 0: only continuous time will do)
+        and ``bits``, and means over the ``seeds``: accuracy on the images of the choice, on test images (with their
+        standard deviation) and in continuous time; on test images ``spikes`` and ``synaptic_events`` per sample, and
+        ``decision_time`` (s). Where nothing will do, these are missing but for ``continuous_accuracy``.
 
     Raises
     ------

@@ -72,10 +72,8 @@ def run_on_clock(
     ----------
     network : Network
         The network; when this returns or raises, its weights are what they were.
-    images : ndarray of uint8, (sample, row, column)
-        What it is shown.
-    labels : ndarray of int, (sample,)
-        Their classes.
+    images, labels : ndarray of uint8, (sample, row, column), and of int, (sample,)
+        What it is shown, and the classes.
     config : Config
         The network's run: how images are encoded, target counts and batch size. Its `delta_t` and `rule` are not used.
     delta_t : sequence of float
@@ -83,7 +81,7 @@ def run_on_clock(
     rules : sequence of str
         Collision rules. In continuous time all but ``clocked`` are one and the same, and that one is NaN.
     bits : sequence of int
-        Word lengths of the weights, see :func:`quantize_weights`.
+        Word lengths of the weights, see ``quantize_weights``.
     threads : int or None
         Threads on the CPU, 0: one a core; None: as the network has them. Changes no result.
     on_point : callable or None
@@ -92,11 +90,9 @@ def run_on_clock(
     Returns
     -------
     xarray.Dataset
-        Over ``rule``, ``delta_t`` and ``bits``: ``accuracy``, ``loss``, ``confidence`` (time), ``first_spike_time``,
-        ``decision_time``, and by layer ``spike_count``, ``synaptic_events``, ``collisions``, ``lost_spikes``,
-        ``truncated_neurons``. Beside them ``input_spikes``, ``n_samples``, ``n_inputs``, ``duration`` (of the window,
-        s), ``layer_size``, ``threshold``, and ``quantization_scale`` (bits, layer): a threshold over it is the
-        threshold in integer units.
+        Over ``rule``, ``delta_t`` and ``bits`` what :data:`MEASURED` names, by layer or time where that says so; and
+        ``input_spikes``, ``n_samples``, ``n_inputs``, ``duration`` (of the window, s), ``layer_size``, ``threshold``,
+        ``quantization_scale`` (bits, layer): a threshold over it is the threshold in integer units.
 
     Raises
     ------
@@ -251,13 +247,7 @@ def deployment_path(folder: str | Path, dataset: str, seed: int) -> Path:
 
 
 def is_deployed(folder: str | Path, config: Config) -> bool:
-    """Tell whether the network of a run was deployed; that of other parameters does not count.
-
-    Raises
-    ------
-    ResultsError
-        If the deployment cannot be read.
-    """
+    """Tell whether the network of a run was deployed; that of other parameters does not count."""
     path = deployment_path(folder, config.dataset, config.seed)
     return path.exists() and open_dataset(path).attrs.get("run") == run_path(folder, config).name
 
@@ -272,17 +262,7 @@ def _deployments(folder: str | Path) -> list[Path]:
 
 
 def open_deployment(folder: str | Path) -> xr.Dataset:
-    """Read all deployments of a folder as one Dataset.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Folder into which :func:`run_deployment` wrote.
-
-    Returns
-    -------
-    xarray.Dataset
-        The deployments over ``dataset`` and ``seed``; NaN where one of them, or a layer, is missing.
+    """Read all deployments of a folder as one Dataset over ``dataset`` and ``seed``; NaN where something is missing.
 
     Raises
     ------

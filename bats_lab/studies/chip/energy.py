@@ -141,12 +141,7 @@ def neuron_updates_clocked(layer_size: npt.ArrayLike, duration: npt.ArrayLike, d
     Parameters
     ----------
     layer_size, duration, delta_t : array_like or DataArray
-        Neurons; window in seconds; time step in seconds, above 0 (NaN gives NaN).
-
-    Returns
-    -------
-    float, ndarray or DataArray
-        Updates per inference, with the shape that the arguments have together.
+        Neurons; window in seconds; time step in seconds, above 0 (NaN gives NaN). They are broadcast.
 
     Raises
     ------
@@ -168,14 +163,9 @@ def neuron_updates_clocked(layer_size: npt.ArrayLike, duration: npt.ArrayLike, d
 def active_share(
     spike_count: npt.ArrayLike, layer_size: npt.ArrayLike, duration: npt.ArrayLike, delta_t: npt.ArrayLike
 ) -> Any:
-    """Return the share of (neuron, tick) pairs with a spike.
+    """Return the share of (neuron, tick) pairs with a spike, given spikes per inference.
 
-    Parameters
-    ----------
-    spike_count : array_like or DataArray
-        Spikes per inference.
-    layer_size, duration, delta_t : array_like or DataArray
-        As for :func:`neuron_updates_clocked`, which also raises here.
+    The other arguments are those of :func:`neuron_updates_clocked`, which also raises here.
 
     Notes
     -----
@@ -191,12 +181,7 @@ def active_share(
 
 
 def dense_operations(sizes: Sequence[float]) -> int:
-    """Count the multiply-adds of a dense network, given its inputs and the neurons of each layer.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two sizes.
+    """Count the multiply-adds of a dense network, given its inputs and the neurons of each layer, in this order.
 
     Examples
     --------
@@ -309,14 +294,7 @@ def _costs_of(
 ) -> xr.Dataset:
     """Do what :func:`costs` does for anything counted by layer, over any dimensions.
 
-    Parameters
-    ----------
-    counts : xarray.Dataset
-        ``synaptic_events``, ``spike_count`` and ``layer_size`` over `layer`, and the coordinate ``delta_t``.
-    n_inputs, duration : int and DataArray
-        Inputs; window in seconds.
-    hardware : mapping of str to Hardware
-        On what.
+    `counts` has ``synaptic_events``, ``spike_count`` and ``layer_size`` over `layer`, and the coordinate ``delta_t``.
     """
     step = counts["delta_t"].where(counts["delta_t"] > 0)
     size, events = counts["layer_size"].astype(float), counts["synaptic_events"]
@@ -357,15 +335,14 @@ def deployment_costs(deployment: xr.Dataset, *, hardware: Mapping[str, Hardware]
     Parameters
     ----------
     deployment : xarray.Dataset
-        As :func:`open_deployment` or :func:`run_on_clock` returns it.
+        As ``open_deployment`` or ``run_on_clock`` returns it.
     hardware : mapping of str to Hardware
         On what.
 
     Returns
     -------
     xarray.Dataset
-        What `energy.costs` returns, over the dimensions of the points and ``hardware``; NaN where there
-        is no point.
+        What :func:`costs` returns, over the dimensions of the points and ``hardware``; NaN where there is no point.
 
     Raises
     ------
@@ -388,14 +365,7 @@ def deployment_costs(deployment: xr.Dataset, *, hardware: Mapping[str, Hardware]
 
 
 def energy_table(hardware: Mapping[str, Hardware] = HARDWARE) -> pd.DataFrame:
-    """Lay out published energies for reading; the numbers themselves are in :data:`HARDWARE`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Text: one row a hardware; columns ``synaptic_event``, ``neuron_update``, ``idle_update``, ``relative_update``,
-        ``note``, ``source``.
-    """
+    """Lay out published energies for reading, one row a hardware; the numbers themselves are in :data:`HARDWARE`."""
     rows = []
     for each in hardware.values():
         update = _picojoules(each.neuron_update, "in the synaptic event" if each.published else NO_ENERGY)
@@ -431,8 +401,8 @@ def _duration(config: str) -> float:
 
 
 def _dense(n_inputs: float, sizes: np.ndarray) -> float:
-    there = sizes[~np.isnan(sizes)]
-    return dense_operations([n_inputs, *there]) if there.size else math.nan
+    known = sizes[~np.isnan(sizes)]
+    return dense_operations([n_inputs, *known]) if known.size else math.nan
 
 
 def _described(values: xr.DataArray, units: str, long_name: str) -> xr.DataArray:

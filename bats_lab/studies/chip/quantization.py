@@ -64,18 +64,10 @@ def quantize_weights(weights: Sequence[np.ndarray], bits: int) -> list[np.ndarra
 
 
 def quantization_scales(weights: Sequence[np.ndarray], bits: int) -> list[float]:
-    """Return the scale of each layer: what a weight of integer 1 stands for.
+    """Return the scale of each layer, what a weight of integer 1 stands for: NaN for 32 bits, 1 for a layer of zeros.
 
-    Parameters
-    ----------
-    weights, bits
-        As in :func:`quantize_weights`, which also raises here.
-
-    Returns
-    -------
-    list of float
-        A threshold over its layer's scale is the threshold in the chip's integer units. NaN for 32 bits; 1 for a layer
-        of zeros.
+    A threshold over its layer's scale is the threshold in the chip's integer units. Parameters and errors are those of
+    :func:`quantize_weights`.
 
     Examples
     --------

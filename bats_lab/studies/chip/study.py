@@ -52,18 +52,9 @@ def chip_configs(*, seeds: int = 5, quick: bool = False) -> list[Config]:
     Parameters
     ----------
     seeds : int
-        Seeds, counted from 0; all networks of one before those of the next.
+        Seeds, counted from 0, at least 1; all networks of one before those of the next.
     quick : bool
         Two epochs of ``mnist_small``, in place of MNIST and Fashion-MNIST.
-
-    Returns
-    -------
-    list of Config
-
-    Raises
-    ------
-    ValueError
-        If `seeds` is below 1.
     """
     common = {"delta_t": 0.0, "validation_fraction": _HELD_OUT, "keep_samples": 0}
     return [

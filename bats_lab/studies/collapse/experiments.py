@@ -52,11 +52,9 @@ def drive_response(
         Takes the output neuron's threshold, spike limit, time constant and window from it; None: those of MNIST.
     n_patterns : int
         Input patterns: the first is steady, an input in the middle of every millisecond; the others have as many at
-        random times.
+        random times, drawn with `seed`.
     n_drives : int
         Weights that the inputs are given, all the same in a pattern.
-    seed : int
-        Of the random patterns.
 
     Returns
     -------
@@ -125,16 +123,12 @@ def cross_test(
 
     Parameters
     ----------
-    config : Config
-        Parameters of the runs, with the collision rule for training and testing.
-    data : ImageData
-        Images and labels; `n_train` and `n_test` of the run take the first of them.
+    config, data, device, threads
+        As in :func:`bats_lab.runs.training.train`; the collision rule is that of training and testing.
     steps : sequence of float
         Time steps in seconds; 0 is continuous time.
     seeds : int
         Seeds, counted from 0.
-    device, threads
-        As in :func:`bats_lab.runs.training.train`.
 
     Returns
     -------
@@ -196,19 +190,10 @@ def train_crossed(
 
     Parameters
     ----------
-    config : Config
-        The run: seed, learning rate, epochs, collision rule, …; its `delta_t` is not used.
-    data : ImageData
-        Images and labels; `n_train` of the run takes the first of them.
+    config, data, device, threads
+        As in :func:`bats_lab.runs.training.train`; the run's own `delta_t` is not used.
     errors_at, gradient_at : float
         Time steps in seconds; 0 is continuous time, where the gradient is exact.
-    device, threads
-        As in :func:`bats_lab.runs.training.train`.
-
-    Returns
-    -------
-    Network
-        The trained network.
     """
     images, labels = data.x_train[: config.n_train], data.y_train[: config.n_train]
     network = Network.from_config(config, images[0].size, data.n_classes, device=device, threads=threads)
@@ -351,15 +336,7 @@ def _cosine(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
 def agreement(quality: xr.Dataset) -> xr.DataArray:
     """Return the correlation of predicted and true changes of the loss over random directions.
 
-    Parameters
-    ----------
-    quality : xarray.Dataset
-        As :func:`gradient_quality` returns it, or several of these along further dimensions.
-
-    Returns
-    -------
-    xarray.DataArray
-        Over `gradient` and the further dimensions. Its standard error is about one over the square root of the number
-        of directions.
+    `quality` is what :func:`gradient_quality` returns, or several of these along further dimensions. The standard error
+    is about one over the square root of the number of directions.
     """
     return xr.corr(quality["predicted"], quality["loss_change"], "direction").rename("agreement")

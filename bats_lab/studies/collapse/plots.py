@@ -39,7 +39,7 @@ def plot_drive_response(
     dataset : xarray.Dataset
         As :func:`bats_lab.studies.collapse.experiments.drive_response` returns it.
     delta_t : sequence of float
-        Time steps in seconds, one plot each.
+        Time steps in seconds, one plot each; ValueError if one is not in the dataset.
     target : float
         The true class's target count, drawn as a line.
     title : str
@@ -49,11 +49,6 @@ def plot_drive_response(
     -------
     holoviews.Layout
         One curve a collision rule.
-
-    Raises
-    ------
-    ValueError
-        If a time step is not in the dataset.
     """
     x = hv.Dimension("continuous", label="spikes in continuous time (drive)")
     y = hv.Dimension("sent", label="spikes sent")
@@ -177,7 +172,7 @@ _CELLS = {
 
 
 def plot_crossed_training(dataset: xr.Dataset, *, tested: str = "grid", title: str = "") -> hv.Overlay | hv.Layout:
-    """Plot test accuracy of networks whose errors, or whose gradients, are those of continuous time.
+    """Plot test accuracy of networks whose errors, or whose gradients, are those of continuous time, one plot a rule.
 
     Parameters
     ----------
@@ -187,11 +182,6 @@ def plot_crossed_training(dataset: xr.Dataset, *, tested: str = "grid", title: s
         Where the networks are tested: ``grid``, on the time step itself, or ``continuous``.
     title : str
         Title above the plots.
-
-    Returns
-    -------
-    holoviews.Layout
-        Accuracy in %, one plot a rule, mean over seeds with a band of ±1 standard deviation.
     """
     check_choice("tested", tested, ("grid", "continuous"))
     accuracy = 100 * dataset["accuracy"].sel(tested=tested)

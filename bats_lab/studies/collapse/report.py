@@ -22,15 +22,8 @@ COLLAPSED = 10.0
 def lost_under_rules(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """List what each rule costs against continuous time, at the first time step at which ``drop`` has collapsed.
 
-    Parameters
-    ----------
-    results : mapping of str to xarray.Dataset
-        The comparison of collision rules, by data set.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a data set in which networks collapse under ``drop``: points of test accuracy lost, by rule.
+    Of the comparison of rules by data set: one row for each in which networks collapse under ``drop``, with the points
+    of test accuracy lost, by rule.
     """
     rows = []
     for name, part in results.items():
@@ -47,16 +40,8 @@ def lost_under_rules(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 def lost_without_training(cross: Mapping[str, xr.Dataset], drive: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """List accuracies of networks trained in continuous time, at the first time step at which ``drop`` fails them.
 
-    Parameters
-    ----------
-    cross, drive : mapping of str to xarray.Dataset
-        Results of ``cross_test`` and ``drive_response``, by data set.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a data set: test accuracy in continuous time and, by rule, at that time step; and what a single neuron
-        sends there under ``drop``, at most and when it is driven hardest.
+    Of ``cross_test`` and ``drive_response`` by data set: test accuracy in continuous time and, by rule, at that time
+    step; and what a single neuron sends there under ``drop``, at most and when it is driven hardest.
     """
     rows = []
     for name, part in cross.items():
@@ -77,15 +62,7 @@ def lost_without_training(cross: Mapping[str, xr.Dataset], drive: Mapping[str, x
 def gradient_table(quality: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """List how the straight-through gradient correlates with the change of the loss, at weights of continuous time.
 
-    Parameters
-    ----------
-    quality : mapping of str to xarray.Dataset
-        Results of ``gradient_quality``, by data set.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a data set, at its finest and at its coarsest time step; one column a rule.
+    Of ``gradient_quality`` by data set: at its finest and at its coarsest time step, one column a rule.
     """
     rows = []
     for name, part in quality.items():

@@ -67,24 +67,10 @@ _EXPERIMENT_RULES = ("drop", "merge", "graded")
 
 
 def collapse_configs(*, seeds: int = 2, quick: bool = False) -> list[Config]:
-    """Return the runs of the comparison of rules: one epoch each, on all three data sets.
+    """Return the runs of the comparison of rules: one epoch each, on all three data sets, or on ``mnist_small``.
 
-    Parameters
-    ----------
-    seeds : int
-        Seeds, counted from 0; all runs of one before those of the next.
-    quick : bool
-        Train on ``mnist_small`` in place of the data sets, with the networks of MNIST only.
-
-    Returns
-    -------
-    list of Config
-        In continuous time the rules are one and the same; it is run under ``drop`` only.
-
-    Raises
-    ------
-    ValueError
-        If `seeds` is below 1.
+    Seeds count from 0 (ValueError if there are none); all runs of one come before those of the next. In continuous time
+    the rules are one and the same; it is run under ``drop`` only.
     """
     common = {"epochs": 1, "keep_weights": "none", "keep_samples": 0}
     names = {"mnist_small": COLLAPSE_STEPS["mnist"]} if quick else COLLAPSE_STEPS
@@ -159,18 +145,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def open_experiments(folder: str | Path) -> dict[str, dict[str, xr.Dataset]]:
-    """Read the experiments that lie in a folder.
-
-    Returns
-    -------
-    dict
-        For each of :data:`EXPERIMENTS` its results by data set; empty where it has not been run.
-
-    Raises
-    ------
-    ResultsError
-        If a file cannot be read.
-    """
+    """Read each of :data:`EXPERIMENTS` that lies in a folder, by data set; empty where it was not run."""
     return {name: open_experiment(folder, name) for name in EXPERIMENTS}
 
 

@@ -29,9 +29,9 @@ def plot_smooth_grid(delta_t: float, widths: Sequence[float], *, title: str = ""
     Parameters
     ----------
     delta_t : float
-        Time step in seconds.
+        Time step in seconds, above 0.
     widths : sequence of float
-        Half-widths of the surrogate's steps, in time steps; at most four.
+        Half-widths of the surrogate's steps, in time steps; one to four.
     title : str
         Title above the plots.
 
@@ -44,11 +44,7 @@ def plot_smooth_grid(delta_t: float, widths: Sequence[float], *, title: str = ""
     Raises
     ------
     ValueError
-        If `delta_t` is not above 0, or there are no widths or too many.
-
-    Notes
-    -----
-    :func:`bats_lab.spikes.estimators.smooth_discretize` and :func:`bats_lab.spikes.estimators.surrogate_slope`.
+        If `delta_t` or `widths` is not allowed.
     """
     if not delta_t > 0:
         raise ValueError(f"delta_t is {delta_t}; it must be a number above 0.")
@@ -94,7 +90,7 @@ def plot_smooth_grid(delta_t: float, widths: Sequence[float], *, title: str = ""
 
 
 def plot_estimators(dataset: xr.Dataset, *, split: str = "test", title: str = "") -> hv.Overlay | hv.Layout:
-    """Plot accuracy after the last epoch against the time step, one curve a gradient estimator.
+    """Plot accuracy after the last epoch against the time step, one plot a rule, one curve a gradient estimator.
 
     Parameters
     ----------
@@ -108,7 +104,7 @@ def plot_estimators(dataset: xr.Dataset, *, split: str = "test", title: str = ""
     Returns
     -------
     holoviews.Layout
-        One plot a rule: mean over seeds in %, with a band of ±1 standard deviation.
+        Mean over seeds in %, with a band of ±1 standard deviation.
 
     Raises
     ------
@@ -123,25 +119,11 @@ def plot_estimators(dataset: xr.Dataset, *, split: str = "test", title: str = ""
 def plot_estimator_gain(
     dataset: xr.Dataset, *, baseline: str = "straight_through", split: str = "test", title: str = ""
 ) -> hv.Overlay | hv.Layout:
-    """Plot what an estimator gains over another one, seed by seed, against the time step.
+    """Plot what an estimator gains over another one, seed by seed, against the time step, one plot a rule.
 
-    Parameters
-    ----------
-    dataset, split, title
-        As in :func:`plot_estimators`.
-    baseline : str
-        The estimator that the others are held against.
-
-    Returns
-    -------
-    holoviews.Layout
-        One plot a rule: mean over seeds of the difference between networks of the same seed, in percentage points, with
-        a band of ±1 standard deviation of the difference.
-
-    Raises
-    ------
-    ValueError
-        If the results do not differ in `estimator`, or lack the baseline or the split.
+    Parameters and errors are those of :func:`plot_estimators`; `baseline` is the estimator that the others are held
+    against. Drawn is the mean over seeds of the difference between networks of the same seed, in percentage points,
+    with a band of ±1 standard deviation of the difference.
     """
     accuracy = _accuracy(dataset, split)
     names = _estimators(accuracy)

@@ -70,16 +70,9 @@ def compare_estimators(results: xr.Dataset, *, baseline: str = "straight_through
 def estimator_summary(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """Count where estimators are better or worse than the straight-through one, one row a data set.
 
-    Parameters
-    ----------
-    results : mapping of str to xarray.Dataset
-        The comparison, by data set. Parts in which estimators do not differ are left out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        How many comparisons there are and in how many of them the difference is beyond chance, the largest difference
-        (points) of all, and, to hold it against, the largest that ``graded`` makes in place of ``drop``.
+    Of the comparison by data set (parts in which estimators do not differ are left out): how many comparisons
+    there are, in how many the difference is beyond chance, the largest difference (points) of all, and, to hold it
+    against, the largest that ``graded`` makes in place of ``drop``.
     """
     rows = []
     for name, part in results.items():
@@ -104,25 +97,13 @@ def estimator_summary(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 
 def agreement_table(gradients: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """List how well gradients agree with the change of the loss: mean correlation over rules and time steps.
-
-    Parameters
-    ----------
-    gradients : mapping of str to xarray.Dataset
-        As :func:`bats_lab.studies.estimators.study.open_gradients` returns them.
-    """
+    """List how gradients (by data set) correlate with the change of the loss, mean over rules and time steps."""
     means = {name: agreement(part).mean(["rule", "delta_t"]).to_series() for name, part in gradients.items()}
     return pd.DataFrame([{"data set": name} | mean.map("{:.2f}".format).to_dict() for name, mean in means.items()])
 
 
 def estimator_table(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """Lay out :func:`compare_estimators` for reading, one row a comparison.
-
-    Parameters
-    ----------
-    results : mapping of str to xarray.Dataset
-        The comparison, by data set. Parts in which estimators do not differ are left out.
-    """
+    """Lay out :func:`compare_estimators` for reading, of each data set in which estimators differ."""
     rows = []
     for name, part in results.items():
         if "estimator" not in part.dims:

@@ -52,22 +52,9 @@ WIDTHS = (0.1, 0.25)
 def estimator_configs(*, seeds: int = 5, quick: bool = False) -> list[Config]:
     """Return the runs of the comparison: one epoch each, with training samples held out for choices.
 
-    Parameters
-    ----------
-    seeds : int
-        Seeds, counted from 0; all runs of one before those of the next.
-    quick : bool
-        Train on ``mnist_small`` in place of the data sets, with the networks of MNIST only.
-
-    Returns
-    -------
-    list of Config
-        In continuous time all estimators and rules are one and the same; there is one such run.
-
-    Raises
-    ------
-    ValueError
-        If `seeds` is below 1.
+    Seeds count from 0 (ValueError if there are none); all runs of one come before those of the next. `quick` takes
+    ``mnist_small`` in place of the data sets. In continuous time all estimators and rules are one and the same; there
+    is one such run.
     """
     names = {"mnist_small": ESTIMATOR_STEPS["mnist"]} if quick else ESTIMATOR_STEPS
     return [

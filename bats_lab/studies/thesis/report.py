@@ -31,11 +31,11 @@ def describe_verdicts(verdicts: Sequence[Verdict], figure: int) -> Callable[[xr.
     if figure not in last:
         raise ValueError(f"No claim is of figure {figure}; there are {', '.join(map(str, dict.fromkeys(last)))}.")
     own = [v for v, number in zip(verdicts, last, strict=True) if number == figure]
-    text = "\n".join(f"- The thesis: {v.text} **Here: {v.word}.** {v.found}." for v in own)
+    text = "\n".join(f"- The thesis: {v.text} **Here: {v.word}.** {v.numbers}." for v in own)
     return lambda _: text
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Lay out verdicts as a table: figure, what the thesis says, the verdict, the numbers it rests on."""
-    rows = [(v.figure, v.text, v.word, v.found) for v in verdicts]
-    return pd.DataFrame(rows, columns=["figure", "the thesis says", "here", "found"])
+    rows = [(v.figure, v.text, v.word, v.numbers) for v in verdicts]
+    return pd.DataFrame(rows, columns=["figure", "the thesis says", "here", "numbers"])

@@ -18,16 +18,9 @@ __all__ = ["EMNIST", "FASHION_MNIST", "MNIST", "PLANS", "Plan", "stand_in", "stu
 
 @dataclass(frozen=True)
 class Plan:
-    """What the thesis ran on one data set, which is also the preset of Table 1.
+    """What the thesis ran on one data set, which is also the preset of Table 1: time steps in ms, and seeds.
 
-    Attributes
-    ----------
-    delta_t : tuple of float
-        Time steps of the figures, and those that the text speaks of, in ms.
-    seeds : int
-        Seeds.
-    kept : tuple of float
-        Time steps of which the first seed keeps its weights and the spikes of some test images, in ms.
+    `kept` are the time steps of which the first seed keeps its weights and the spikes of some test images.
     """
 
     delta_t: tuple[float, ...]

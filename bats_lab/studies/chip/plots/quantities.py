@@ -42,20 +42,11 @@ UPDATES = {"event_driven": "event-driven", "clocked": "clocked"}
 
 
 def narrowed(deployment: xr.Dataset, split: str | None = None) -> xr.Dataset:
-    """Check a deployment and leave one data set, only seeds that were measured, and one split.
-
-    Parameters
-    ----------
-    deployment : xarray.Dataset
-        As :func:`bats_lab.studies.chip.deployment.open_deployment` returns it.
-    split : str or None
-        ``validation`` or ``test``; None: all.
+    """Leave one data set of a deployment, only seeds that were measured, and one split; None: all.
 
     Raises
     ------
-    TypeError
-        If `deployment` is no Dataset.
-    ValueError
+    TypeError, ValueError
         If it is no deployment, has several data sets or no such split, or if nothing was measured.
     """
     if not isinstance(deployment, xr.Dataset):
@@ -146,13 +137,7 @@ def rules_of(points: xr.Dataset, rule: str | None = None) -> list[str]:
 
 
 def word_label(bits: int) -> str:
-    """Name a word length.
-
-    Examples
-    --------
-    >>> word_label(4), word_label(32)
-    ('4', '32, as trained')
-    """
+    """Name a word length: ``"4"``, or ``"32, as trained"``."""
     return "32, as trained" if bits == TRAINED else str(bits)
 
 
@@ -176,13 +161,7 @@ def with_word(points: xr.Dataset, bits: int) -> xr.Dataset:
 
 
 def word_text(bits: int) -> str:
-    """Tell a word length in words.
-
-    Examples
-    --------
-    >>> word_text(4), word_text(32)
-    ('weights of 4 bits', 'weights as trained')
-    """
+    """Tell a word length in words."""
     return "weights as trained" if bits == TRAINED else f"weights of {bits} bits"
 
 
