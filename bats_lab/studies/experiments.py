@@ -79,10 +79,12 @@ def open_experiment(folder: str | Path, name: str) -> dict[str, xr.Dataset]:
 
 
 def run_experiments(
-    folder: str | Path,
     experiments: Mapping[str, Experiment],
     datasets: Iterable[str],
+    folder: str | Path,
     *,
+    seeds: int = 1,
+    quick: bool = False,
     data_dir: str | Path | None = None,
     device: str = "auto",
     report: Callable[[str], None] = lambda _: None,
@@ -91,16 +93,14 @@ def run_experiments(
 
     Parameters
     ----------
+    experiments, datasets : mapping of str to Experiment, and iterable of str
+        What is measured, by name, and on what; `quick`: on ``mnist_small``.
     folder : str or Path
         Folder of the results.
-    experiments : mapping of str to Experiment
-        What is measured, by name.
-    datasets : iterable of str
-        On what.
-    data_dir : str, Path or None
-        Where full data sets lie; None: the usual place.
-    device : str
-        ``auto``, ``cuda`` or ``cpu``.
+    seeds : int
+        Not used: all experiments are of seed 0.
+    data_dir, device
+        As in :func:`bats_lab.sweeps.sweep.run_sweep`.
     report : callable
         Called with a line before each experiment.
 
@@ -110,7 +110,7 @@ def run_experiments(
         The files of all experiments; each is written whole or not at all.
     """
     paths: list[Path] = []
-    for dataset in datasets:
+    for dataset in ("mnist_small",) if quick else datasets:
         files = {name: experiment_path(folder, name, dataset) for name in experiments}
         paths += files.values()
         missing = [name for name, path in files.items() if not path.exists()]

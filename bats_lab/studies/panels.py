@@ -39,7 +39,6 @@ def panels_over_delta_t(
     legend_at: int = -1,
     size: tuple[int, int] = (320, 240),
     gap: int = 80,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
     **both: Any,
 ) -> hv.Overlay | hv.Layout:
     """Draw means over seeds against the time step, one panel for each of several groups of series.
@@ -52,16 +51,10 @@ def panels_over_delta_t(
         Name, label and unit of the values, of all panels or by their titles. Panels of one quantity share the axis.
     title : str
         Title above the panels.
-    columns : int
-        Panels in a row; 0: all of them.
+    columns, gap, size : int, int, (int, int)
+        Panels in a row (0: all), height between rows, and width and height of a panel.
     legend_at : int
         Which panel has the legend.
-    size : (int, int)
-        Width and height of a panel.
-    gap : int
-        Height between rows of panels.
-    options : mapping of str to mapping
-        Further options of single panels, by their titles.
     **both
         Options of all of them, as `legend_title` and `marks`.
     """
@@ -75,7 +68,7 @@ def panels_over_delta_t(
             y if isinstance(y, hv.Dimension) else y[name],
             title=name,
             show_legend=name == names[legend_at],
-            **{"width": size[0], "height": size[1]} | both | dict((options or {}).get(name, {})),
+            **{"width": size[0], "height": size[1]} | both,
         )
         for name, series in panels.items()
     ]

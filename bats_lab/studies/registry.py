@@ -31,20 +31,8 @@ REGISTRY = {
 
 
 def load_study(name: str) -> Study:
-    """Return a study.
+    """Return a study of :data:`REGISTRY`, whose module is imported now; raises ValueError where there is no such study.
 
-    Parameters
-    ----------
-    name : str
-        One of :data:`REGISTRY`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such study.
-
-    Examples
-    --------
     >>> load_study("chip").notebook
     '35_from_training_to_chip'
     """

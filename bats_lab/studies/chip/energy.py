@@ -199,7 +199,8 @@ def energy(counts: xr.Dataset, hardware: Hardware) -> xr.Dataset:
     Parameters
     ----------
     counts : xarray.Dataset
-        ``synaptic_events`` and (clocked) ``neuron_updates`` per inference, the latter NaN in continuous time.
+        ``synaptic_events`` and (clocked) ``neuron_updates`` per inference, the latter NaN in continuous time;
+        ValueError if one is missing.
     hardware : Hardware
         A row of :data:`HARDWARE`, or one's own.
 
@@ -210,11 +211,6 @@ def energy(counts: xr.Dataset, hardware: Hardware) -> xr.Dataset:
         ``event_driven`` and ``clocked``, synapses included; NaN where no energies are published, and what is clocked
         also in continuous time. In effective synaptic operations (events + `relative_update` × updates):
         ``operations_event_driven`` and ``operations_clocked``, NaN where `relative_update` is None.
-
-    Raises
-    ------
-    ValueError
-        If a count is missing.
 
     Notes
     -----
@@ -330,28 +326,10 @@ def _costs_of(
 
 
 def deployment_costs(deployment: xr.Dataset, *, hardware: Mapping[str, Hardware] = HARDWARE) -> xr.Dataset:
-    """Estimate what an inference costs at each point: the clock's part apart from that of the events.
+    """Estimate what an inference costs at each point of a deployment, as :func:`costs` does for runs.
 
-    Parameters
-    ----------
-    deployment : xarray.Dataset
-        As ``open_deployment`` or ``run_on_clock`` returns it.
-    hardware : mapping of str to Hardware
-        On what.
-
-    Returns
-    -------
-    xarray.Dataset
-        What :func:`costs` returns, over the dimensions of the points and ``hardware``; NaN where there is no point.
-
-    Raises
-    ------
-    ValueError
-        If a variable is missing.
-
-    Notes
-    -----
-    Published energies are of one word length each; what a shorter word saves is not in here.
+    NaN where there is no point; ValueError if a variable is missing. Published energies are of one word length each:
+    what a shorter word saves is not in here.
     """
     needed = ("spike_count", "synaptic_events", "layer_size", "n_inputs", "duration")
     missing = [name for name in needed if name not in deployment]

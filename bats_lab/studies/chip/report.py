@@ -34,14 +34,10 @@ def choice_table(
     parts : mapping of str to xarray.Dataset
         As :func:`bats_lab.studies.chip.deployment.open_deployments` returns them.
     tolerance, first : float and str
-        As in :func:`bats_lab.studies.chip.choice.choose`.
+        As in :func:`bats_lab.studies.chip.choice.choose`; chosen is on validation images, all other numbers are of test
+        images.
     hardware : sequence of str
         Rows of :data:`bats_lab.studies.chip.energy.HARDWARE`, each a column of energies: event-driven / clocked.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The choice is made on validation images; all other numbers are of test images.
     """
     prices = {name: "µJ" if hardware_of(name).published else "effective operations" for name in hardware}
     rows = []
@@ -83,21 +79,11 @@ def front_table(
     split: str = "validation",
     top: float = 3.0,
 ) -> pd.DataFrame:
-    """List the points that no other beats in accuracy, energy and time to decision.
+    """List the points that no other beats in accuracy, energy and time to decision, by data set and rising energy.
 
-    Parameters
-    ----------
-    parts : mapping of str to xarray.Dataset
-        As :func:`bats_lab.studies.chip.deployment.open_deployments` returns them.
-    hardware, updates, split : str
-        As in :func:`bats_lab.chip.plot_three_way`, which rings the same points.
-    top : float
-        Points of the front that are further below the best accuracy, in percentage points, are left out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        By data set and rising energy; ± is the standard deviation over seeds.
+    `hardware`, `updates` and `split` are those of :func:`bats_lab.chip.plot_three_way`, which rings the same points;
+    those further than `top` percentage points below the best accuracy are left out. ± is the standard deviation over
+    seeds.
     """
     rows = []
     for name, part in parts.items():

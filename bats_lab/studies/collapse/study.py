@@ -8,7 +8,7 @@ Trained are the same networks and seeds under four rules, all by the same estima
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,23 +149,8 @@ def open_experiments(folder: str | Path) -> dict[str, dict[str, xr.Dataset]]:
     return {name: open_experiment(folder, name) for name in EXPERIMENTS}
 
 
-def run_collapse_experiments(
-    folder: str | Path,
-    *,
-    seeds: int = 1,
-    quick: bool = False,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    report: Callable[[str], None] = lambda _: None,
-) -> list[Path]:
-    """Run the experiments whose results are not in a folder yet; all are of seed 0, whatever `seeds` is.
-
-    Parameters and what is returned are those of :func:`bats_lab.studies.experiments.run_experiments`; `quick` takes
-    ``mnist_small`` in place of MNIST and Fashion-MNIST, and measures less.
-    """
-    datasets = ("mnist_small",) if quick else ("mnist", "fashion_mnist")
-    return run_experiments(folder, EXPERIMENTS, datasets, data_dir=data_dir, device=device, report=report)
-
+#: :func:`bats_lab.studies.experiments.run_experiments` of this study.
+run_collapse_experiments = partial(run_experiments, EXPERIMENTS, ("mnist", "fashion_mnist"))
 
 STUDY = Study(
     name="collapse",

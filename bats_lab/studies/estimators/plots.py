@@ -135,20 +135,11 @@ def plot_estimator_gain(
 
 
 def plot_estimator_agreement(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay | hv.Layout:
-    """Plot how well the gradient of each estimator predicts the change of the loss, against the time step.
+    """Plot how well gradients predict the change of the loss, against the time step, one plot a rule.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        As :func:`bats_lab.studies.estimators.study.open_gradients` gives it for a data set.
-    title : str
-        Title above the plots.
-
-    Returns
-    -------
-    holoviews.Layout
-        One plot a rule: correlation with the true change of the loss on the grid, over random directions; its standard
-        error is about one over the square root of their number.
+    `dataset` is what :func:`bats_lab.studies.estimators.study.open_gradients` gives for a data set. Drawn is the
+    correlation with the true change of the loss on the grid, over random directions; its standard error is about one
+    over the square root of their number.
     """
     agrees = agreement(dataset).expand_dims("seed")
     axis = hv.Dimension("agreement", label="correlation with the change of the loss")

@@ -7,7 +7,7 @@ its gradient predict the change of the loss better on the very same weights (:fu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import xarray as xr
@@ -111,26 +111,8 @@ def open_gradients(folder: str | Path) -> dict[str, xr.Dataset]:
     return open_experiment(folder, "estimator_gradients")
 
 
-def run_estimator_experiments(
-    folder: str | Path,
-    *,
-    seeds: int = 1,
-    quick: bool = False,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    report: Callable[[str], None] = lambda _: None,
-) -> list[Path]:
-    """Measure the gradients of all estimators on the same weights, where that has not been done yet.
-
-    Parameters and what is returned are those of :func:`bats_lab.studies.experiments.run_experiments`; `quick` takes
-    ``mnist_small`` in place of MNIST and Fashion-MNIST, and measures less. Whatever `seeds` is, the weights are those
-    that one epoch in continuous time has made of seed 0; files hold what
-    :func:`bats_lab.studies.collapse.experiments.gradient_quality` returns, over `rule` and `delta_t`.
-    """
-    datasets = ("mnist_small",) if quick else tuple(ESTIMATOR_STEPS)
-    gradients = {"estimator_gradients": _gradients}
-    return run_experiments(folder, gradients, datasets, data_dir=data_dir, device=device, report=report)
-
+#: :func:`bats_lab.studies.experiments.run_experiments` of this study.
+run_estimator_experiments = partial(run_experiments, {"estimator_gradients": _gradients}, tuple(ESTIMATOR_STEPS))
 
 STUDY = Study(
     name="estimators",

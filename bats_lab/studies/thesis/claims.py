@@ -100,17 +100,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the thesis that results can hold or not.
+    """A sentence of the thesis that results can hold or not, and the figures it stands by.
 
-    Attributes
-    ----------
-    figure : str
-        Figures of the thesis it stands by.
-    text : str
-        What the thesis says.
-    check : callable
-        Takes :class:`Findings` and returns whether it holds (None: these runs cannot tell), and the numbers. Raises
-        LookupError where runs are missing.
+    `check` takes :class:`Findings` and returns whether it holds (None: these runs cannot tell), and the numbers; it
+    raises LookupError where runs are missing.
     """
 
     figure: str
@@ -119,14 +112,7 @@ class Claim:
 
 
 def judge(dataset: str, results: xr.Dataset) -> list[Verdict]:
-    """Hold the thesis' claims about a data set against results.
-
-    Parameters
-    ----------
-    dataset : str
-        Whose claims: ``mnist``, ``emnist`` or ``fashion_mnist``.
-    results : xarray.Dataset
-        Results of its study, finished or not.
+    """Hold the thesis' claims about a data set against the results of its study, finished or not.
 
     Returns
     -------

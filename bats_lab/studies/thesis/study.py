@@ -41,19 +41,8 @@ QUICK = {"dataset": "mnist_small", "epochs": 3}
 def study_configs(dataset: str, *, seeds: int | None = None, quick: bool = False) -> list[Config]:
     """Return the runs of a study, all time steps of one seed before those of the next.
 
-    Parameters
-    ----------
-    dataset : str
-        ``mnist``, ``emnist`` or ``fashion_mnist``.
-    seeds : int or None
-        Seeds, counted from 0; None: as many as the thesis had, or one for a quick look.
-    quick : bool
-        Train the same networks for three epochs on ``mnist_small`` in place of the data set.
-
-    Raises
-    ------
-    ValueError
-        If there is no such study, or `seeds` is below 1.
+    `seeds` count from 0 (None: as many as the thesis had, or one for a quick look); `quick` trains the same networks
+    for three epochs on ``mnist_small``. Raises ValueError if there is no such study, or `seeds` is below 1.
     """
     if dataset not in PLANS:
         raise ValueError(f"There is no study {dataset!r}; there are {', '.join(PLANS)}.")

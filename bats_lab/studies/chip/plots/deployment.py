@@ -33,14 +33,12 @@ def plot_deployment(
 ) -> hv.Overlay | hv.Layout:
     """Plot what becomes of the same trained networks over the time step, one curve a collision rule.
 
+    Further parameters and errors are those of :func:`bats_lab.chip.plot_clock_and_word`.
+
     Parameters
     ----------
-    deployment, split, hardware, updates, title
-        As in :func:`bats_lab.chip.plot_clock_and_word`.
-    quantity : str or sequence of str
-        What is drawn, as there; several stand beside each other.
-    bits : int or sequence of int
-        Word length of the weights; several stand beside each other.
+    quantity, bits : sequence
+        What is drawn, and word lengths of the weights; several stand beside each other.
     rules : sequence of str or None
         Collision rules; None: all.
     top : float or None
@@ -51,11 +49,6 @@ def plot_deployment(
     -------
     holoviews.Overlay or holoviews.Layout
         Mean over seeds with a band of ±1 standard deviation.
-
-    Raises
-    ------
-    ValueError
-        If a value is not allowed, the deployment has several data sets, or nothing was measured.
     """
     whole = narrowed(deployment, split)
     shown = [name for given in (rules_of(whole) if rules is None else rules) for name in rules_of(whole, given)]

@@ -42,25 +42,14 @@ def plot_energy(
 ) -> hv.Overlay | hv.Layout:
     """Plot what an inference costs against the time step: neurons updated on events, and on every tick of the clock.
 
-    Parameters
-    ----------
-    deployment, rule, split, title
-        As in :func:`bats_lab.chip.plot_clock_and_word`.
-    hardware : str
-        A row of `energy.HARDWARE`. Where no joules are published, effective synaptic operations are drawn.
-    bits : int
-        Word length of the weights.
+    Parameters and errors are those of :func:`bats_lab.chip.plot_clock_and_word`, and `bits`, the word length. Where no
+    joules are published, effective synaptic operations are drawn.
 
     Returns
     -------
     holoviews.Overlay or holoviews.Layout
         Mean over seeds with a band of ±1 standard deviation, on a logarithmic axis. On 45 nm CMOS a line marks the
         multiply-adds of a dense network of the same shape, the only other thing that is known there.
-
-    Raises
-    ------
-    ValueError
-        If a value is not allowed, the deployment has several data sets, or nothing was measured.
 
     Notes
     -----

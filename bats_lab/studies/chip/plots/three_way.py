@@ -41,27 +41,17 @@ def plot_three_way(
 ) -> hv.Overlay:
     """Plot accuracy, energy and time to decision of every clock, word length and rule, and which of them nothing beats.
 
-    Parameters
-    ----------
-    deployment, hardware, updates, split, title
-        As in :func:`bats_lab.chip.plot_clock_and_word`. Where no joules are published, effective synaptic operations
-        are drawn.
-    top : float
-        How many points of accuracy below the best the axis reaches; the title tells how many points are below it.
+    Parameters and errors are those of :func:`bats_lab.chip.plot_clock_and_word`, and `top`: how many points of accuracy
+    below the best the axis reaches; the title tells how many points are below it.
 
     Returns
     -------
     holoviews.Overlay
-        One point a time step, word length and rule, mean over seeds: energy (logarithmic) against accuracy, colour for
-        the time to decision, marker for the rule. Ringed are the points of the Pareto front of the three, with bars of
-        ±1 standard deviation of accuracy. Of points that are equal to 0.1 points of accuracy, 1 % of energy and 1 ms
-        one stands on the front, that of the shortest word and the coarsest clock. Continuous time, which no clock has,
-        is drawn but does not compete.
-
-    Raises
-    ------
-    ValueError
-        If a value is not allowed, the deployment has several data sets, or nothing was measured.
+        One point a time step, word length and rule, mean over seeds: energy (logarithmic; effective synaptic operations
+        where no joules are published) against accuracy, colour for the time to decision, marker for the rule. Ringed
+        are the points of the Pareto front of the three, with bars of ±1 standard deviation of accuracy. Of points that
+        are equal to 0.1 points of accuracy, 1 % of energy and 1 ms one stands on the front, that of the shortest word
+        and the coarsest clock. Continuous time, which no clock has, is drawn but does not compete.
     """
     points = narrowed(deployment)
     check_choice("split", split, tuple(map(str, points["split"].values)))
