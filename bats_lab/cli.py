@@ -14,12 +14,12 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bats_lab.config import Config, Parameter, parameters
 from bats_lab.errors import DeviceError
+from bats_lab.studies.registry import REGISTRY
 
 __all__ = ["main", "make_parser"]
 
@@ -56,24 +56,16 @@ examples:
 """
 
 _STUDY = """\
-Runs what is not finished yet, executes the notebook with the thesis' figures and claims on it, and prints which hold.
-"collapse" compares collision rules, and runs the experiments that tell why training fails at coarse time steps;
-"estimators" compares gradient estimators of the time grid; "chip" runs networks trained in continuous time on clocks,
-with weights of few bits.
+Runs what is not finished yet, executes the notebook with the study's figures on it, and prints which claims of the
+thesis hold.
 
 examples:
   bats-lab reproduce mnist --quick
   bats-lab reproduce all --data-dir data
 """
 
-_STUDIES = (
-    "mnist, emnist, fashion_mnist; collapse: why training fails at coarse time steps; estimators: better gradients; "
-    "chip: from training to chip; or all"
-)
-_SEEDS = (
-    "seeds, counted from 0 (default: one with --quick; else as many as in the thesis, two for collapse, five for "
-    "estimators, three for chip)"
-)
+_STUDIES = "; ".join(f"{name}: {row.question}" for name, row in REGISTRY.items()) + "; or all"
+_SEEDS = "seeds, counted from 0 (default: one with --quick; else as many as in the thesis, or two to five)"
 
 _STYLE: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
@@ -203,58 +195,29 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from bats_lab.runs.files import is_finished
-    from bats_lab.runs.results import open_results
-    from bats_lab.studies import collapse, estimators
-    from bats_lab.studies.chip import deploy
-    from bats_lab.studies.thesis.claims import STUDIES, judge, study_configs
-    from bats_lab.sweeps.notebooks import make_report, notebook_path
-    from bats_lab.sweeps.sweep import run_sweep
+    from bats_lab.studies.registry import load_study
+    from bats_lab.studies.study import reproduce
 
-    seeds = 1 if args.quick and args.seeds is None else args.seeds
-    given: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
-    # What is trained, the notebook that draws it, and what is measured on the trained networks.
-    beyond: dict[str, tuple[Callable[..., list[Config]], str, Callable[..., object]]] = {
-        "collapse": (collapse.collapse_configs, collapse.NOTEBOOK, collapse.run_collapse_experiments),
-        "estimators": (estimators.estimator_configs, estimators.NOTEBOOK, estimators.run_estimator_experiments),
-        "chip": (deploy.chip_configs, deploy.NOTEBOOK, partial(deploy.run_deployment, **given)),
-    }
-    known = [*STUDIES, *beyond]
-    if args.study not in (*known, "all"):
-        raise ValueError(f"There is no study {args.study!r}; there are {', '.join(known)} and all.")
-    studies = {}
-    for name in known if args.study == "all" else [args.study]:
-        if name in STUDIES:
-            studies[name] = study_configs(name, seeds=args.seeds, quick=args.quick), STUDIES[name].notebook
-        else:
-            make_configs, notebook, _ = beyond[name]
-            studies[name] = make_configs(quick=args.quick, **given), notebook
-    status, verdicts = OK, []
-    for name, (configs, notebook) in studies.items():
-        out = Path(args.out) / f"{'quick' if args.quick else 'thesis'}_{name}"
+    studies = [load_study(name) for name in (REGISTRY if args.study == "all" else [args.study])]
+    names = ("seeds", "quick", "jobs", "data_dir", "device")
+    options = {name: getattr(args, name) for name in names} | {"progress": "lines" if args.quiet else True}
+    status = OK
+    verdicts: list[Any] = []
+    for study in studies:
         try:
-            if name == "chip":  # what was measured of a network outlives it
-                configs = [config for config in configs if not deploy.is_deployed(out, config)]
-            sweep = partial(run_sweep, jobs=args.jobs, data_dir=args.data_dir, device=args.device, checkpoint=True)
-            failed = sweep(configs, out, progress="lines" if args.quiet else True).failed if configs else []
-            if name in beyond:
-                beyond[name][2](out, data_dir=args.data_dir, device=args.device, quick=args.quick, report=_tell)
-        except KeyboardInterrupt:
-            done = sum(is_finished(out, config) for config in configs)
-            _complain(
-                f"Stopped; {done} of {len(configs)} runs of {name} are finished. The same command goes on from there."
-            )
+            outcome = reproduce(study, args.out, report=_tell, **options)
+        except KeyboardInterrupt as stopped:
+            if stopped.args:
+                _complain(str(stopped))
             return INTERRUPTED
-        for outcome in failed:
-            print(f"{outcome.label} failed: {outcome.reason}")
+        for run in outcome.failed:
+            print(f"{run.label} failed: {run.reason}")
             status = FAILED
-        if not configs or len(failed) < len(configs):
-            _tell("drawing the figures …")
-            print(f"figures: {_shown(make_report(out, notebook=notebook_path(notebook)))}")
-            if name in STUDIES:
-                verdicts += judge(name, open_results(out, large=False))
+        if outcome.page is not None:
+            print(f"figures: {_shown(outcome.page)}")
+        verdicts += outcome.verdicts
     for verdict in verdicts:
-        print(f"figure {verdict.figure:7} {verdict.word:14} {verdict.text}\n{'':30} {verdict.found}")
+        print(f"figure {verdict.figure:7} {verdict.word:14} {verdict.text}\n{'':30} {verdict.numbers}")
     return status
 
 
@@ -357,7 +320,7 @@ def _dashboard(args: argparse.Namespace) -> int:
     import tempfile
 
     from bats_lab.explore.serve import prepare_dashboard
-    from bats_lab.studies.chip.deploy import holds_deployments
+    from bats_lab.studies.chip.deployment import holds_deployments
     from bats_lab.sweeps.notebooks import notebook_path
 
     shipped = notebook_path("10_train").parent.parent / "results"
@@ -420,7 +383,7 @@ _OPTIONS: dict[str, tuple[str, Any, str]] = {
     "--timeout": ("S", None, "end a run as failed after so many seconds"),
     "--no-report": ("", True, "leave out the report"),
     "--quiet": ("", False, "a line for each run in place of a progress bar"),
-    "study": ("DATASET", None, _STUDIES),
+    "study": ("STUDY", None, _STUDIES),
     "--quick": ("", False, "few epochs on mnist_small: a look in minutes"),
     "--seeds": ("N", None, _SEEDS),
     "folder": ("folder", None, "folder of results, as given to --out"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +16,20 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import ResultsError
 from bats_lab.network.feedforward import Network
+from bats_lab.runs.experiment import run_experiment
+from bats_lab.runs.files import save_run
 from bats_lab.runs.training import evaluate, input_spikes, train
-from bats_lab.studies.collapse import experiments
+from bats_lab.studies import experiments
+from bats_lab.studies.collapse import report, study
 from bats_lab.studies.collapse.experiments import (
     agreement,
-    collapse_configs,
     cross_test,
     drive_response,
-    experiment_path,
     gradient_quality,
-    open_experiments,
-    run_collapse_experiments,
     train_crossed,
 )
+from bats_lab.studies.collapse.study import collapse_configs, open_experiments, run_collapse_experiments
+from bats_lab.studies.experiments import experiment_path
 
 SMALL = Config(hidden=30, threshold_output=0.5, batch_size=10, n_train=300, n_test=100, epochs=2)
 
@@ -150,40 +153,36 @@ def test_gradients_on_the_grid_differ_from_those_of_continuous_time(trained: Net
 # ------------------------------------------------------------------------------------- files, command and notebook
 
 
+RUNS = [SMALL.replace(n_train=100, epochs=1, delta_t=step, keep_samples=0) for step in (0.0, 0.012)]
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Experiments and runs that take seconds."""
-    monkeypatch.setitem(
-        experiments._SIZES, "mnist_small", experiments._Size(n_train=200, seeds=1, images=50, directions=3)
-    )
-    monkeypatch.setattr(experiments, "_short", lambda _: SMALL.replace(epochs=1))
-    monkeypatch.setitem(experiments._STEPS, "mnist_small", (0.004, 0.012))
-    configs = [
-        Config(dataset="mnist_small", n_train=200, n_test=100, epochs=1, delta_t=step, rule=rule, keep_samples=0)
-        for step, rule in ((0.0, "drop"), (0.012, "drop"), (0.012, "merge"))
-    ]
-    monkeypatch.setattr(experiments, "collapse_configs", lambda **_: configs)
-    monkeypatch.setattr(
-        experiments, "drive_response", lambda *a, **_: drive_response([0.006, 0.01, 0.015], n_drives=20)
-    )
+    monkeypatch.setitem(experiments.SIZES, "mnist_small", experiments.Size(n_train=200, images=50, directions=3))
+    monkeypatch.setattr(study, "short_run", lambda _, **changes: SMALL.replace(epochs=1, **changes))
+    monkeypatch.setitem(study._STEPS, "mnist_small", (0.012,))
+    monkeypatch.setattr(study, "STUDY", dataclasses.replace(study.STUDY, configs=lambda **_: RUNS))
+    monkeypatch.setattr(study, "drive_response", lambda *_, **__: drive_response([0.006, 0.01, 0.015], n_drives=20))
 
 
 def test_collapse_is_run_drawn_and_answered_by_one_command(
     tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["reproduce", "collapse", "--quick", "--quiet", "--device", "cpu", "--out", str(tmp_path)]) == 0
     folder = tmp_path / "quick_collapse"
+    with warnings.catch_warnings(action="ignore"):  # of classes that no neuron has learned yet
+        save_run(run_experiment(RUNS[0], device="cpu"), folder)
+    assert main(["reproduce", "collapse", "--quick", "--quiet", "--device", "cpu", "--out", str(tmp_path)]) == 0
     assert {p.name for p in folder.glob("experiment-*")} == {
         experiment_path("", name, "mnist_small").name for name in collapse.EXPERIMENTS
     }
-    assert len(list(folder.glob("run-*.nc"))) == 3 and "quick_collapse/report.html" in capsys.readouterr().out
+    assert len(list(folder.glob("run-*.nc"))) == 2 and "quick_collapse/report.html" in capsys.readouterr().out
     drawn = {p.stem for p in (folder / "figures").glob("*.pdf")}
     assert {"accuracy", "drive", "highest_count", "cross_test", "gradient_quality", "train_crossed"} <= drawn
     again: list[str] = []
     run_collapse_experiments(folder, quick=True, device="cpu", report=again.append)
     assert again == []  # what is there is not measured again
-    found = open_experiments(folder)
-    assert "gradient" in collapse.describe_collapse({}, found).splitlines()[2]
+    assert len(report.gradient_table(open_experiments(folder)["gradient_quality"])) == 2
 
 
 def test_damaged_experiment_is_named(tmp_path: Path) -> None:
@@ -193,7 +192,7 @@ def test_damaged_experiment_is_named(tmp_path: Path) -> None:
         open_experiments(tmp_path)
 
 
-# --------------------------------------------------------------------------------------------------- the sentences
+# ---------------------------------------------------------------------------------------------------- the tables
 
 
 def made_up(drop: float) -> tuple[dict[str, xr.Dataset], dict[str, dict[str, xr.Dataset]]]:
@@ -215,22 +214,36 @@ def made_up(drop: float) -> tuple[dict[str, xr.Dataset], dict[str, dict[str, xr.
     return {"mnist": runs}, {name: {} for name in collapse.EXPERIMENTS} | {"cross_test": {"mnist": cross}}
 
 
-def test_answer_names_the_rule_where_it_alone_fails() -> None:
-    text = collapse.describe_collapse(*made_up(40))
-    first, second, third = text.splitlines()
-    assert "not from the straight-through estimator" in first and "55.0 points under `drop`, 0.0 under `merge`" in first
-    assert "tested at 10 ms, 40.0 % under `drop`, 95.0 % under `merge`" in second
-    fails_there = 40 - 10
-    assert f"under `drop` at 10 ms have {fails_there:.1f} % there, but 95.0 % in continuous time" in second
-    assert "not been measured" in third
+def test_tables_tell_what_each_rule_costs_where_drop_has_collapsed() -> None:
+    results, parts = made_up(40)
+    lost = report.lost_under_rules(results)
+    assert lost.to_dict("records") == [
+        {"data set": "mnist", "Δt": "10 ms", "drop": "55.0", "merge": "0.0", "graded": "0.0"}
+    ]
+    untrained = report.lost_without_training(parts["cross_test"], {})
+    assert untrained.to_dict("records") == [
+        {"data set": "mnist", "continuous": "95.0", "tested at": "10 ms"}
+        | {"drop": "40.0", "merge": "95.0", "graded": "95.0"}
+    ]
 
 
-def test_answer_blames_no_rule_where_none_fails() -> None:
-    first, second, _ = collapse.describe_collapse(*made_up(94)).splitlines()
-    assert "no network collapses" in first and "do not collapse" in second
+def test_tables_are_empty_where_nothing_collapses_or_was_measured() -> None:
+    results, parts = made_up(94)
+    assert report.lost_under_rules(results).empty
+    assert report.lost_without_training(parts["cross_test"], {}).empty and report.gradient_table({}).empty
 
 
-def test_answer_does_not_blame_the_rule_where_others_fail_too() -> None:
-    results, experiments = made_up(40)
+def test_tables_name_the_other_rules_that_fail_too() -> None:
+    results, _ = made_up(40)
     results["mnist"]["accuracy"][1] = 0.4
-    assert "but not under that rule alone" in collapse.describe_collapse(results, experiments)
+    [row] = report.lost_under_rules(results).to_dict("records")
+    assert row["merge"] == row["graded"] == "55.0"
+
+
+def test_spikes_of_a_neuron_stand_beside_the_accuracies(drive: xr.Dataset) -> None:
+    _, parts = made_up(40)
+    moved = parts["cross_test"]["mnist"].assign_coords(trained_at=[0.0, 0.015], tested_at=[0.0, 0.015])
+    [row] = report.lost_without_training({"mnist": moved}, {"mnist": drive}).to_dict("records")
+    sent = drive["spike_count"].isel(pattern=0).sel(rule="drop", delta_t=0.015)
+    expected = f"{int(sent.max())} at most, {int(sent.isel(drive=-1))} driven hardest"
+    assert row["a neuron's spikes under drop"] == expected

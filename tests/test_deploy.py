@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bats_lab import deploy
+import bats_lab
 from bats_lab.cli import main
 from bats_lab.config import LATENCY_TIMES, Config, parameters
 from bats_lab.data.datasets import ImageData, load_dataset
@@ -26,21 +28,18 @@ from bats_lab.runs.experiment import network_of, run_experiment
 from bats_lab.runs.files import open_dataset, open_run, run_path, save_dataset, save_run
 from bats_lab.runs.training import evaluate, input_spikes, split_training, train
 from bats_lab.spikes.rules import RULES
-from bats_lab.studies.chip.deploy import (
-    DEPLOY_STEPS,
-    WORD_LENGTHS,
-    chip_configs,
-    choose,
-    deployment_costs,
+from bats_lab.studies.chip import deployment, study
+from bats_lab.studies.chip.choice import choose
+from bats_lab.studies.chip.deployment import (
     deployment_path,
     is_deployed,
     open_deployment,
-    quantization_scales,
-    quantize_weights,
-    run_deployment,
+    open_deployments,
     run_on_clock,
 )
-from bats_lab.studies.chip.energy import HARDWARE, neuron_updates_clocked
+from bats_lab.studies.chip.energy import HARDWARE, deployment_costs, neuron_updates_clocked
+from bats_lab.studies.chip.quantization import quantization_scales, quantize_weights
+from bats_lab.studies.chip.study import DEPLOY_STEPS, WORD_LENGTHS, chip_configs, run_deployment
 
 # ------------------------------------------------------------------------------------------------- coarse weights
 
@@ -187,7 +186,7 @@ def test_each_point_is_one_evaluation(
     for rule in RULES:
         point = measured.sel(rule=rule, delta_t=step, bits=word)
         if step == 0 and rule == "clocked":
-            assert all(point[name].isnull().all() for name in deploy._MEASURED)
+            assert all(point[name].isnull().all() for name in deployment.MEASURED)
             continue
         alone = evaluate(
             coarse, input_spikes(data.x_test, DEEP.replace(delta_t=step, rule="drop")), data.y_test, rule=rule
@@ -216,7 +215,7 @@ def test_points_differ(measured: xr.Dataset) -> None:
 def test_event_rules_are_one_in_continuous_time(measured: xr.Dataset) -> None:
     exact = measured.sel(delta_t=0, rule=["drop", "merge", "defer", "graded"])
     for rule in ("merge", "defer", "graded"):
-        for name in deploy._MEASURED:
+        for name in deployment.MEASURED:
             np.testing.assert_array_equal(exact[name].sel(rule=rule), exact[name].sel(rule="drop"), err_msg=name)
     assert exact["collisions"].sum() == 0 and exact["accuracy"].notnull().all()
 
@@ -228,7 +227,7 @@ def test_no_name_is_a_parameter_that_could_be_swept(measured: xr.Dataset) -> Non
 
 def test_dataset_says_what_it_holds(network: Network, measured: xr.Dataset) -> None:
     assert all(v.attrs["units"] and v.attrs["long_name"] for v in measured.variables.values())
-    assert all(measured[name].dims[:3] == ("rule", "delta_t", "bits") for name in deploy._MEASURED)
+    assert all(measured[name].dims[:3] == ("rule", "delta_t", "bits") for name in deployment.MEASURED)
     assert measured["layer"].values.tolist() == ["hidden_1", "hidden_2", "output"]
     assert measured["time"].values.tolist() == list(LATENCY_TIMES)
     assert measured["layer_size"].values.tolist() == [40, 30, 10] and measured["n_samples"] == 60
@@ -245,13 +244,13 @@ def test_images_are_encoded_once_a_step_and_nothing_is_run_twice(
     calls: dict[str, int] = {}
 
     def counted(name: str) -> None:
-        function = getattr(deploy, name)
+        function = getattr(deployment, name)
 
         def call(*args: Any, **options: Any) -> Any:
             calls[name] = calls.get(name, 0) + 1
             return function(*args, **options)
 
-        monkeypatch.setattr(deploy, name, call)
+        monkeypatch.setattr(deployment, name, call)
 
     for name in ("input_spikes", "evaluate"):
         counted(name)
@@ -286,7 +285,7 @@ def test_network_is_left_as_it_was_also_after_an_error(
 
     run_on_clock(network, data.x_test[:2], data.y_test[:2], DEEP, delta_t=[0.01], bits=[2], threads=1)
     assert all((a == b).all() for a, b in zip(before, network.weights, strict=True)) and network.threads == 0
-    monkeypatch.setattr(deploy, "evaluate", broken)
+    monkeypatch.setattr(deployment, "evaluate", broken)
     with pytest.raises(RuntimeError, match="the device is gone"):
         run_on_clock(network, data.x_test[:2], data.y_test[:2], DEEP, delta_t=[0.01], bits=[2], threads=1)
     [(weights, threads)] = seen
@@ -316,7 +315,7 @@ def test_bad_value_is_refused_before_any_work(
     network: Network, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
 ) -> None:
     for name in ("input_spikes", "evaluate"):
-        monkeypatch.setattr(deploy, name, lambda *_, **__: pytest.fail("work was done"))
+        monkeypatch.setattr(deployment, name, lambda *_, **__: pytest.fail("work was done"))
     monkeypatch.setattr(network, "set_weights", lambda _: pytest.fail("weights were changed"))
     given = {"images": np.zeros((3, 28, 28), np.uint8), "labels": np.zeros(3, int), "delta_t": [0.01]} | changed
     with pytest.raises(ValueError, match=message) as raised:
@@ -371,9 +370,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """Two networks that train in a second, and few points."""
     small = Config(hidden=20, threshold_output=0.1, n_train=200, n_test=70, epochs=1, keep_samples=0)
     configs = [small.replace(validation_fraction=0.2, seed=seed) for seed in (0, 1)]
-    monkeypatch.setattr(deploy, "chip_configs", lambda *, seeds=2, **_: configs[:seeds])
-    monkeypatch.setattr(deploy, "DEPLOY_STEPS", (0.0, 0.01))
-    monkeypatch.setattr(deploy, "WORD_LENGTHS", (32, 2))
+
+    def few_configs(*, seeds: int = 2, quick: bool = False) -> list[Config]:
+        return configs[:seeds]
+
+    monkeypatch.setattr(study, "chip_configs", few_configs)
+    monkeypatch.setattr(study, "STUDY", dataclasses.replace(study.STUDY, configs=few_configs))
+    monkeypatch.setattr(study, "DEPLOY_STEPS", (0.0, 0.01))
+    monkeypatch.setattr(study, "WORD_LENGTHS", (32, 2))
     return configs
 
 
@@ -426,7 +430,7 @@ def test_deployment_notes_where_it_comes_from_and_what_it_holds(few: list[Config
             "seed": 0,
             "run": run_path("", few[0]).name,
             "data_hash": run["data_hash"].item(),
-            "version": deploy.__version__,
+            "version": bats_lab.__version__,
         }
     found = open_deployment(tmp_path)
     assert all(v.attrs["units"] and v.attrs["long_name"] for v in found.variables.values())
@@ -436,23 +440,36 @@ def test_quick_deployment_takes_few_images_and_points(
     few: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(few[0], tmp_path)
-    monkeypatch.setattr(deploy, "_QUICK_IMAGES", 10)
+    monkeypatch.setattr(study, "_QUICK_IMAGES", 10)
     run_deployment(tmp_path, device="cpu", quick=True)
     found = open_deployment(tmp_path)
     assert (found["n_samples"] == 10).all() and found["delta_t"].values.tolist() == [0, 0.002, 0.008, 0.02]
     assert found["bits"].values.tolist() == [32, 4, 2]
 
 
+#: A page of one line, for what a study's notebook is given; the real one is executed in test_notebooks.
+PAGE = """
+from pathlib import Path
+from bats_lab.studies import chip
+print("seeds", chip.open_deployment(results_dir)["seed"].values.tolist(), "in", Path.cwd())
+"""
+
+
 def test_networks_are_trained_deployed_and_drawn_by_one_command(
     few: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(deploy, "_QUICK_IMAGES", 20)
+    parameters = nbformat.v4.new_code_cell('results_dir: str = ""  # folder', metadata={"tags": ["parameters"]})
+    page = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(PAGE)])
+    page.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(page, tmp_path / "page.ipynb")
+    monkeypatch.setattr(study, "STUDY", dataclasses.replace(study.STUDY, notebook=str(tmp_path / "page")))
+    monkeypatch.setattr(study, "_QUICK_IMAGES", 20)
     folder = tmp_path / "quick_chip"
+    trained(few[0], folder)
     command = ["reproduce", "chip", "--quick", "--seeds", "2", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
     assert main(command) == 0
     assert "quick_chip/report.html" in capsys.readouterr().out
-    assert open_deployment(folder)["seed"].values.tolist() == [0, 1]
-    assert "There is no folder of results" not in (folder / "report.html").read_text()
+    assert f"seeds [0, 1] in {tmp_path}" in (folder / "report.html").read_text()
     # What was measured needs its networks no more.
     for path in (*folder.glob("run-*.nc"), folder / "report.html"):
         path.unlink()
@@ -503,7 +520,13 @@ def test_deployments_of_different_networks_are_joined(measured: xr.Dataset, tmp_
     assert all(v.attrs["units"] and v.attrs["long_name"] for v in found.variables.values())
 
 
+def test_package_names_what_puts_a_network_on_a_chip() -> None:
+    names = {"open_deployment", "run_on_clock", "quantize_weights", "deployment_costs", "choose", "run_deployment"}
+    assert names <= set(bats_lab.deploy.__all__) and bats_lab.deploy.run_on_clock is run_on_clock
+
+
 def test_missing_and_damaged_deployments_are_named(tmp_path: Path) -> None:
+    assert open_deployments(tmp_path) == {}
     with pytest.raises(FileNotFoundError, match=f"There is no deployment in {tmp_path}"):
         open_deployment(tmp_path)
     path = deployment_path(tmp_path, "mnist", 0)

@@ -9,26 +9,18 @@ import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
-from hypothesis import strategies as st
 from pictures import draw, elements, option
 from runs import make_run
-from scipy import stats
 
 from bats_lab import estimators
 from bats_lab.runs.files import save_run
 from bats_lab.runs.results import open_results
 from bats_lab.spikes.estimators import ESTIMATORS, surrogate_slope
 from bats_lab.spikes.grid import discretize
+from bats_lab.studies import experiments, in_markdown
 from bats_lab.studies.collapse.experiments import agreement
-from bats_lab.studies.estimators import comparison
-from bats_lab.studies.estimators.comparison import (
-    compare_estimators,
-    estimator_configs,
-    open_gradients,
-    paired,
-    run_estimator_experiments,
-)
+from bats_lab.studies.estimators.report import compare_estimators
+from bats_lab.studies.estimators.study import estimator_configs, open_gradients, run_estimator_experiments
 
 RULES = ("drop", "graded")
 STEPS = (0.004, 0.012)
@@ -77,36 +69,7 @@ def test_runs_differ_in_the_estimator_alone_and_hold_out_samples() -> None:
         estimator_configs(seeds=0)
 
 
-# Paired seeds
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
-def test_paired_test_is_that_of_student(pairs: list[tuple[float, float]]) -> None:
-    a, b = np.array(pairs).T
-    found = paired(a, b)
-    if np.ptp(a - b) < 1e-9:
-        return
-    wanted = stats.ttest_rel(a, b)
-    interval = wanted.confidence_interval(0.95)
-    assert found.p == pytest.approx(wanted.pvalue, rel=1e-6, abs=1e-12)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
-
-
-def test_seeds_of_which_one_is_missing_are_left_out() -> None:
-    assert paired([0.5, np.nan, 0.7, 0.9], [0.4, 0.1, np.nan, 0.6]) == paired([0.5, 0.9], [0.4, 0.6])
-    assert paired([np.nan], [0.1]).seeds == 0
-    one = paired([0.5], [0.4])
-    assert one.difference == pytest.approx(0.1) and np.isnan([one.low, one.high, one.p]).all()
-
-
-def test_the_same_in_every_seed_is_no_difference() -> None:
-    same = paired([0.5, 0.6], [0.5, 0.6])
-    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
-
-
-def test_treatments_of_different_seeds_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"values has shape \(2,\) and baseline \(3,\)"):
-        paired([1, 2], [1, 2, 3])
+# The comparison
 
 
 def test_comparison_finds_what_is_better_and_what_is_worse(results: xr.Dataset) -> None:
@@ -123,12 +86,6 @@ def test_comparison_finds_what_is_better_and_what_is_worse(results: xr.Dataset) 
     assert (table["p_holm"] >= table["p"]).all()
 
 
-def test_holm_corrects_the_smallest_the_most() -> None:
-    corrected = comparison._holm(np.array([0.01, 0.04, np.nan, 0.03]))
-    np.testing.assert_allclose(corrected, [0.03, 0.06, np.nan, 0.06])
-    assert comparison._holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
-
-
 def test_results_without_estimators_are_refused(results: xr.Dataset) -> None:
     with pytest.raises(ValueError, match="do not differ in 'estimator'"):
         compare_estimators(results.sel(estimator="delayed"))
@@ -140,11 +97,11 @@ def test_results_without_estimators_are_refused(results: xr.Dataset) -> None:
 
 
 def test_gradients_are_measured_once_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(comparison._SIZES, "mnist_small", comparison._Size(n_train=200, images=40, directions=4))
+    monkeypatch.setitem(experiments.SIZES, "mnist_small", experiments.Size(n_train=200, images=40, directions=4))
     monkeypatch.setitem(estimators.ESTIMATOR_STEPS, "mnist", (0.012,))
     told: list[str] = []
     [path] = run_estimator_experiments(tmp_path, quick=True, device="cpu", report=told.append)
-    assert told == ["gradients on mnist_small …"]
+    assert told == ["estimator gradients on mnist_small …"]
     made = path.stat().st_mtime_ns
     assert run_estimator_experiments(tmp_path, quick=True) == [path] and path.stat().st_mtime_ns == made
     [(name, found)] = open_gradients(tmp_path).items()
@@ -187,7 +144,7 @@ def test_gain_is_the_difference_between_the_same_seeds(results: xr.Dataset) -> N
     draw(layout)
     table = compare_estimators(results).set_index(["rule", "estimator"])
     for panel, rule in zip(layout, RULES, strict=True):
-        for name in ESTIMATORS[1:]:
+        for name in list(ESTIMATORS)[1:]:
             np.testing.assert_allclose(points(panel, name), table.loc[(rule, name)]["difference"])
     with pytest.raises(ValueError, match="baseline is 'exact'"):
         estimators.plot_estimator_gain(results, baseline="exact")
@@ -209,24 +166,31 @@ def test_smooth_grid_shows_the_grid_and_the_slopes() -> None:
         estimators.plot_smooth_grid(0.01, [])
 
 
-def test_report_tells_which_estimators_differ(results: xr.Dataset) -> None:
-    text = estimators.describe_estimators({"mnist": results}, {})
-    assert text.startswith("- **mnist**, 3 seeds, test accuracy against `straight_through`: better are `delayed` under")
-    assert "worse are `surrogate` under `drop` at Δt = 12 ms: -5.0 points [" in text
+def test_summary_counts_differences_beyond_chance(results: xr.Dataset) -> None:
+    [row] = estimators.estimator_summary({"mnist": results}).to_dict("records")
+    table = compare_estimators(results)
+    clear = table[table["p_holm"] < 0.05]["difference"]
+    assert (row["data set"], row["seeds"], row["comparisons"]) == ("mnist", 3, 12)
+    assert (row["better"], row["worse"]) == ((clear > 0).sum(), (clear < 0).sum()) == (4, 2)
+    assert row["largest difference"].startswith("-5.0") and "`surrogate`" in row["largest difference"]
     better = results["accuracy"].where(
         results["rule"] != "graded", results["accuracy"] + 0.01 * results["delta_t"] / 0.012
     )
-    told = estimators.describe_estimators({"mnist": results.assign(accuracy=better)}, {})
-    assert "For comparison, `graded` in place of `drop`, both with `straight_through`, gives +1.0 points [" in told
-    assert told.endswith("] at Δt = 12 ms.")
+    [row] = estimators.estimator_summary({"mnist": results.assign(accuracy=better)}).to_dict("records")
+    gain = row["`graded` in place of `drop`"]
+    assert gain.startswith(("+1.0", "+0.9")) and gain.endswith("]: 12 ms")
+
+
+def test_summary_finds_nothing_where_estimators_are_alike_or_of_one_seed(results: xr.Dataset) -> None:
     alike = results["accuracy"].sel(estimator="straight_through") + 0 * results["accuracy"]
     noise = xr.DataArray(np.random.default_rng(1).normal(0, 1e-4, alike.shape), alike.coords, alike.dims)
-    told = estimators.describe_estimators({"mnist": results.assign(accuracy=alike + noise)}, {})
-    assert "in none of 12 comparisons is there a difference beyond chance (the largest is 0.0 points)" in told
-    table = estimators.estimator_table({"mnist": results}).splitlines()
+    for same in (results.assign(accuracy=alike + noise), results.sel(seed=[1])):
+        [row] = estimators.estimator_summary({"mnist": same}).to_dict("records")
+        assert (row["better"], row["worse"]) == (0, 0)
+    assert row["seeds"] == 1 and row["largest difference"].startswith("-5.0") and "[" not in row["largest difference"]
+
+
+def test_table_has_a_row_for_each_comparison(results: xr.Dataset) -> None:
+    table = in_markdown(estimators.estimator_table({"mnist": results})).splitlines()
     assert len(table) == 2 + 12 and table[2].startswith("| mnist | drop | 4 ms | delayed | 3 | ")
-
-
-def test_report_says_that_one_seed_tells_nothing(results: xr.Dataset) -> None:
-    text = estimators.describe_estimators({"mnist": results.sel(seed=[1])}, {})
-    assert "one seed tells no difference from chance; the largest is -5.0 points (`surrogate` under" in text
+    assert estimators.estimator_table({"mnist": results.sel(estimator="delayed")}).empty

@@ -15,7 +15,7 @@ from runs import make_run
 from bats_lab import explore, open_results, save_run
 from bats_lab.explore.serve import prepare_dashboard
 from bats_lab.spikes.rules import RULES
-from bats_lab.studies.chip.deploy import deployment_costs
+from bats_lab.studies.chip.energy import deployment_costs
 from bats_lab.studies.chip.plots import quantities
 from bats_lab.studies.chip.plots.three_way import three_way_table
 

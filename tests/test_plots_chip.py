@@ -15,14 +15,15 @@ from pictures import draw, elements, option
 from runs import make_run
 
 from bats_lab.spikes.rules import RULES
-from bats_lab.studies import chip
-from bats_lab.studies.chip.deploy import choose, deployment_costs
-from bats_lab.studies.chip.energy import active_share
+from bats_lab.studies import chip, in_markdown
+from bats_lab.studies.chip.choice import choose, compare_chosen
+from bats_lab.studies.chip.deployment import by_dataset, open_deployments
+from bats_lab.studies.chip.energy import active_share, deployment_costs
 from bats_lab.studies.chip.plots import quantities
 from bats_lab.studies.chip.plots.active_share import draw_active_share, kept_times
 from bats_lab.studies.chip.plots.clock_and_word import ColorScale, cell_columns, cell_texts
 from bats_lab.studies.chip.plots.three_way import three_way_table, time_legend
-from bats_lab.studies.chip.report import by_dataset, choice_table, compare_chosen, describe_deployment, front_table
+from bats_lab.studies.chip.report import choice_table, compared_table, front_table
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +338,7 @@ def test_hardware_without_joules_is_drawn_in_operations(deployment: xr.Dataset) 
 
 def test_front_is_listed_by_rising_energy(deployment: xr.Dataset) -> None:
     table, _ = three_way_table(quantities.narrowed(deployment), hardware="Loihi", updates="clocked", split="validation")
-    head, _, *rows = front_table(by_dataset(deployment)).splitlines()
+    head, _, *rows = in_markdown(front_table(by_dataset(deployment))).splitlines()
     assert "validation accuracy (%) | test accuracy (%) | Loihi, clocked (µJ) | time to decision (ms)" in head
     cells_of = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     listed = table["front"] & (table["accuracy"] >= table["accuracy"].max() - 3)
@@ -346,7 +347,7 @@ def test_front_is_listed_by_rising_energy(deployment: xr.Dataset) -> None:
     assert [float(row[6]) for row in cells_of] == pytest.approx(energy, rel=0.01)
     first = int(np.flatnonzero(listed)[np.argmin(table["energy"][listed])])
     assert cells_of[0][3] == f"`{table['rule'][first]}`" and cells_of[0][5] == f"{table['test'][first]:.2f}"
-    assert "operations" in front_table(by_dataset(deployment), hardware="Loihi 2").splitlines()[0]
+    assert "operations" in " ".join(front_table(by_dataset(deployment), hardware="Loihi 2"))
 
 
 def test_early_points_are_darker_than_late_ones(deployment: xr.Dataset) -> None:
@@ -357,41 +358,41 @@ def test_early_points_are_darker_than_late_ones(deployment: xr.Dataset) -> None:
     assert table["color"][table["decision_time"].argmax()] == legend[-1][1]
 
 
-# What is said
+# Tables
 
 
 def test_choice_table_has_a_row_for_each_rule_and_no_joules_where_none_are_published(tmp_path: Path) -> None:
     save_deployment(make_deployment("mnist", "fashion_mnist"), tmp_path)
-    parts = by_dataset(tmp_path)
-    lines = choice_table(parts, hardware=("Loihi", "Loihi 2")).splitlines()
-    assert len(lines) == 2 + 2 * len(RULES) and "Loihi 2: effective operations" in lines[0]
+    table = choice_table(open_deployments(tmp_path), hardware=("Loihi", "Loihi 2"))
+    assert len(table) == 2 * len(RULES) and any(name.startswith("Loihi 2: effective operations") for name in table)
     chosen = choose(make_deployment()).set_index("rule").loc["drop"]
-    row = [cell.strip() for cell in lines[2].split("|")[1:-1]]
-    assert row[:5] == ["mnist", "`drop`", "4\u00a0ms", "4", "3"] and chosen["delta_t"] == 0.004
-    assert row[6] == f"{100 * chosen['test_accuracy']:.2f} ± {100 * chosen['test_accuracy_std']:.2f}"
+    row = table.iloc[0]
+    assert row.tolist()[:5] == ["mnist", "`drop`", "4\u00a0ms", "4", "3"] and chosen["delta_t"] == 0.004
+    expected = f"{100 * chosen['test_accuracy']:.2f} ± {100 * chosen['test_accuracy_std']:.2f}"
+    assert row["test accuracy (%)"] == expected
 
 
 def test_nothing_will_do_is_said(deployment: xr.Dataset) -> None:
     bad = deployment.where((deployment["rule"] != "clocked") | (deployment["delta_t"] == 0), 0.1)
     parts = by_dataset(bad.assign({n: deployment[n] for n in ("layer_size", "n_inputs", "duration")}))
-    assert "| mnist | `clocked` | none will do |" in choice_table(parts)
-    assert "nothing will do under `clocked`" in describe_deployment(parts)
+    assert "| mnist | `clocked` | none will do |" in in_markdown(choice_table(parts))
 
 
-def test_only_what_a_paired_test_shows_is_called_better(deployment: xr.Dataset) -> None:
+def test_chosen_points_are_compared_over_paired_seeds(deployment: xr.Dataset) -> None:
     parts = by_dataset(deployment)
     table = compare_chosen(parts)
     graded = table[(table["rule"] == "graded") & (table["against"] == "drop")].iloc[0]
     assert graded["delta_t"] == 0.01 and graded["difference"] == pytest.approx(40, abs=0.5)
     assert graded["p_corrected"] == pytest.approx(min(1, len(table) * graded["p"]))
-    told = describe_deployment(parts)
-    assert told.startswith("- **mnist**, 3 seeds, test accuracy 9")
-    assert "`graded` at 10 ms, 4 bits: better than `drop` there by " in told
-    assert told.count("better than") == ((table["p_corrected"] < 0.05) & (table["difference"] > 0)).sum()
+    shown = compared_table(parts)
+    assert len(shown) == len(table)
+    row = shown[(shown["rule"] == "`graded`") & (shown["against"] == "drop")].iloc[0]
+    assert row["difference (points)"].startswith(f"{graded['difference']:+.2f} [{graded['low']:+.2f}, ")
+    assert row["p"] == f"{graded['p_corrected']:.2g}"
 
 
-def test_one_seed_tells_no_difference_and_no_seed_says_what_to_do(deployment: xr.Dataset, tmp_path: Path) -> None:
-    told = describe_deployment(by_dataset(deployment.isel(seed=[0])))
-    assert "One seed tells no difference from chance." in told and "better" not in told
-    for text in (describe_deployment, choice_table, front_table):
-        assert "There is no deployment yet; `bats-lab reproduce chip`" in text(by_dataset(tmp_path))
+def test_one_seed_has_no_interval_and_no_deployment_no_row(deployment: xr.Dataset, tmp_path: Path) -> None:
+    table = compared_table(by_dataset(deployment.isel(seed=[0])))
+    assert set(table["p"]) == {""} and not table["difference (points)"].str.contains("[", regex=False).any()
+    for make_table in (compared_table, choice_table, front_table):
+        assert make_table(open_deployments(tmp_path)).empty

@@ -14,8 +14,10 @@ from bats_lab.cli import main
 from bats_lab.config import LATENCY_TIMES, PRESETS
 from bats_lab.plots import report
 from bats_lab.runs.results import open_results
-from bats_lab.studies.thesis import claims
-from bats_lab.studies.thesis.claims import CLAIMS, STUDIES, judge, stand_in, study_configs
+from bats_lab.studies import in_markdown
+from bats_lab.studies.thesis import study
+from bats_lab.studies.thesis.claims import CLAIMS, judge
+from bats_lab.studies.thesis.study import PLANS, Plan, stand_in, study_configs
 
 EPOCHS = 4
 
@@ -25,7 +27,7 @@ def results(dataset: str, *, seeds: int = 3, **changes: dict[float, Any]) -> xr.
 
     Accuracy (%), hidden spikes, confidence at the end, decision time (ms) and the second layer's norm can be changed.
     """
-    steps = STUDIES[dataset].delta_t
+    steps = [round(step * 1e-3, 9) for step in PLANS[dataset].delta_t]
     layers = [*(f"hidden_{i + 1}" for i in range(len(PRESETS[dataset]["hidden"]))), "output"]
     usual = {"accuracy": [90, 95, 96, 97], "hidden_spikes": 500, "confidence": 0.9, "decision": 60, "norm": 100}
     values = {
@@ -98,9 +100,9 @@ CASES = [
 @pytest.mark.parametrize(("dataset", "place", "good", "bad"), CASES)
 def test_claim_is_told_from_its_opposite(dataset: str, place: int, good: Any, bad: Any) -> None:
     held, refuted = (judge(dataset, results(dataset, **changes))[place] for changes in (good, bad))
-    assert (held.holds, held.word) == (True, "holds"), held.found
-    assert (refuted.holds, refuted.word) == (False, "does not hold"), refuted.found
-    assert held.text == CLAIMS[dataset][place].text and held.found and refuted.found
+    assert (held.holds, held.word) == (True, "holds"), held.numbers
+    assert (refuted.holds, refuted.word) == (False, "does not hold"), refuted.numbers
+    assert held.text == CLAIMS[dataset][place].text and held.numbers and refuted.numbers
 
 
 def test_every_claim_has_a_case() -> None:
@@ -109,15 +111,15 @@ def test_every_claim_has_a_case() -> None:
 
 def test_fewer_spikes_of_one_seed_prove_nothing() -> None:
     verdict = judge("mnist", results("mnist", seeds=1, hidden_spikes={4: 400}))[2]
-    assert verdict.holds is None and "one seed cannot tell" in verdict.found
+    assert verdict.holds is None and "one seed cannot tell" in verdict.numbers
 
 
-@pytest.mark.parametrize("dataset", STUDIES)
+@pytest.mark.parametrize("dataset", PLANS)
 def test_claims_of_which_runs_are_missing_are_open(dataset: str) -> None:
     few = results(dataset).isel(delta_t=[0])
     assert {v.holds for v in judge(dataset, few)} <= {None, False}
-    needed = next(v for v in judge(dataset, few) if "no finished run" in v.found)
-    assert needed.word == "open" and " ms" in needed.found
+    needed = next(v for v in judge(dataset, few) if "no finished run" in v.numbers)
+    assert needed.word == "open" and " ms" in needed.numbers
 
 
 def test_verdicts_read_only_rule_drop() -> None:
@@ -141,10 +143,10 @@ def test_stand_in_is_named() -> None:
 
 def test_study_has_all_time_steps_of_a_seed_before_the_next() -> None:
     configs = study_configs("emnist")
-    assert [c.delta_t for c in configs[:13]] == list(STUDIES["emnist"].delta_t) and len(configs) == 39
+    assert [1e3 * c.delta_t for c in configs[:13]] == pytest.approx(PLANS["emnist"].delta_t) and len(configs) == 39
     assert [c.seed for c in configs] == sorted(c.seed for c in configs)
     assert {c.keep_weights for c in configs if c.seed} == {"none"}
-    assert {c.delta_t for c in configs if c.keep_weights == "last"} == set(STUDIES["emnist"].kept)
+    assert {1e3 * c.delta_t for c in configs if c.keep_weights == "last"} == set(PLANS["emnist"].kept)
     assert all(c.hidden == (800,) and c.dataset == "emnist" and c.epochs == 10 and c.rule == "drop" for c in configs)
 
 
@@ -163,12 +165,22 @@ def test_bad_study_is_refused(name: str, seeds: int | None, message: str) -> Non
 
 def test_report_says_what_was_found() -> None:
     verdicts = judge("mnist", results("mnist"))
-    sentences = thesis.describe_verdicts(verdicts, "4")(xr.Dataset())
+    sentences = thesis.describe_verdicts(verdicts, 4)(xr.Dataset())
     assert sentences.count("- The thesis: ") == 2 and "**Here: " in sentences
-    table = thesis.verdict_table(verdicts).splitlines()
+    assert "Below 8 ms" in thesis.describe_verdicts(verdicts, 2)(xr.Dataset())  # a claim about figures 1 and 2
+    table = in_markdown(thesis.verdict_table(verdicts)).splitlines()
     assert len(table) == 2 + len(verdicts) and all(line.count("|") == 5 for line in table)
-    with pytest.raises(ValueError, match="No claim is of figure '99'; there are 1, 2, 3, 4"):
-        thesis.describe_verdicts(verdicts, "99")
+    with pytest.raises(ValueError, match="No claim is of figure 1; there are 2, 3, 4"):
+        thesis.describe_verdicts(verdicts, 1)
+
+
+#: Figures under which the notebook writes what the thesis claims.
+FIGURES = {"mnist": {2, 3, 4}, "emnist": {6, 7, 8, 13}, "fashion_mnist": {10, 11, 12, 15, 18}}
+
+
+@pytest.mark.parametrize("dataset", PLANS)
+def test_every_claim_stands_under_a_figure(dataset: str) -> None:
+    assert {int(claim.figure.split(", ")[-1]) for claim in CLAIMS[dataset]} == FIGURES[dataset]
 
 
 def test_silent_classes_are_named(small_results: Path) -> None:
@@ -181,9 +193,8 @@ def test_silent_classes_are_named(small_results: Path) -> None:
 def test_study_is_run_drawn_and_judged_by_one_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = thesis.Study("mnist", "30_thesis_mnist", (0.004, 0.009), 1, (0.004,))
-    monkeypatch.setitem(STUDIES, "mnist", small)
-    monkeypatch.setattr(claims, "QUICK", {"dataset": "mnist_small", "n_train": 200, "n_test": 100, "epochs": 2})
+    monkeypatch.setitem(PLANS, "mnist", Plan((4, 9), 1, (4,)))
+    monkeypatch.setattr(study, "QUICK", {"dataset": "mnist_small", "n_train": 200, "n_test": 100, "epochs": 2})
     assert main(["reproduce", "mnist", "--quick", "--quiet", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert all(claim.text in told for claim in CLAIMS["mnist"]) and "no finished run at Δt of 0.5 ms" in told

@@ -17,10 +17,9 @@ from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words
 from bats_lab.plots import style
 from bats_lab.plots.runs import check_choice
 from bats_lab.spikes.rules import RULES
-from bats_lab.studies.chip.deploy import deployment_costs, open_deployment
-from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY
+from bats_lab.studies.chip.deployment import by_dataset, open_deployment
+from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, deployment_costs
 from bats_lab.studies.chip.plots import clock_and_word, quantities, three_way
-from bats_lab.studies.chip.report import by_dataset
 
 __all__ = ["explore_chip"]
 
@@ -45,7 +44,7 @@ def explore_chip(
     Parameters
     ----------
     deployment : xarray.Dataset, str or Path
-        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it, or the folder of the files.
+        As :func:`bats_lab.studies.chip.deployment.open_deployment` returns it, or the folder of the files.
     quantity : str
         What is shown first for every clock and word: ``accuracy``, ``spikes``, ``synaptic_events``, ``active_share``,
         ``energy`` or ``decision_time``.

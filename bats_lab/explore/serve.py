@@ -12,7 +12,7 @@ from typing import Any
 from jupyter_core.paths import jupyter_path
 
 from bats_lab.runs.results import open_results
-from bats_lab.studies.chip.deploy import holds_deployments
+from bats_lab.studies.chip.deployment import holds_deployments
 
 __all__ = ["prepare_dashboard"]
 

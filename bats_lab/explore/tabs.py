@@ -17,7 +17,7 @@ from bats_lab.explore.rasters import explore_rasters
 from bats_lab.explore.tradeoff import explore_tradeoff
 from bats_lab.explore.weights import explore_weights
 from bats_lab.explore.widgets import Sentence, in_words, opened
-from bats_lab.studies.chip.deploy import holds_deployments
+from bats_lab.studies.chip.deployment import holds_deployments
 
 __all__ = ["dashboard"]
 

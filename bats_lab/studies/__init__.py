@@ -1,5 +1,24 @@
-"""Questions asked of many runs, a folder each."""
+"""Questions asked of many runs, a folder each; :mod:`registry` lists them, :mod:`study` says what each has."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["chip", "collapse", "estimators", "thesis"])
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    [
+        "chip",
+        "collapse",
+        "estimators",
+        "experiments",
+        "panels",
+        "registry",
+        "statistics",
+        "study",
+        "tables",
+        "thesis",
+    ],
+    {
+        "registry": ["REGISTRY", "load_study"],
+        "study": ["Reproduction", "Study", "Verdict", "reproduce"],
+        "tables": ["in_markdown", "show_table"],
+    },
+)

@@ -4,22 +4,16 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["deploy", "energy", "report", "plots"],
+    ["choice", "deploy", "deployment", "energy", "plots", "quantization", "report", "study"],
     {
-        "deploy": [
-            "DEPLOY_STEPS",
-            "NOTEBOOK",
-            "WORD_LENGTHS",
-            "chip_configs",
-            "choose",
-            "deployment_costs",
+        "choice": ["choose", "compare_chosen"],
+        "deployment": [
+            "by_dataset",
             "deployment_path",
             "holds_deployments",
             "is_deployed",
             "open_deployment",
-            "quantization_scales",
-            "quantize_weights",
-            "run_deployment",
+            "open_deployments",
             "run_on_clock",
         ],
         "energy": [
@@ -30,14 +24,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "active_share",
             "costs",
             "dense_operations",
+            "deployment_costs",
             "energy_table",
             "neuron_updates_clocked",
         ],
-        "report": ["by_dataset", "choice_table", "compare_chosen", "describe_deployment", "front_table"],
         "plots.active_share": ["plot_active_share"],
         "plots.clock_and_word": ["plot_clock_and_word"],
         "plots.deployment": ["plot_deployment"],
         "plots.energy": ["plot_energy"],
         "plots.three_way": ["plot_three_way"],
+        "quantization": ["quantization_scales", "quantize_weights"],
+        "report": ["choice_table", "compared_table", "front_table"],
+        "study": ["DEPLOY_STEPS", "WORD_LENGTHS", "chip_configs", "run_deployment"],
     },
 )

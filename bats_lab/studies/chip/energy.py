@@ -31,6 +31,7 @@ __all__ = [
     "active_share",
     "costs",
     "dense_operations",
+    "deployment_costs",
     "energy",
     "energy_table",
     "neuron_updates_clocked",
@@ -140,12 +141,7 @@ def neuron_updates_clocked(layer_size: npt.ArrayLike, duration: npt.ArrayLike, d
     Parameters
     ----------
     layer_size, duration, delta_t : array_like or DataArray
-        Neurons; window in seconds; time step in seconds, above 0 (NaN gives NaN).
-
-    Returns
-    -------
-    float, ndarray or DataArray
-        Updates per inference, with the shape that the arguments have together.
+        Neurons; window in seconds; time step in seconds, above 0 (NaN gives NaN). They are broadcast.
 
     Raises
     ------
@@ -167,14 +163,9 @@ def neuron_updates_clocked(layer_size: npt.ArrayLike, duration: npt.ArrayLike, d
 def active_share(
     spike_count: npt.ArrayLike, layer_size: npt.ArrayLike, duration: npt.ArrayLike, delta_t: npt.ArrayLike
 ) -> Any:
-    """Return the share of (neuron, tick) pairs with a spike.
+    """Return the share of (neuron, tick) pairs with a spike, given spikes per inference.
 
-    Parameters
-    ----------
-    spike_count : array_like or DataArray
-        Spikes per inference.
-    layer_size, duration, delta_t : array_like or DataArray
-        As for :func:`neuron_updates_clocked`, which also raises here.
+    The other arguments are those of :func:`neuron_updates_clocked`, which also raises here.
 
     Notes
     -----
@@ -190,12 +181,7 @@ def active_share(
 
 
 def dense_operations(sizes: Sequence[float]) -> int:
-    """Count the multiply-adds of a dense network, given its inputs and the neurons of each layer.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two sizes.
+    """Count the multiply-adds of a dense network, given its inputs and the neurons of each layer, in this order.
 
     Examples
     --------
@@ -213,7 +199,8 @@ def energy(counts: xr.Dataset, hardware: Hardware) -> xr.Dataset:
     Parameters
     ----------
     counts : xarray.Dataset
-        ``synaptic_events`` and (clocked) ``neuron_updates`` per inference, the latter NaN in continuous time.
+        ``synaptic_events`` and (clocked) ``neuron_updates`` per inference, the latter NaN in continuous time;
+        ValueError if one is missing.
     hardware : Hardware
         A row of :data:`HARDWARE`, or one's own.
 
@@ -224,11 +211,6 @@ def energy(counts: xr.Dataset, hardware: Hardware) -> xr.Dataset:
         ``event_driven`` and ``clocked``, synapses included; NaN where no energies are published, and what is clocked
         also in continuous time. In effective synaptic operations (events + `relative_update` × updates):
         ``operations_event_driven`` and ``operations_clocked``, NaN where `relative_update` is None.
-
-    Raises
-    ------
-    ValueError
-        If a count is missing.
 
     Notes
     -----
@@ -296,10 +278,10 @@ def costs(results: xr.Dataset, *, n_inputs: int, hardware: Mapping[str, Hardware
     last = last_epoch(results)
     # From the configurations, which serves sweeps with a dimension `duration` and those without.
     duration = xr.apply_ufunc(_duration, last["config"], vectorize=True, output_dtypes=[float])
-    return costs_of(last.sel(split="test", drop=True), n_inputs=n_inputs, duration=duration, hardware=hardware)
+    return _costs_of(last.sel(split="test", drop=True), n_inputs=n_inputs, duration=duration, hardware=hardware)
 
 
-def costs_of(
+def _costs_of(
     counts: xr.Dataset,
     *,
     n_inputs: int | xr.DataArray,
@@ -308,14 +290,7 @@ def costs_of(
 ) -> xr.Dataset:
     """Do what :func:`costs` does for anything counted by layer, over any dimensions.
 
-    Parameters
-    ----------
-    counts : xarray.Dataset
-        ``synaptic_events``, ``spike_count`` and ``layer_size`` over `layer`, and the coordinate ``delta_t``.
-    n_inputs, duration : int and DataArray
-        Inputs; window in seconds.
-    hardware : mapping of str to Hardware
-        On what.
+    `counts` has ``synaptic_events``, ``spike_count`` and ``layer_size`` over `layer`, and the coordinate ``delta_t``.
     """
     step = counts["delta_t"].where(counts["delta_t"] > 0)
     size, events = counts["layer_size"].astype(float), counts["synaptic_events"]
@@ -350,15 +325,25 @@ def costs_of(
     )
 
 
-def energy_table(hardware: Mapping[str, Hardware] = HARDWARE) -> pd.DataFrame:
-    """Lay out published energies for reading; the numbers themselves are in :data:`HARDWARE`.
+def deployment_costs(deployment: xr.Dataset, *, hardware: Mapping[str, Hardware] = HARDWARE) -> xr.Dataset:
+    """Estimate what an inference costs at each point of a deployment, as :func:`costs` does for runs.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Text: one row a hardware; columns ``synaptic_event``, ``neuron_update``, ``idle_update``, ``relative_update``,
-        ``note``, ``source``.
+    NaN where there is no point; ValueError if a variable is missing. Published energies are of one word length each:
+    what a shorter word saves is not in here.
     """
+    needed = ("spike_count", "synaptic_events", "layer_size", "n_inputs", "duration")
+    missing = [name for name in needed if name not in deployment]
+    if missing:
+        raise ValueError(
+            f"deployment lacks {', '.join(missing)}; run_deployment measures it anew without the old file."
+        )
+    return _costs_of(
+        deployment[list(needed)], n_inputs=deployment["n_inputs"], duration=deployment["duration"], hardware=hardware
+    )
+
+
+def energy_table(hardware: Mapping[str, Hardware] = HARDWARE) -> pd.DataFrame:
+    """Lay out published energies for reading, one row a hardware; the numbers themselves are in :data:`HARDWARE`."""
     rows = []
     for each in hardware.values():
         update = _picojoules(each.neuron_update, "in the synaptic event" if each.published else NO_ENERGY)
@@ -394,8 +379,8 @@ def _duration(config: str) -> float:
 
 
 def _dense(n_inputs: float, sizes: np.ndarray) -> float:
-    there = sizes[~np.isnan(sizes)]
-    return dense_operations([n_inputs, *there]) if there.size else math.nan
+    known = sizes[~np.isnan(sizes)]
+    return dense_operations([n_inputs, *known]) if known.size else math.nan
 
 
 def _described(values: xr.DataArray, units: str, long_name: str) -> xr.DataArray:

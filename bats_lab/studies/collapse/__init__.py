@@ -4,23 +4,14 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["experiments", "plots", "report"],
+    ["experiments", "plots", "report", "study"],
     {
         "experiments": [
             "COLLAPSE_RULES",
-            "COLLAPSE_STEPS",
-            "EXPERIMENTS",
-            "NOTEBOOK",
             "agreement",
-            "collapse_configs",
-            "combined",
             "cross_test",
             "drive_response",
-            "experiment_path",
             "gradient_quality",
-            "open_experiment",
-            "open_experiments",
-            "run_collapse_experiments",
             "train_crossed",
         ],
         "plots": [
@@ -31,6 +22,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_highest_count",
             "plot_step_along_gradient",
         ],
-        "report": ["describe_collapse"],
+        "report": ["gradient_table", "lost_under_rules", "lost_without_training"],
+        "study": [
+            "COLLAPSE_STEPS",
+            "EXPERIMENTS",
+            "collapse_configs",
+            "open_experiments",
+            "run_collapse_experiments",
+        ],
     },
 )

@@ -1,8 +1,8 @@
-"""Why training collapses at a coarse time step: plots of the experiments in `collapse.experiments`."""
+"""Why training collapses at a coarse time step: plots of the experiments in `collapse.study`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import holoviews as hv
@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.plots import style
-from bats_lab.plots.curves import common_limits, over_delta_t
 from bats_lab.plots.runs import check_choice
 from bats_lab.studies.collapse.experiments import agreement
+from bats_lab.studies.panels import drawn_rules, level, panels_over_delta_t
 
 __all__ = [
     "plot_cross_test",
@@ -24,17 +24,9 @@ __all__ = [
 ]
 
 _WIDTH, _HEIGHT = 300, 230
-#: Rules in the order of their dashes and markers; files have them in that of the alphabet.
-_RULES = ("drop", "merge", "defer", "graded")
-
-
-def _rules(dataset: xr.Dataset) -> list[str]:
-    return [rule for rule in _RULES if rule in dataset["rule"].values]
-
-
-def _level(y: float, x: hv.Dimension, ends: tuple[float, float]) -> Any:
-    """Draw a horizontal line at a value that something is to reach."""
-    return style.line(hv.Curve((ends, (y, y)), x, hv.Dimension("level")), style.ACCENT_COLOR, series=1, width=0.6)
+#: Where rules are compared at one time step, colour tells them apart; not the colours of time steps.
+_RULE_COLORS = {"drop": "#c8102e", "merge": "#0072b2", "defer": "#e69f00", "graded": "#56b4e9"}
+_ACCURACY = hv.Dimension("accuracy", label="test accuracy", unit="%")
 
 
 def plot_drive_response(
@@ -47,7 +39,7 @@ def plot_drive_response(
     dataset : xarray.Dataset
         As :func:`bats_lab.studies.collapse.experiments.drive_response` returns it.
     delta_t : sequence of float
-        Time steps in seconds, one plot each.
+        Time steps in seconds, one plot each; ValueError if one is not in the dataset.
     target : float
         The true class's target count, drawn as a line.
     title : str
@@ -57,41 +49,34 @@ def plot_drive_response(
     -------
     holoviews.Layout
         One curve a collision rule.
-
-    Raises
-    ------
-    ValueError
-        If a time step is not in the dataset.
     """
     x = hv.Dimension("continuous", label="spikes in continuous time (drive)")
     y = hv.Dimension("sent", label="spikes sent")
-    steady = dataset.isel(pattern=0)
+    steady, known = dataset.isel(pattern=0), dataset["delta_t"].values
     drive = steady["continuous_count"].values
     top = float(max(drive.max(), steady["spike_count"].max()))
+    # Drives between two counts differ in when the neuron spikes; their mean is what a count is worth.
+    places = np.unique(drive)
     plots = []
     for step in delta_t:
-        known = dataset["delta_t"].values
         if not np.isclose(known, step).any():
             raise ValueError(f"delta_t is {step}; the results hold {', '.join(f'{v:g}' for v in known)}.")
-        elements = [_level(target, x, (0, top))]
-        legend = []
-        for i, rule in enumerate(_rules(dataset)):
+        line = hv.Curve(((0, top), (target, target)), x, hv.Dimension("level"))
+        elements: list[Any] = [style.line(line, style.ACCENT_COLOR, series=1, width=0.6)]
+        for i, rule in enumerate(drawn_rules(dataset)):
             counts = steady["spike_count"].sel(rule=rule, delta_t=step).values
-            # Drives between two counts differ in when the neuron spikes; their mean is what a count is worth.
-            at = np.unique(drive)
-            mean = np.array([counts[drive == n].mean() for n in at])
-            columns = {x.name: at, y.name: mean, "rule": [rule] * len(at)}
+            mean = np.array([counts[drive == n].mean() for n in places])
+            columns = {x.name: places, y.name: mean, "rule": [rule] * len(places)}
             tooltips = [("rule", "@rule"), (x.label, f"@{x.name}"), (y.label, f"@{y.name}{{0.0}}")]
             curve = hv.Curve(columns, x, [y, "rule"], label=rule)
             elements.append(style.line(curve, _RULE_COLORS[rule], series=i, tooltips=tooltips))
-            legend.append(style.LegendEntry(rule, _RULE_COLORS[rule], line=i))
-        last = step == delta_t[-1]
+        legend = [style.LegendEntry(rule, _RULE_COLORS[rule], line=i) for i, rule in enumerate(drawn_rules(dataset))]
         plots.append(
             style.overlay(
                 elements,
                 width=_WIDTH,
                 height=_HEIGHT,
-                legend=legend if last else (),
+                legend=legend if step == delta_t[-1] else (),
                 legend_title="rule",
                 title=f"Δt = {style.delta_t_label(step)}",
                 xlabel=x.pprint_label,
@@ -103,21 +88,13 @@ def plot_drive_response(
     return style.panels(plots, columns=len(plots), title=title, width=_WIDTH, height=_HEIGHT)
 
 
-#: Where rules are compared at one time step, colour tells them apart; not the colours of time steps.
-_RULE_COLORS = {"drop": "#c8102e", "merge": "#0072b2", "defer": "#e69f00", "graded": "#56b4e9"}
-
-
 def plot_highest_count(dataset: xr.Dataset, *, target: float = 15.0, title: str = "") -> hv.Overlay:
     """Plot the highest number of spikes that a neuron was brought to send, against the time step.
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        As :func:`bats_lab.studies.collapse.experiments.drive_response` returns it.
-    target : float
-        The true class's target count, drawn as a line.
-    title : str
-        Title of the plot.
+    dataset, target, title
+        As in :func:`plot_drive_response`.
 
     Returns
     -------
@@ -126,13 +103,11 @@ def plot_highest_count(dataset: xr.Dataset, *, target: float = 15.0, title: str 
         standard deviation.
     """
     highest = dataset["spike_count"].max("drive").rename(pattern="seed").astype(float)
-    x = hv.Dimension("delta_t", label="time step Δt", unit="ms")
-    ends = style.DeltaTAxis.over(dataset["delta_t"].values).limits
-    return over_delta_t(
-        {rule: highest.sel(rule=rule) for rule in _rules(dataset)},
+    return panels_over_delta_t(
+        {title: {rule: highest.sel(rule=rule) for rule in drawn_rules(dataset)}},
         hv.Dimension("highest", label="highest spike count"),
-        title=title,
-        marks=[_level(target, x, ends)],
+        size=(400, 280),
+        marks=[level(target, dataset["delta_t"].values)],
         ylim=style.limits(0, highest),
     )
 
@@ -156,7 +131,6 @@ def plot_cross_test(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay | hv.
         dataset = dataset.expand_dims("rule")
     x = hv.Dimension("tested_at", label="tested at Δt", unit="ms")
     y = hv.Dimension("trained_at", label="trained at Δt", unit="ms")
-    z = hv.Dimension("accuracy", label="test accuracy", unit="%")
     ticks = [
         (i, "0" if step == 0 else style.delta_t_label(step).removesuffix(" ms"))
         for i, step in enumerate(dataset["tested_at"].values.tolist())
@@ -164,10 +138,10 @@ def plot_cross_test(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay | hv.
     n = len(ticks)
     size = max(200, 34 * n)
     plots = []
-    for rule in _rules(dataset):
+    for rule in drawn_rules(dataset):
         share = 100 * dataset["accuracy"].sel(rule=rule).mean("seed").transpose("trained_at", "tested_at").values
-        last = rule == _rules(dataset)[-1]
-        image = hv.Image((np.arange(n), np.arange(n), share), [x, y], z)
+        last = rule == drawn_rules(dataset)[-1]
+        image = hv.Image((np.arange(n), np.arange(n), share), [x, y], _ACCURACY)
         image = style.heatmap(image, cmap="Blues", limits=(0, 100), colorbar=last)
         plots.append(
             style.overlay(
@@ -182,7 +156,7 @@ def plot_cross_test(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay | hv.
                 xlim=(-0.5, n - 0.5),
                 ylim=(n - 0.5, -0.5),
                 grid=False,
-                colorbar=z.pprint_label if last else "",
+                colorbar=_ACCURACY.pprint_label if last else "",
             )
         )
     return style.panels(plots, columns=len(plots), title=title, width=size, height=size)
@@ -198,7 +172,7 @@ _CELLS = {
 
 
 def plot_crossed_training(dataset: xr.Dataset, *, tested: str = "grid", title: str = "") -> hv.Overlay | hv.Layout:
-    """Plot test accuracy of networks whose errors, or whose gradients, are those of continuous time.
+    """Plot test accuracy of networks whose errors, or whose gradients, are those of continuous time, one plot a rule.
 
     Parameters
     ----------
@@ -208,21 +182,14 @@ def plot_crossed_training(dataset: xr.Dataset, *, tested: str = "grid", title: s
         Where the networks are tested: ``grid``, on the time step itself, or ``continuous``.
     title : str
         Title above the plots.
-
-    Returns
-    -------
-    holoviews.Layout
-        Accuracy in %, one plot a rule, mean over seeds with a band of ±1 standard deviation.
     """
     check_choice("tested", tested, ("grid", "continuous"))
     accuracy = 100 * dataset["accuracy"].sel(tested=tested)
-    return _by_rule(
-        dataset,
-        lambda rule: {name: accuracy.sel({"rule": rule} | cell) for name, cell in _CELLS.items()},
-        hv.Dimension("accuracy", label="test accuracy", unit="%"),
-        legend_title="training",
-        title=title,
-    )
+    panels = {
+        rule: {name: accuracy.sel({"rule": rule} | cell) for name, cell in _CELLS.items()}
+        for rule in drawn_rules(dataset)
+    }
+    return panels_over_delta_t(panels, _ACCURACY, title=title, size=(_WIDTH, _HEIGHT), legend_title="training")
 
 
 def plot_gradient_quality(dataset: xr.Dataset, *, weights: str = "continuous", title: str = "") -> hv.Layout:
@@ -246,27 +213,19 @@ def plot_gradient_quality(dataset: xr.Dataset, *, weights: str = "continuous", t
     check_choice("weights", weights, ("continuous", "own"))
     own = dataset.sel(weights=weights).expand_dims("seed")
     agrees = agreement(own)
-    shown = {
-        "straight-through gradient": (
-            agrees.sel(gradient="straight_through"),
-            "correlation with the change of the loss",
-        ),
-        "gradient at Δt = 0": (agrees.sel(gradient="continuous"), "correlation with the change of the loss"),
-        "both gradients": (own["cosine_all"], "cosine"),
+    values = {
+        "straight-through gradient": agrees.sel(gradient="straight_through"),
+        "gradient at Δt = 0": agrees.sel(gradient="continuous"),
+        "both gradients": own["cosine_all"],
     }
-    plots = [
-        over_delta_t(
-            {rule: values.sel(rule=rule) for rule in _rules(dataset)},
-            hv.Dimension(label.split()[0], label=label),
-            title=name,
-            show_legend=name == list(shown)[-1],
-            width=_WIDTH,
-            height=_HEIGHT,
-            ylim=style.limits(0, 1, agrees),
-        )
-        for name, (values, label) in shown.items()
-    ]
-    return style.panels(plots, columns=3, title=title, width=_WIDTH, height=_HEIGHT)
+    correlation = hv.Dimension("correlation", label="correlation with the change of the loss")
+    return panels_over_delta_t(
+        {name: {rule: part.sel(rule=rule) for rule in drawn_rules(dataset)} for name, part in values.items()},
+        {name: hv.Dimension("cosine") if name == "both gradients" else correlation for name in values},
+        title=title,
+        size=(_WIDTH, _HEIGHT),
+        ylim=style.limits(0, 1, agrees),
+    )
 
 
 def plot_step_along_gradient(
@@ -276,14 +235,10 @@ def plot_step_along_gradient(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        As :func:`bats_lab.studies.collapse.experiments.gradient_quality` returns it, over rule, delta_t and weights.
-    weights : str
-        Which networks: those trained in ``continuous`` time, or each trained on its ``own`` time step and rule.
+    dataset, weights, title
+        As in :func:`plot_gradient_quality`.
     gradient : str
         ``straight_through``, or ``continuous``: the gradient at Δt = 0.
-    title : str
-        Title above the plots.
 
     Returns
     -------
@@ -294,40 +249,11 @@ def plot_step_along_gradient(
     check_choice("gradient", gradient, ("straight_through", "continuous"))
     own = dataset.sel(weights=weights).expand_dims("seed")
     change = 100 * own["step_change"].sel(gradient=gradient) / own["loss"]
-    return _by_rule(
-        dataset,
-        lambda rule: {f"{size:g}": change.sel(rule=rule, step=size) for size in change["step"].values.tolist()},
+    sizes = change["step"].values.tolist()
+    return panels_over_delta_t(
+        {rule: {f"{size:g}": change.sel(rule=rule, step=size) for size in sizes} for rule in drawn_rules(dataset)},
         hv.Dimension("change", label="change of the loss", unit="%"),
-        legend_title="step (learning rates)",
         title=title,
+        size=(_WIDTH, _HEIGHT),
+        legend_title="step (learning rates)",
     )
-
-
-def _by_rule(
-    dataset: xr.Dataset,
-    series: Callable[[str], dict[str, xr.DataArray]],
-    y: hv.Dimension,
-    *,
-    legend_title: str,
-    title: str,
-) -> hv.Overlay | hv.Layout:
-    """Draw series (delta_t, seed) over the time step, one plot a rule, all on one y axis."""
-    rules = _rules(dataset)
-    parts = {rule: series(rule) for rule in rules}
-    everything = xr.concat(
-        [v.drop_vars(set(v.coords) - set(v.dims)) for p in parts.values() for v in p.values()], "part"
-    )
-    plots = [
-        over_delta_t(
-            parts[rule],
-            y,
-            title=rule,
-            legend_title=legend_title,
-            show_legend=rule == rules[-1],
-            width=_WIDTH,
-            height=_HEIGHT,
-            **common_limits(everything),
-        )
-        for rule in rules
-    ]
-    return style.panels(plots, columns=len(plots), title=title, width=_WIDTH, height=_HEIGHT)

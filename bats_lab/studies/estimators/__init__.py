@@ -4,20 +4,17 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["comparison", "plots", "report"],
+    ["plots", "report", "study"],
     {
-        "comparison": [
+        "plots": ["plot_estimator_agreement", "plot_estimator_gain", "plot_estimators", "plot_smooth_grid"],
+        "report": ["agreement_table", "compare_estimators", "estimator_summary", "estimator_table"],
+        "study": [
             "ESTIMATOR_RULES",
             "ESTIMATOR_STEPS",
             "WIDTHS",
-            "NOTEBOOK",
-            "compare_estimators",
             "estimator_configs",
             "open_gradients",
-            "paired",
             "run_estimator_experiments",
         ],
-        "plots": ["plot_estimator_agreement", "plot_estimator_gain", "plot_estimators", "plot_smooth_grid"],
-        "report": ["describe_estimators", "estimator_table"],
     },
 )

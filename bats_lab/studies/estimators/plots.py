@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import holoviews as hv
@@ -10,13 +10,12 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.plots import style
-from bats_lab.plots.curves import common_limits, over_delta_t
 from bats_lab.plots.runs import check_choice
 from bats_lab.runs.metrics import last_epoch
 from bats_lab.spikes.estimators import ESTIMATORS, smooth_discretize, surrogate_slope
 from bats_lab.spikes.grid import discretize
-from bats_lab.spikes.rules import RULES
 from bats_lab.studies.collapse.experiments import agreement
+from bats_lab.studies.panels import drawn_rules, level, panels_over_delta_t
 
 __all__ = ["plot_estimator_agreement", "plot_estimator_gain", "plot_estimators", "plot_smooth_grid"]
 
@@ -30,9 +29,9 @@ def plot_smooth_grid(delta_t: float, widths: Sequence[float], *, title: str = ""
     Parameters
     ----------
     delta_t : float
-        Time step in seconds.
+        Time step in seconds, above 0.
     widths : sequence of float
-        Half-widths of the surrogate's steps, in time steps; at most four.
+        Half-widths of the surrogate's steps, in time steps; one to four.
     title : str
         Title above the plots.
 
@@ -45,11 +44,7 @@ def plot_smooth_grid(delta_t: float, widths: Sequence[float], *, title: str = ""
     Raises
     ------
     ValueError
-        If `delta_t` is not above 0, or there are no widths or too many.
-
-    Notes
-    -----
-    :func:`bats_lab.spikes.estimators.smooth_discretize` and :func:`bats_lab.spikes.estimators.surrogate_slope`.
+        If `delta_t` or `widths` is not allowed.
     """
     if not delta_t > 0:
         raise ValueError(f"delta_t is {delta_t}; it must be a number above 0.")
@@ -60,46 +55,42 @@ def plot_smooth_grid(delta_t: float, widths: Sequence[float], *, title: str = ""
     sent = hv.Dimension("sent", label="time of the spike", unit="ms")
     slope = hv.Dimension("slope", label="slope")
     grid = np.where(np.arange(len(times)) % 200, discretize(times, delta_t), np.nan)  # a gap at each jump
-    left: list[Any] = [
-        style.line(hv.Curve((1e3 * times, 1e3 * (times + delta_t / 2)), x, sent), style.NEUTRAL_COLOR, series=1)
-    ]
-    left.append(style.line(hv.Curve((1e3 * times, 1e3 * grid), x, sent, label="d(t)"), style.ACCENT_COLOR))
-    right: list[Any] = [style.line(hv.Curve((1e3 * times[[0, -1]], [1, 1]), x, slope), style.NEUTRAL_COLOR, series=1)]
-    legend = [
-        style.LegendEntry("straight through", style.NEUTRAL_COLOR, line=1),
-        style.LegendEntry("d(t)", style.ACCENT_COLOR, line=0),
-    ]
+    left: list[Any] = []
+    right: list[Any] = []
+
+    def add(label: str, color: str, sent_at: np.ndarray, slopes: np.ndarray | None, line: int = 0) -> None:
+        curve = hv.Curve((1e3 * times, 1e3 * sent_at), x, sent, label=label)
+        left.append(style.line(curve, color, series=line))
+        if slopes is not None:
+            right.append(style.line(hv.Curve((1e3 * times, slopes), x, slope, label=label), color, series=line))
+        legend.append(style.LegendEntry(label, color, line=line))
+
+    legend: list[style.LegendEntry] = []
+    add("straight through", style.NEUTRAL_COLOR, times + delta_t / 2, np.ones_like(times), line=1)
+    add("d(t)", style.ACCENT_COLOR, grid, None)
     steepest = 1.0
     for width, color in zip(widths, _WIDTH_COLORS, strict=False):
-        label = f"width {width:g}"
-        smooth, slopes = smooth_discretize(times, delta_t, width), surrogate_slope(times, delta_t, width)
+        slopes = surrogate_slope(times, delta_t, width)
         steepest = max(steepest, float(slopes.max()))
-        left.append(style.line(hv.Curve((1e3 * times, 1e3 * smooth), x, sent, label=label), color))
-        right.append(style.line(hv.Curve((1e3 * times, slopes), x, slope, label=label), color))
-        legend.append(style.LegendEntry(label, color, line=0))
+        add(f"width {width:g}", color, smooth_discretize(times, delta_t, width), slopes)
     common = {"width": _WIDTH, "height": _HEIGHT, "xlabel": x.pprint_label, "xlim": style.limits(1e3 * times)}
-    return style.panels(
-        [
-            style.overlay(left, title="what is sent", ylabel=sent.pprint_label, **common),
-            style.overlay(
-                right,
-                title="what errors are multiplied by",
-                ylabel=slope.pprint_label,
-                ylim=style.limits(0, steepest),
-                legend=legend,
-                legend_title=f"Δt = {style.delta_t_label(delta_t)}",
-                **common,
-            ),
-        ],
-        columns=2,
-        title=title,
-        width=_WIDTH,
-        height=_HEIGHT,
-    )
+    plots = [
+        style.overlay(left, title="what is sent", ylabel=sent.pprint_label, **common),
+        style.overlay(
+            right,
+            title="what errors are multiplied by",
+            ylabel=slope.pprint_label,
+            ylim=style.limits(0, steepest),
+            legend=legend,
+            legend_title=f"Δt = {style.delta_t_label(delta_t)}",
+            **common,
+        ),
+    ]
+    return style.panels(plots, columns=2, title=title, width=_WIDTH, height=_HEIGHT)
 
 
 def plot_estimators(dataset: xr.Dataset, *, split: str = "test", title: str = "") -> hv.Overlay | hv.Layout:
-    """Plot accuracy after the last epoch against the time step, one curve a gradient estimator.
+    """Plot accuracy after the last epoch against the time step, one plot a rule, one curve a gradient estimator.
 
     Parameters
     ----------
@@ -113,7 +104,7 @@ def plot_estimators(dataset: xr.Dataset, *, split: str = "test", title: str = ""
     Returns
     -------
     holoviews.Layout
-        One plot a rule: mean over seeds in %, with a band of ±1 standard deviation.
+        Mean over seeds in %, with a band of ±1 standard deviation.
 
     Raises
     ------
@@ -121,81 +112,38 @@ def plot_estimators(dataset: xr.Dataset, *, split: str = "test", title: str = ""
         If the results do not differ in `estimator`, or have no such split.
     """
     accuracy = _accuracy(dataset, split)
-    return _by_rule(
-        accuracy,
-        lambda here: {name: here.sel(estimator=name) for name in _estimators(accuracy)},
-        hv.Dimension("accuracy", label=f"{split} accuracy", unit="%"),
-        title=title,
-    )
+    axis = hv.Dimension("accuracy", label=f"{split} accuracy", unit="%")
+    return _by_rule(accuracy, "estimator", _estimators(accuracy), axis, title=title)
 
 
 def plot_estimator_gain(
     dataset: xr.Dataset, *, baseline: str = "straight_through", split: str = "test", title: str = ""
 ) -> hv.Overlay | hv.Layout:
-    """Plot what an estimator gains over another one, seed by seed, against the time step.
+    """Plot what an estimator gains over another one, seed by seed, against the time step, one plot a rule.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Runs of one data set over `estimator`, `delta_t`, `rule` and `seed`.
-    baseline : str
-        The estimator that the others are held against.
-    split : str
-        ``test``, ``train``, or ``validation`` where runs hold out training samples.
-    title : str
-        Title above the plots.
-
-    Returns
-    -------
-    holoviews.Layout
-        One plot a rule: mean over seeds of the difference between networks of the same seed, in percentage points, with
-        a band of ±1 standard deviation of the difference.
-
-    Raises
-    ------
-    ValueError
-        If the results do not differ in `estimator`, or lack the baseline or the split.
+    Parameters and errors are those of :func:`plot_estimators`; `baseline` is the estimator that the others are held
+    against. Drawn is the mean over seeds of the difference between networks of the same seed, in percentage points,
+    with a band of ±1 standard deviation of the difference.
     """
     accuracy = _accuracy(dataset, split)
     names = _estimators(accuracy)
     check_choice("baseline", baseline, tuple(names))
     gain = (accuracy - accuracy.sel(estimator=baseline)).where(accuracy["delta_t"] > 0, drop=True)
-    ends = style.DeltaTAxis.over(gain["delta_t"].values).limits
-    x = hv.Dimension("delta_t", label="time step Δt", unit="ms")
-    zero = style.line(hv.Curve((ends, (0, 0)), x, hv.Dimension("level")), style.ACCENT_COLOR, series=1, width=0.6)
-    return _by_rule(
-        gain,
-        lambda here: {name: here.sel(estimator=name) for name in names if name != baseline},
-        hv.Dimension("gain", label=f"{split} accuracy − {baseline}", unit="points"),
-        title=title,
-        marks=[zero],
-    )
+    axis = hv.Dimension("gain", label=f"{split} accuracy − {baseline}", unit="points")
+    others = [name for name in names if name != baseline]
+    return _by_rule(gain, "estimator", others, axis, title=title, marks=[level(0, gain["delta_t"].values)])
 
 
 def plot_estimator_agreement(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay | hv.Layout:
-    """Plot how well the gradient of each estimator predicts the change of the loss, against the time step.
+    """Plot how well gradients predict the change of the loss, against the time step, one plot a rule.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        As :func:`bats_lab.studies.estimators.comparison.open_gradients` gives it for a data set.
-    title : str
-        Title above the plots.
-
-    Returns
-    -------
-    holoviews.Layout
-        One plot a rule: correlation with the true change of the loss on the grid, over random directions; its standard
-        error is about one over the square root of their number.
+    `dataset` is what :func:`bats_lab.studies.estimators.study.open_gradients` gives for a data set. Drawn is the
+    correlation with the true change of the loss on the grid, over random directions; its standard error is about one
+    over the square root of their number.
     """
     agrees = agreement(dataset).expand_dims("seed")
-    return _by_rule(
-        agrees,
-        lambda here: {str(name): here.sel(gradient=name) for name in dataset["gradient"].values},
-        hv.Dimension("agreement", label="correlation with the change of the loss"),
-        legend_title="gradient",
-        title=title,
-    )
+    axis = hv.Dimension("agreement", label="correlation with the change of the loss")
+    return _by_rule(agrees, "gradient", dataset["gradient"].values.tolist(), axis, title=title)
 
 
 def _accuracy(dataset: xr.Dataset, split: str) -> xr.DataArray:
@@ -203,9 +151,7 @@ def _accuracy(dataset: xr.Dataset, split: str) -> xr.DataArray:
         raise ValueError("The results do not differ in 'estimator'; there is nothing to compare.")
     check_choice("split", split, tuple(map(str, dataset["split"].values)))
     accuracy = 100 * last_epoch(dataset)["accuracy"].sel(split=split, drop=True)
-    for dim in ("rule", "seed"):
-        if dim not in accuracy.dims:
-            accuracy = accuracy.expand_dims(dim)
+    accuracy = accuracy.expand_dims([dim for dim in ("rule", "seed") if dim not in accuracy.dims])
     # Continuous time has one estimator and one rule; it stands in every curve.
     first = accuracy.sel(delta_t=accuracy["delta_t"] == 0)
     exact = first.max(["estimator", "rule"])
@@ -220,28 +166,13 @@ def _estimators(accuracy: xr.DataArray) -> list[str]:
 
 
 def _by_rule(
-    values: xr.DataArray,
-    series: Callable[[xr.DataArray], dict[str, xr.DataArray]],
-    y: hv.Dimension,
-    *,
-    legend_title: str = "estimator",
-    title: str,
-    marks: Sequence[Any] = (),
+    values: xr.DataArray, dim: str, names: Sequence[str], y: hv.Dimension, **options: Any
 ) -> hv.Overlay | hv.Layout:
-    """Draw series (delta_t, seed) over the time step, one plot a rule, all on one y axis."""
-    rules = [rule for rule in RULES if rule in values["rule"].values]
-    plots = [
-        over_delta_t(
-            series(values.sel(rule=rule)),
-            y,
-            title=rule,
-            legend_title=legend_title,
-            show_legend=rule == rules[-1],
-            marks=marks,
-            width=_WIDTH,
-            height=_HEIGHT,
-            **common_limits(values),
-        )
-        for rule in rules
-    ]
-    return style.panels(plots, columns=len(plots), title=title, width=_WIDTH, height=_HEIGHT)
+    """Draw one panel a rule, one curve a label of `dim`."""
+    return panels_over_delta_t(
+        {rule: {name: values.sel({"rule": rule, dim: name}) for name in names} for rule in drawn_rules(values)},
+        y,
+        size=(_WIDTH, _HEIGHT),
+        legend_title=dim,
+        **options,
+    )

@@ -1,147 +1,129 @@
-"""Gradient estimators side by side, in a table and sentences."""
+"""Gradient estimators side by side, in tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bats_lab.plots.report import at_step, counted
 from bats_lab.plots.style import delta_t_label
-from bats_lab.runs.metrics import last_epoch
+from bats_lab.runs.metrics import choice_split, last_epoch
+from bats_lab.spikes.estimators import ESTIMATORS
 from bats_lab.studies.collapse.experiments import agreement
-from bats_lab.studies.estimators.comparison import compare_estimators, paired
+from bats_lab.studies.statistics import LEVEL, holm, paired
 
-__all__ = ["describe_estimators", "estimator_table"]
-
-# What counts as more than chance.
-_LEVEL = 0.05
+__all__ = ["agreement_table", "compare_estimators", "estimator_summary", "estimator_table"]
 
 
-def describe_estimators(results: Mapping[str, xr.Dataset], gradients: Mapping[str, xr.Dataset]) -> str:
-    """Tell which gradient estimators are better than the straight-through one, where, and by how much.
+def compare_estimators(results: xr.Dataset, *, baseline: str = "straight_through") -> pd.DataFrame:
+    """Hold every estimator against another one, over paired seeds.
 
     Parameters
     ----------
-    results : mapping of str to xarray.Dataset
-        The comparison, by data set, over `estimator`, `delta_t`, `rule` and `seed`.
-    gradients : mapping of str to xarray.Dataset
-        As :func:`bats_lab.studies.estimators.comparison.open_gradients` returns them.
+    results : xarray.Dataset
+        Runs of one data set that differ in `estimator`, `delta_t`, `rule` and `seed`.
+    baseline : str
+        The estimator that the others are held against.
 
     Returns
     -------
-    str
-        Markdown: a sentence or two for each data set.
+    pandas.DataFrame
+        One row a rule, time step (s) and other estimator, after the last epoch: mean and standard deviation of test
+        ``accuracy``; ``chosen_by`` and ``choice``, the accuracy by which an estimator may be chosen
+        (`metrics.choice_split`); of test accuracy the fields of :class:`bats_lab.studies.statistics.Paired` against the
+        baseline; and ``p_holm``, its ``p`` corrected for all rows. Accuracies are in %, differences in percentage
+        points.
+
+    Raises
+    ------
+    ValueError
+        If `results` do not differ in `estimator`, or the baseline is not among them.
     """
-    told = []
-    for name, part in _compared(results).items():
-        table = compare_estimators(part)
+    if "estimator" not in results.dims:
+        raise ValueError("The results do not differ in 'estimator'; there is nothing to compare.")
+    names = results["estimator"].values.tolist()
+    if baseline not in names:
+        raise ValueError(f"baseline is {baseline!r}; it must be one of {', '.join(names)}.")
+    last, split = 100 * last_epoch(results)["accuracy"], choice_split(results)
+    last = last.expand_dims([dim for dim in ("rule", "delta_t", "seed") if dim not in last.dims])
+    rows = []
+    for rule in last["rule"].values.tolist():
+        for delta_t in last["delta_t"].values.tolist():
+            point = last.sel(rule=rule, delta_t=delta_t)
+            base = point.sel(estimator=baseline, split="test").values
+            for name in [n for n in ESTIMATORS if n in names and n != baseline]:
+                own = point.sel(estimator=name)
+                test = own.sel(split="test")
+                against = paired(test.values, base)
+                if against.seeds:
+                    std = float(test.std("seed", ddof=1)) if against.seeds > 1 else np.nan
+                    row = {"rule": rule, "delta_t": delta_t, "estimator": name, "accuracy": float(test.mean())}
+                    row |= {"std": std, "chosen_by": split, "choice": float(own.sel(split=split).mean())}
+                    rows.append(row | against._asdict())
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table["p"])) if rows else table
+
+
+def estimator_summary(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """Count where estimators are better or worse than the straight-through one, one row a data set.
+
+    Of the comparison by data set (parts in which estimators do not differ are left out): how many comparisons
+    there are, in how many the difference is beyond chance, the largest difference (points) of all, and, to hold it
+    against, the largest that ``graded`` makes in place of ``drop``.
+    """
+    rows = []
+    for name, part in results.items():
+        table = compare_estimators(part) if "estimator" in part.dims else pd.DataFrame()
         if not len(table):
             continue
-        sentences = [_estimators_of(name, table), _rule_instead(part)]
-        if name in gradients:
-            sentences.append(_agreement_of(gradients[name]))
-        told.append("- " + " ".join(filter(None, sentences)))
-    missing = "No two estimators were run on the same seeds yet; `bats-lab reproduce estimators` does that."
-    return "\n".join(told) or missing
+        clear, largest = table[table["p_holm"] < LEVEL], table.loc[table["difference"].abs().idxmax()]
+        row = {"data set": name, "seeds": table["seeds"].max(), "comparisons": len(table)}
+        row |= {"better": (clear["difference"] > 0).sum(), "worse": (clear["difference"] < 0).sum()}
+        where = f"`{largest['estimator']}`, `{largest['rule']}`, {delta_t_label(largest['delta_t'])}"
+        row["largest difference"] = f"{_difference(largest)}: {where}"
+        test = 100 * last_epoch(part)["accuracy"].sel(split="test", estimator="straight_through")
+        if {"drop", "graded"} <= set(np.ravel(part["rule"].values)):
+            steps = [step for step in test["delta_t"].values.tolist() if step > 0]
+            gains = {
+                step: paired(*(test.sel(delta_t=step, rule=rule) for rule in ("graded", "drop"))) for step in steps
+            }
+            step = max(gains, key=lambda step: np.nan_to_num(abs(gains[step].difference)))
+            row["`graded` in place of `drop`"] = f"{_difference(gains[step])}: {delta_t_label(step)}"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def _compared(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """Return the parts of the results in which estimators differ."""
-    return {name: part for name, part in results.items() if "estimator" in part.dims}
+def agreement_table(gradients: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """List how gradients (by data set) correlate with the change of the loss, mean over rules and time steps."""
+    means = {name: agreement(part).mean(["rule", "delta_t"]).to_series() for name, part in gradients.items()}
+    return pd.DataFrame([{"data set": name} | mean.map("{:.2f}".format).to_dict() for name, mean in means.items()])
 
 
-def _estimators_of(name: str, table: pd.DataFrame) -> str:
-    def listed(rows: pd.DataFrame) -> str:
-        return "; ".join(
-            f"`{row.estimator}` under `{row.rule}` {at_step(row.delta_t)}: {row.difference:+.1f} points "
-            f"[{row.low:+.1f}, {row.high:+.1f}], p = {row.p_holm:.2g}"
-            for row in rows.itertuples()
-        )
-
-    seeds = int(table["seeds"].max())
-    head = f"**{name}**, {counted(seeds, 'seed')}, test accuracy against `straight_through`: "
-    if seeds < 2:
-        widest = table.loc[table["difference"].abs().idxmax()]
-        return (
-            f"{head}one seed tells no difference from chance; the largest is {widest['difference']:+.1f} points "
-            f"(`{widest['estimator']}` under `{widest['rule']}` {at_step(widest['delta_t'])})."
-        )
-    clear = table[table["p_holm"] < _LEVEL]
-    better, worse = clear[clear["difference"] > 0], clear[clear["difference"] < 0]
-    parts = [f"{word} are {listed(rows)}" for word, rows in (("better", better), ("worse", worse)) if len(rows)]
-    rest = len(table) - len(clear)
-    told = "; ".join(parts) if parts else f"in none of {len(table)} comparisons is there a difference beyond chance"
-    if rest and parts:
-        told += f"; in the other {rest} of {len(table)} comparisons there is no difference that chance would not make"
-    largest = table["difference"].abs().where(table["p_holm"] >= _LEVEL).max()
-    return f"{head}{told}" + (f" (the largest is {largest:.1f} points)." if rest else ".")
-
-
-def _rule_instead(part: xr.Dataset) -> str:
-    """Tell what the collision rule changes where it changes most, to hold what estimators change against."""
-    if not {"drop", "graded"} <= set(part["rule"].values.ravel().tolist()):
-        return ""
-    test = 100 * last_epoch(part)["accuracy"].sel(split="test", estimator="straight_through")
-    gains = {
-        step: paired(test.sel(delta_t=step, rule="graded").values, test.sel(delta_t=step, rule="drop").values)
-        for step in part["delta_t"].values[part["delta_t"].values > 0].tolist()
-    }
-    known = {step: gain for step, gain in gains.items() if gain.seeds > 1}
-    if not known:
-        return ""
-    step = max(known, key=lambda step: abs(known[step].difference))
-    gain = known[step]
-    return (
-        f"For comparison, `graded` in place of `drop`, both with `straight_through`, gives "
-        f"{gain.difference:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}] {at_step(step)}."
-    )
-
-
-def _agreement_of(gradients: xr.Dataset) -> str:
-    mean = agreement(gradients).mean(["rule", "delta_t"]).to_series().drop("continuous", errors="ignore")
-    ordered = mean.sort_values(ascending=False)
-    told = ", ".join(f"{value:.2f} of `{name}`" for name, value in ordered.items())
-    return f"The true change of the loss correlates, on average over rules and time steps, with the gradients: {told}."
-
-
-def estimator_table(results: Mapping[str, xr.Dataset]) -> str:
-    """Lay out the comparison of estimators as a table in Markdown, one row a data set, rule, time step and estimator.
-
-    Parameters
-    ----------
-    results : mapping of str to xarray.Dataset
-        The comparison, by data set.
-    """
-    head = (
-        "data set",
-        "rule",
-        "Δt",
-        "estimator",
-        "seeds",
-        "test accuracy (%)",
-        "choice (%)",
-        "difference (points)",
-        "p",
-    )
+def estimator_table(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """Lay out :func:`compare_estimators` for reading, of each data set in which estimators differ."""
     rows = []
-    for name, part in _compared(results).items():
+    for name, part in results.items():
+        if "estimator" not in part.dims:
+            continue
         for row in compare_estimators(part).itertuples():
-            spread = f" ± {row.std:.2f}" if np.isfinite(row.std) else ""
-            interval = f" [{row.low:+.2f}, {row.high:+.2f}]" if np.isfinite(row.low) else ""
             rows.append(
-                (
-                    name,
-                    row.rule,
-                    delta_t_label(row.delta_t),
-                    row.estimator,
-                    str(row.seeds),
-                    f"{row.accuracy:.2f}{spread}",
-                    f"{row.choice:.2f}" + ("" if row.chosen_by == "validation" else " (test)"),
-                    f"{row.difference:+.2f}{interval}",
-                    f"{row.p_holm:.2g}" if np.isfinite(row.p_holm) else "",
-                )
+                {
+                    "data set": name,
+                    "rule": row.rule,
+                    "Δt": delta_t_label(row.delta_t),
+                    "estimator": row.estimator,
+                    "seeds": str(row.seeds),
+                    "test accuracy (%)": f"{row.accuracy:.2f}" + (f" ± {row.std:.2f}" if np.isfinite(row.std) else ""),
+                    "choice (%)": f"{row.choice:.2f}" + ("" if row.chosen_by == "validation" else " (test)"),
+                    "difference (points)": _difference(row),
+                    "p": f"{row.p_holm:.2g}" if np.isfinite(row.p_holm) else "",
+                }
             )
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
+    return pd.DataFrame(rows)
+
+
+def _difference(row: Any) -> str:
+    return f"{row.difference:+.2f}" + (f" [{row.low:+.2f}, {row.high:+.2f}]" if np.isfinite(row.low) else "")

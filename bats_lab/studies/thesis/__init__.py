@@ -4,9 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["claims", "report"],
+    ["claims", "report", "study"],
     {
-        "claims": ["CLAIMS", "STUDIES", "Claim", "Findings", "Study", "Verdict", "judge", "stand_in", "study_configs"],
+        "claims": ["CLAIMS", "Claim", "Findings", "judge"],
         "report": ["describe_verdicts", "verdict_table"],
+        "study": ["PLANS", "Plan", "stand_in", "study_configs"],
     },
 )

@@ -1,134 +1,28 @@
-"""The study of the thesis: its sweeps over the time step, its claims, and whether they hold here.
-
-A :class:`Study` says what is run for one data set; a :class:`Claim` is a sentence of the thesis with the function that
-holds it against results. The notebooks ``30_thesis_mnist``, ``31_thesis_emnist`` and ``32_thesis_fashion_mnist`` draw
-the figures and print the verdicts.
-"""
+"""The claims of the thesis: each a sentence, with the function that holds it against results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
-from bats_lab.config import Config
-from bats_lab.data.registry import DATASETS
 from bats_lab.runs.metrics import pareto_front
+from bats_lab.studies.statistics import LEVEL, mean_and_std, paired
+from bats_lab.studies.study import Verdict
 
-__all__ = ["CLAIMS", "STUDIES", "Claim", "Findings", "Study", "Verdict", "judge", "stand_in", "study_configs"]
-
-
-@dataclass(frozen=True)
-class Study:
-    """What the thesis ran on one data set.
-
-    Attributes
-    ----------
-    dataset : str
-        Data set, which is also the preset of Table 1.
-    notebook : str
-        Notebook that draws the figures.
-    delta_t : tuple of float
-        Time steps of the figures, and those that the text speaks of, in seconds.
-    repeats : int
-        Seeds.
-    kept : tuple of float
-        Time steps of which the first seed keeps its weights and the spikes of some test images, in seconds.
-    """
-
-    dataset: str
-    notebook: str
-    delta_t: tuple[float, ...]
-    repeats: int
-    kept: tuple[float, ...]
-
-
-def _ms(*values: float) -> tuple[float, ...]:
-    return tuple(round(value * 1e-3, 9) for value in values)
-
-
-#: The studies by data set. The text on MNIST speaks of 9 ms and more, which its figures do not show.
-STUDIES: dict[str, Study] = {
-    study.dataset: study
-    for study in (
-        Study("mnist", "30_thesis_mnist", _ms(0.5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10), 5, _ms(4, 8)),
-        Study("emnist", "31_thesis_emnist", _ms(0, 0.1, 0.5, 1, 2, 4, 5, 7, 8, 9, 10, 12, 15), 3, _ms(0, 8)),
-        Study("fashion_mnist", "32_thesis_fashion_mnist", _ms(0, 0.5, 1, 3, 4, 5, 6, 7, 8, 9, 10), 2, _ms(3, 5, 6)),
-    )
-}
-
-#: What ``--quick`` changes: a look in minutes, on digits that ship with the package.
-QUICK = {"dataset": "mnist_small", "epochs": 3}
-
-
-def study_configs(dataset: str, *, seeds: int | None = None, quick: bool = False) -> list[Config]:
-    """Return the runs of a study, all time steps of one seed before those of the next.
-
-    Parameters
-    ----------
-    dataset : str
-        ``mnist``, ``emnist`` or ``fashion_mnist``.
-    seeds : int or None
-        Repeats; None: as many as the thesis made, or one for a quick look.
-    quick : bool
-        Train the same networks for three epochs on ``mnist_small`` in place of the data set.
-
-    Raises
-    ------
-    ValueError
-        If there is no such study, or `seeds` is below 1.
-    """
-    if dataset not in STUDIES:
-        raise ValueError(f"There is no study {dataset!r}; there are {', '.join(STUDIES)}.")
-    study = STUDIES[dataset]
-    seeds = (1 if quick else study.repeats) if seeds is None else seeds
-    if seeds < 1:
-        raise ValueError(f"seeds is {seeds}; it must be at least 1.")
-    # The preset is the study's, whatever data the networks are shown.
-    preset = Config(dataset=dataset).to_dict() | (QUICK if quick else {})
-    configs = []
-    for seed in range(seeds):
-        for delta_t in study.delta_t:
-            kept = seed == 0 and delta_t in study.kept
-            keep = {"keep_weights": "last" if kept else "none", "keep_samples": 5 if kept else 0}
-            configs.append(Config.from_dict(preset | {"delta_t": delta_t, "seed": seed} | keep))
-    return configs
-
-
-def stand_in(results: xr.Dataset) -> str:
-    """Say so in a sentence where a study's data are not those of the thesis; "" where they are.
-
-    Parameters
-    ----------
-    results : xarray.Dataset
-        Results of a study.
-    """
-    names = set(np.ravel(results["dataset"].values).tolist()) - {""}
-    name = names.pop() if len(names) == 1 else ""
-    if name not in STUDIES:
-        return f"These runs were trained on {name or 'several data sets'}, not on the thesis' data: a look, no check."
-    official = {
-        split: next(f.count for f in DATASETS[name].files if f.array == f"x_{split}") for split in ("train", "test")
-    }
-    used = {split: int(results["n_samples"].sel(split=split).max()) for split in official}
-    if used == official:
-        return ""
-    return (
-        f"**{name} here is a stand-in** of {used['train']:,} training and {used['test']:,} test images; the official "
-        f"set has {official['train']:,} and {official['test']:,}. Accuracies are not comparable to the last percent."
-    )
-
-
-# ------------------------------------------------------------------------------------------ what the thesis claims
+__all__ = ["CLAIMS", "Claim", "Findings", "judge"]
 
 #: Percentage points of accuracy within which two time steps count as equally accurate.
 SIMILAR = 0.5
 #: Percentage points below the best up to which a time step counts as one that learns.
 LEARNS = 5.0
-#: Level of the tests over paired seeds, before it is divided by the number of time steps that are looked at.
-LEVEL = 0.05
+
+#: Whether a claim holds (None: these runs cannot tell), and the numbers.
+Answer = tuple[bool | None, str]
 
 
 class Findings:
@@ -156,9 +50,7 @@ class Findings:
         dims = [d for d in ("delta_t", "seed") if d not in results.dims]
         self.results = results.expand_dims(dims) if dims else results
         done = self.results["accuracy"].notnull().any(["split", "epoch", "seed"])
-        self.delta_t = [
-            float(step) for step, there in zip(self.results["delta_t"].values, done.values, strict=True) if there
-        ]
+        self.delta_t = self.results["delta_t"].values[done.values].tolist()
 
     def accuracy(self, delta_t: float, split: str = "test") -> np.ndarray:
         """Return accuracy in percent, (seed, epoch), of the seeds that are finished."""
@@ -168,6 +60,18 @@ class Findings:
     def final(self, delta_t: float, split: str = "test") -> np.ndarray:
         """Return accuracy in percent after the last epoch, (seed,)."""
         return self.accuracy(delta_t, split)[:, -1]
+
+    def means(self, steps: Sequence[float], split: str = "test") -> dict[float, float]:
+        """Return the mean over seeds of :meth:`final`, by time step."""
+        return {step: float(self.final(step, split).mean()) for step in steps}
+
+    def learning(self) -> list[float]:
+        """Return the time steps that learn, at least three; raises LookupError where there are fewer."""
+        means = self.means(self.delta_t)
+        steps = [step for step, mean in means.items() if mean > max(means.values()) - LEARNS]
+        if len(steps) < 3:
+            raise LookupError("fewer than three time steps learn")
+        return steps
 
     def hidden_spikes(self, delta_t: float) -> np.ndarray:
         """Return spikes a test sample of all hidden layers after the last epoch, (seed,); NaN for a missing seed."""
@@ -180,75 +84,35 @@ class Findings:
         """Return the mean time to decision after the last epoch, in ms."""
         return 1e3 * float(self.results["decision_time"].sel(delta_t=delta_t).isel(epoch=-1).mean())
 
-    def confidence(self, delta_t: float, epoch: int = -1) -> np.ndarray:
+    def confidence(self, delta_t: float, epoch: int = -1) -> xr.DataArray:
         """Return mean prediction confidence over time, (time,)."""
         values = self.results["confidence"].sel(delta_t=delta_t).isel(epoch=epoch)
-        mean: np.ndarray = values.mean([d for d in values.dims if d != "time"]).values
-        return mean
+        return values.mean([d for d in values.dims if d != "time"])
 
     def need(self, *steps: float) -> None:
         """Raise LookupError that names the time steps of which there is no run, or if there is only one."""
         missing = [step for step in steps if step not in self.delta_t]
         if missing:
-            raise LookupError(f"no finished run at Δt of {', '.join(_in_ms(step) for step in missing)}")
+            raise LookupError(f"no finished run at Δt of {', '.join(map(_ms, missing))}")
         if len(self.delta_t) < 2:
             raise LookupError("finished runs at one time step only")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the thesis that results can hold or not.
+    """A sentence of the thesis that results can hold or not, and the figures it stands by.
 
-    Attributes
-    ----------
-    figure : str
-        Figure of the thesis it stands by.
-    text : str
-        What the thesis says.
-    check : callable
-        Takes :class:`Findings` and returns whether it holds (None: these runs cannot tell), and what was found. Raises
-        LookupError where runs are missing.
+    `check` takes :class:`Findings` and returns whether it holds (None: these runs cannot tell), and the numbers; it
+    raises LookupError where runs are missing.
     """
 
     figure: str
     text: str
-    check: Callable[[Findings], tuple[bool | None, str]]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a claim holds in results.
-
-    Attributes
-    ----------
-    figure, text : str
-        Of the claim.
-    holds : bool or None
-        None: these runs cannot tell.
-    found : str
-        The numbers.
-    """
-
-    figure: str
-    text: str
-    holds: bool | None
-    found: str
-
-    @property
-    def word(self) -> str:
-        """The verdict in words."""
-        return {True: "holds", False: "does not hold", None: "open"}[self.holds]
+    check: Callable[[Findings], Answer]
 
 
 def judge(dataset: str, results: xr.Dataset) -> list[Verdict]:
-    """Hold the thesis' claims about a data set against results.
-
-    Parameters
-    ----------
-    dataset : str
-        Whose claims: ``mnist``, ``emnist`` or ``fashion_mnist``.
-    results : xarray.Dataset
-        Results of its study, finished or not.
+    """Hold the thesis' claims about a data set against the results of its study, finished or not.
 
     Returns
     -------
@@ -266,244 +130,205 @@ def judge(dataset: str, results: xr.Dataset) -> list[Verdict]:
     verdicts = []
     for claim in CLAIMS[dataset]:
         try:
-            holds, found = claim.check(findings)
+            holds, numbers = claim.check(findings)
         except LookupError as error:
-            holds, found = None, str(error.args[0])
-        verdicts.append(Verdict(claim.figure, claim.text, None if holds is None else bool(holds), found))
+            holds, numbers = None, str(error.args[0])
+        verdicts.append(Verdict(claim.figure, claim.text, None if holds is None else bool(holds), numbers))
     return verdicts
 
 
-def _in_ms(delta_t: float) -> str:
+# ------------------------------------------------------------------------------------------------- one check a claim
+
+
+def _ms(delta_t: float) -> str:
     return f"{1e3 * delta_t:g} ms"
 
 
-def _spread(values: np.ndarray, unit: str = " %", digits: int = 1) -> str:
-    """Write mean and standard deviation over seeds."""
-    values = values[np.isfinite(values)]
-    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}{unit}"
+def _percent(findings: Findings, step: float, split: str = "test") -> str:
+    return f"{mean_and_std(findings.final(step, split), 2)} % at {_ms(step)}"
 
 
-def _falls(findings: Findings, steps: list[float], *, to_the_end: bool) -> tuple[bool, str]:
+def _ends(values: Mapping[float, float]) -> tuple[float, float]:
+    """Return the time steps of the lowest and of the highest value."""
+    return min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+
+
+def _falls(findings: Findings, steps: Sequence[float], *, to_the_end: bool) -> tuple[bool, str]:
     """Whether accuracy falls at every one of some time steps: nearly each epoch (`to_the_end`), or after its best."""
-    told, holds = [], True
+    lines, holds = [], True
     for step in steps:
         mean = findings.accuracy(step).mean(axis=0)
-        falls = int((np.diff(mean) < 0).sum())
-        # A step or two may go up by chance.
-        falling = mean[-1] < mean[0] - SIMILAR and falls >= 0.75 * (len(mean) - 1)
-        holds &= falling if to_the_end else mean[-1] < mean.max() - SIMILAR
-        told.append(
-            f"{_in_ms(step)}: {mean[0]:.1f} % after epoch 1, best {mean.max():.1f} %, {_spread(findings.final(step))} "
-            f"after {len(mean)}, fell in {falls} of {len(mean) - 1} steps"
+        falls, n = int((np.diff(mean) < 0).sum()), len(mean) - 1
+        # An epoch or two may go up by chance.
+        falling = mean[-1] < mean[0] - SIMILAR and falls >= 0.75 * n
+        holds &= bool(falling if to_the_end else mean[-1] < mean.max() - SIMILAR)
+        lines.append(
+            f"{_ms(step)}: {mean[0]:.1f} → {mean.max():.1f} (best) → {mean[-1]:.1f} %, fell {falls} of {n} times"
         )
-    return holds, "; ".join(told)
+    return holds, "; ".join(lines)
 
 
-def _mnist_collapse(findings: Findings) -> tuple[bool | None, str]:
+def _mnist_collapse(findings: Findings) -> Answer:
     findings.need(0.009)
     return _falls(findings, [step for step in findings.delta_t if step >= 0.009], to_the_end=True)
 
 
-def _mnist_stable(findings: Findings) -> tuple[bool | None, str]:
-    steps = [step for step in findings.delta_t if step < 0.008]
+def _mnist_stable(findings: Findings) -> Answer:
     findings.need(0.0005, 0.007)
-    told, holds = [], True
+    lines, holds = [], True
     for split in ("train", "test"):
-        means = {step: float(findings.final(step, split).mean()) for step in steps}
-        best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+        means = findings.means([step for step in findings.delta_t if step < 0.008], split)
+        worst, best = _ends(means)
         holds &= means[best] - means[worst] <= SIMILAR
-        told.append(
-            f"{split}: {_spread(findings.final(worst, split), digits=2)} at {_in_ms(worst)} to "
-            f"{_spread(findings.final(best, split), digits=2)} at {_in_ms(best)}"
-        )
-    return holds, "; ".join(told)
+        lines.append(f"{split}: {_percent(findings, worst, split)} to {_percent(findings, best, split)}")
+    return holds, "; ".join(lines)
 
 
-def _sparser(findings: Findings) -> tuple[bool | None, str]:
+def _sparser(findings: Findings) -> Answer:
     """Whether a time step spends fewer hidden spikes than the finest at a similar accuracy, paired over seeds."""
-    from scipy import stats
-
     findings.need()
-    finest, *others = findings.delta_t
-    accuracy, spikes = findings.final(finest).mean(), findings.hidden_spikes(finest)
-    candidates = [step for step in others if findings.final(step).mean() >= accuracy - SIMILAR]
-    name = "continuous time" if finest == 0 else _in_ms(finest)
-    told = f"{name}: {_spread(spikes, ' hidden spikes', 0)}"
+    finest = findings.delta_t[0]
+    means = findings.means(findings.delta_t)
+    candidates = [step for step in findings.delta_t[1:] if means[step] >= means[finest] - SIMILAR]
+    spikes = {step: findings.hidden_spikes(step) for step in (finest, *candidates)}
+
+    def point(step: float) -> str:
+        return f"{mean_and_std(spikes[step], 0)} hidden spikes, {_percent(findings, step)}"
+
     if not candidates:
-        return False, f"{told}; no other time step is as accurate within {SIMILAR} points"
-    best = min(candidates, key=lambda step: np.nanmean(findings.hidden_spikes(step)))
-    difference = findings.hidden_spikes(best) - spikes
-    difference = difference[np.isfinite(difference)]
-    told += f"; fewest at {_in_ms(best)}: {_spread(findings.hidden_spikes(best), ' hidden spikes', 0)}"
-    told += f" and {_spread(findings.final(best), digits=2)} against {_spread(findings.final(finest), digits=2)}"
-    if difference.mean() >= 0:
-        return False, told
-    if len(difference) < 2:
-        return None, f"{told}; one seed cannot tell whether that is chance"
-    # Student's t by hand: SciPy's warns where the differences have next to no spread, which leaves no doubt.
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
-    chance = float(stats.t.cdf(difference.mean() / error, len(difference) - 1)) if error else 0.0
-    p = chance * len(candidates)
-    told += f"; paired over {len(difference)} seeds p = {min(p, 1):.2g} after Bonferroni"
-    return (True if p < LEVEL else None), told
+        return False, f"{point(finest)}; no other time step is as accurate within {SIMILAR} points"
+    best = min(candidates, key=lambda step: np.nanmean(spikes[step]))
+    numbers = f"{point(finest)}; fewest: {point(best)}"
+    test = paired(spikes[best], spikes[finest])
+    if test.difference >= 0:
+        return False, numbers
+    if test.seeds < 2:
+        return None, f"{numbers}; one seed cannot tell whether that is chance"
+    # One-sided, after Bonferroni; the very same difference in each seed leaves no doubt.
+    p = 0.0 if math.isnan(test.p) else min(test.p / 2 * len(candidates), 1.0)
+    return (True if p < LEVEL else None), f"{numbers}; paired over {test.seeds} seeds p = {p:.2g}"
 
 
-def _finest_is_dominant(findings: Findings) -> tuple[bool | None, str]:
+def _finest_is_dominant(findings: Findings) -> Answer:
     """Whether no time step is ahead of 0.5 ms by half a percent of the target, after two epochs as in the thesis."""
     findings.need(0.0005)
     epoch = min(2, findings.results.sizes["epoch"]) - 1
-    reference = findings.confidence(0.0005, epoch)
-    excess = {step: findings.confidence(step, epoch) - reference for step in findings.delta_t if step != 0.0005}
-    step = max(excess, key=lambda s: excess[s].max())
-    at = int(excess[step].argmax())
-    time = 1e3 * float(findings.results["time"].values[at])
-    return excess[step].max() < 0.005, (
-        f"after epoch {epoch + 1} another time step is ahead by at most {excess[step].max():+.3f} "
-        f"({_in_ms(step)} at {time:g} ms, where 0.5 ms has {reference[at]:.3f})"
+    finest = findings.confidence(0.0005, epoch)
+    ahead = {step: findings.confidence(step, epoch) - finest for step in findings.delta_t if step != 0.0005}
+    most = {step: float(lead.max()) for step, lead in ahead.items()}
+    _, step = _ends(most)
+    time = ahead[step].idxmax("time")
+    return most[step] < 0.005, (
+        f"after epoch {epoch + 1} {_ms(step)} is ahead by at most {most[step]:+.3f}, at {1e3 * float(time):g} ms, "
+        f"where 0.5 ms has {float(finest.sel(time=time)):.3f}"
     )
 
 
-def _later_decisions(findings: Findings) -> tuple[bool | None, str]:
+def _later_decisions(findings: Findings) -> Answer:
     """Whether the time to decision grows with the time step, among the time steps that learn."""
-    from scipy import stats
-
-    best = max(float(findings.final(step).mean()) for step in findings.delta_t)
-    steps = [step for step in findings.delta_t if findings.final(step).mean() > best - LEARNS]
-    if len(steps) < 3:
-        raise LookupError("fewer than three time steps learn")
+    steps = findings.learning()
     times = [findings.decision_ms(step) for step in steps]
     rank = float(stats.spearmanr(steps, times).statistic) if np.ptp(times) else 0.0
     return rank > 0.9, (
-        f"{times[0]:.1f} ms at {_in_ms(steps[0])}, {times[-1]:.1f} ms at {_in_ms(steps[-1])}; rank correlation "
+        f"{times[0]:.1f} ms at {_ms(steps[0])}, {times[-1]:.1f} ms at {_ms(steps[-1])}; rank correlation "
         f"{rank:.2f} over {len(steps)} time steps"
     )
 
 
-def _latency_unaffected(findings: Findings) -> tuple[bool | None, str]:
+def _latency_unaffected(findings: Findings) -> Answer:
     """Whether confidence halfway does not depend on the time step, up to 8 ms: less than 5 % of the target."""
-    steps = [step for step in findings.delta_t if step <= 0.008]
     findings.need(0.0, 0.008)
-    found = {step: float(findings.confidence(step)[list(findings.results["time"].values).index(0.1)]) for step in steps}
-    low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+    steps = [step for step in findings.delta_t if step <= 0.008]
+    halfway = {step: float(findings.confidence(step).sel(time=0.1)) for step in steps}
+    low, high = _ends(halfway)
     times = [findings.decision_ms(step) for step in steps]
-    return found[high] - found[low] < 0.05, (
-        f"confidence after 100 ms: {found[low]:.3f} ({_in_ms(low)}) to {found[high]:.3f} ({_in_ms(high)}); time to "
+    return halfway[high] - halfway[low] < 0.05, (
+        f"confidence after 100 ms: {halfway[low]:.3f} ({_ms(low)}) to {halfway[high]:.3f} ({_ms(high)}); time to "
         f"decision {min(times):.1f} to {max(times):.1f} ms"
     )
 
 
-def _continuous_is_best(findings: Findings) -> tuple[bool | None, str]:
+def _continuous_is_best(findings: Findings) -> Answer:
     """Whether no time step is better than continuous time; open where the best is as accurate within half a point."""
     findings.need(0.0)
-    told, holds = [], []
+    lines, ahead = [], []
     for split in ("train", "test"):
-        means = {step: float(findings.final(step, split).mean()) for step in findings.delta_t}
-        best = max(means, key=means.__getitem__)
-        holds.append(True if best == 0 else None if means[best] - means[0.0] <= SIMILAR else False)
-        told.append(
-            f"{split}: continuous {_spread(findings.final(0.0, split), digits=2)}, best "
-            f"{_spread(findings.final(best, split), digits=2)} at {_in_ms(best) if best else 'continuous time'}"
-        )
-    verdict = False if False in holds else None if None in holds else True
-    return verdict, "; ".join(told)
+        means = findings.means(findings.delta_t, split)
+        _, best = _ends(means)
+        ahead.append(means[best] - means[0.0])
+        lines.append(f"{split}: {_percent(findings, 0.0, split)}, best {_percent(findings, best, split)}")
+    holds = True if max(ahead) == 0 else None if max(ahead) <= SIMILAR else False
+    return holds, "; ".join(lines)
 
 
-def _two_points_apart(findings: Findings) -> tuple[bool | None, str]:
+def _two_points_apart(findings: Findings) -> Answer:
     findings.need(0.0, 0.008)
-    means = {step: float(findings.final(step).mean()) for step in findings.delta_t if step <= 0.008}
-    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    means = findings.means([step for step in findings.delta_t if step <= 0.008])
+    low, high = _ends(means)
     apart = means[high] - means[low]
-    return (
-        1 <= apart <= 3,
-        f"{apart:.1f} points: {means[low]:.2f} % at {_in_ms(low)}, {means[high]:.2f} % at {_in_ms(high)}",
-    )
+    return 1 <= apart <= 3, f"{apart:.1f} points: {_percent(findings, low)}, {_percent(findings, high)}"
 
 
-def _emnist_beyond(findings: Findings) -> tuple[bool | None, str]:
+def _emnist_beyond(findings: Findings) -> Answer:
     steps = [step for step in findings.delta_t if step > 0.008]
     if not steps:
         raise LookupError("no finished run above 8 ms")
-    falls, told = _falls(findings, steps, to_the_end=False)
-    learns = all(findings.final(step).mean() > 20 for step in steps)  # ten times chance
-    return falls and learns, told
+    falls, numbers = _falls(findings, steps, to_the_end=False)
+    return falls and min(findings.means(steps).values()) > 20, numbers  # ten times chance
 
 
-def _front_is_discrete(findings: Findings) -> tuple[bool | None, str]:
+def _front_is_discrete(findings: Findings) -> Answer:
     """Whether the Pareto front of final test accuracy over spikes holds a run on a grid."""
-    spikes, accuracy, steps = [], [], []
-    for step in findings.delta_t:
-        counts = (
-            findings.results["spike_count"].sel(delta_t=step, split="test").isel(epoch=-1).sum("layer", min_count=1)
-        )
-        for count, right in zip(
-            counts.values,
-            findings.results["accuracy"].sel(delta_t=step, split="test").isel(epoch=-1).values,
-            strict=True,
-        ):
-            spikes.append(count)
-            accuracy.append(right)
-            steps.append(step)
-    front = pareto_front(np.array(spikes), np.array(accuracy))
-    on = "; ".join(f"{_in_ms(steps[i])}: {100 * accuracy[i]:.2f} %, {spikes[i]:.0f} spikes" for i in front)
-    return any(steps[i] > 0 for i in front), f"on the front: {on}"
+    last = findings.results[["accuracy", "spike_count"]].sel(split="test").isel(epoch=-1)
+    runs = last.assign(spike_count=last["spike_count"].sum("layer", min_count=1)).stack(run=("delta_t", "seed"))
+    runs = runs.isel(run=np.flatnonzero(runs["accuracy"].notnull()))
+    spikes, accuracy, steps = (runs[name].values for name in ("spike_count", "accuracy", "delta_t"))
+    front = pareto_front(spikes, accuracy)
+    points = "; ".join(f"{_ms(steps[i])}: {100 * accuracy[i]:.2f} %, {spikes[i]:.0f} spikes" for i in front)
+    return bool((steps[front] > 0).any()), f"on the front: {points}"
 
 
-def _fashion_collapse(findings: Findings) -> tuple[bool | None, str]:
+def _fashion_collapse(findings: Findings) -> Answer:
     findings.need(0.005)
     mean = findings.accuracy(0.005).mean(axis=0)
-    return mean[-1] < mean.max() - 2, (
-        f"5 ms: best {mean.max():.1f} % after epoch {mean.argmax() + 1}, {_spread(findings.final(0.005))} at the end"
-    )
+    best = mean.argmax()
+    return mean[-1] < mean[best] - 2, f"best {mean[best]:.1f} % after epoch {best + 1}; {_percent(findings, 0.005)}"
 
 
-def _fashion_best(findings: Findings) -> tuple[bool | None, str]:
+def _fashion_best(findings: Findings) -> Answer:
     findings.need(0.0, 0.003)
-    best = max(findings.delta_t, key=lambda step: float(findings.final(step).mean()))
-    apart = abs(float(findings.final(best).mean() - findings.final(0.0).mean()))
-    return best == 0.003 and apart <= SIMILAR, (
-        f"best at {_in_ms(best) if best else 'continuous time'}: {_spread(findings.final(best), digits=2)}; 3 ms "
-        f"{_spread(findings.final(0.003), digits=2)}; continuous {_spread(findings.final(0.0), digits=2)}"
-    )
+    means = findings.means(findings.delta_t)
+    _, best = _ends(means)
+    numbers = ", ".join(_percent(findings, step) for step in (best, 0.003, 0.0))
+    return best == 0.003 and abs(means[best] - means[0.0]) <= SIMILAR, f"the best, 3 ms and 0: {numbers}"
 
 
-def _linear_latency(findings: Findings) -> tuple[bool | None, str]:
+def _linear_latency(findings: Findings) -> Answer:
     """Whether confidence after 100 ms falls along a line over the time steps that learn (R² of at least 0.9)."""
-    best = max(float(findings.final(step).mean()) for step in findings.delta_t)
-    steps = [step for step in findings.delta_t if findings.final(step).mean() > best - LEARNS]
-    if len(steps) < 3:
-        raise LookupError("fewer than three time steps learn")
-    at = list(findings.results["time"].values).index(0.1)
-    values = np.array([findings.confidence(step)[at] for step in steps])
-    x = 1e3 * np.array(steps)
-    slope, offset = np.polyfit(x, values, 1)
-    variance = ((values - values.mean()) ** 2).sum()
-    share = 1 - ((values - slope * x - offset) ** 2).sum() / variance if variance else 0.0
-    return slope < 0 and share >= 0.9, (
-        f"confidence after 100 ms: {values[0]:.3f} at {_in_ms(steps[0])}, {values[-1]:.3f} at {_in_ms(steps[-1])}; "
-        f"slope {slope:+.4f} a ms, R² {share:.2f}"
+    steps = findings.learning()
+    values = [float(findings.confidence(step).sel(time=0.1)) for step in steps]
+    line = stats.linregress(1e3 * np.array(steps), values)
+    share = float(line.rvalue**2) if np.ptp(values) else 0.0
+    return line.slope < 0 and share >= 0.9, (
+        f"confidence after 100 ms: {values[0]:.3f} at {_ms(steps[0])}, {values[-1]:.3f} at {_ms(steps[-1])}; "
+        f"slope {line.slope:+.4f} a ms, R² {share:.2f}"
     )
 
 
-def _hidden_alike(findings: Findings) -> tuple[bool | None, str]:
+def _hidden_alike(findings: Findings) -> Answer:
     """Whether 5 ms does not learn what 3 ms learns while the hidden layers are as active within a factor of 2."""
     findings.need(0.003, 0.005)
     ratio = np.nanmean(findings.hidden_spikes(0.005)) / np.nanmean(findings.hidden_spikes(0.003))
     apart = findings.final(0.003).mean() - findings.final(0.005).mean()
-    return apart > 2 and 0.5 < ratio < 2, (
-        f"3 ms {_spread(findings.final(0.003))}, 5 ms {_spread(findings.final(0.005))}; hidden spikes at 5 ms are "
-        f"{ratio:.2f} times those at 3 ms"
-    )
+    numbers = f"{_percent(findings, 0.003)}, {_percent(findings, 0.005)}, hidden spikes in the ratio 1 : {ratio:.2f}"
+    return apart > 2 and 0.5 < ratio < 2, numbers
 
 
-def _small_weights(findings: Findings) -> tuple[bool | None, str]:
+def _small_weights(findings: Findings) -> Answer:
     """Whether the weights of the second hidden layer at 6 ms are low: their norm less than half of that at 3 ms."""
     findings.need(0.003, 0.006)
-    norms = [
-        float(findings.results["weight_norm"].sel(delta_t=step, layer="hidden_2").isel(epoch=-1).mean())
-        for step in (0.003, 0.006)
-    ]
-    at_3, at_6 = norms
+    norms = findings.results["weight_norm"].sel(layer="hidden_2").isel(epoch=-1)
+    at_3, at_6 = (float(norms.sel(delta_t=step).mean()) for step in (0.003, 0.006))
     return at_6 < at_3 / 2, f"Frobenius norm of the layer's weights: {at_3:.1f} at 3 ms, {at_6:.1f} at 6 ms"
 
 

@@ -40,10 +40,8 @@ def plot_active_share(
         Results of one run or of many, as :func:`bats_lab.open_results` gives them, some of which kept spikes.
     delta_t : (float, float)
         A fine and a coarse time step in seconds.
-    sample : int
-        Which of the kept samples.
-    layer : str
-        Layer whose spikes are drawn.
+    sample, layer : int and str
+        Which of the kept samples, and of which layer.
     neurons : int
         How many of its neurons: the first that spike.
     title : str
@@ -94,19 +92,7 @@ def kept_times(dataset: xr.Dataset, *, sample: int, layer: str) -> tuple[np.ndar
 def draw_active_share(
     times: np.ndarray, delta_t: tuple[float, float], duration: float, *, title: str = ""
 ) -> hv.Layout:
-    """Do what :func:`plot_active_share` does for given spikes.
-
-    Parameters
-    ----------
-    times : ndarray, (neuron, spike)
-        Spike times in seconds; not finite where there is none.
-    delta_t : (float, float)
-        A fine and a coarse time step in seconds.
-    duration : float
-        Length of the window in seconds.
-    title : str
-        Title above the plots.
-    """
+    """Draw it for spike times in s, (neuron, spike), not finite where there is none, and a window of `duration` s."""
     if not 0 < delta_t[0] < delta_t[1] <= duration:
         raise ValueError(f"delta_t is {delta_t}; it must be a fine and a coarse time step, above 0 and in the window.")
     plots: list[Any] = [_grid_of_cells(times, step, duration) for step in delta_t]
@@ -137,9 +123,9 @@ def _grid_of_cells(times: np.ndarray, step: float, duration: float) -> hv.Overla
     """Draw the cells in which a neuron spikes, and its spikes within them."""
     x, y = hv.Dimension("time", label="time", unit="ms"), hv.Dimension("neuron", label="neuron")
     neuron, spike = np.nonzero(np.isfinite(times))
-    at = times[neuron, spike]
+    crossings = times[neuron, spike]
     # The tick on which it is sent ends the cell in which it was computed.
-    tick = np.rint(discretize(at, step) / step).astype(int)
+    tick = np.rint(discretize(crossings, step) / step).astype(int)
     cells, counts = np.unique(np.stack([neuron, tick], axis=1), axis=0, return_counts=True)
     start, end = 1e3 * step * (cells[:, 1] - 1), 1e3 * step * cells[:, 1]
     color = style.delta_t_color(step)
@@ -154,13 +140,12 @@ def _grid_of_cells(times: np.ndarray, step: float, duration: float) -> hv.Overla
         screen={"line_color": None, "tools": ["hover"], "hover_tooltips": tooltips},
         paper={"linewidth": 0},
     )
-    spikes = style.points(hv.Scatter((1e3 * at, neuron), x, y, group="spikes"), style.CONTINUOUS_COLOR, size=0.45)
-    n_ticks = ticks_within(duration, step)
-    share = 100 * float(active_share(len(at), len(times), duration, step))
-    title = (
-        f"Δt = {style.delta_t_label(step)}: {len(at)} spikes on {len(times)} × {n_ticks:,} (neuron, tick) pairs, "
-        f"share {share:.3g} %"
+    spikes = style.points(
+        hv.Scatter((1e3 * crossings, neuron), x, y, group="spikes"), style.CONTINUOUS_COLOR, size=0.45
     )
+    share = 100 * float(active_share(len(crossings), len(times), duration, step))
+    pairs = f"{len(times)} × {ticks_within(duration, step):,} (neuron, tick) pairs"
+    title = f"Δt = {style.delta_t_label(step)}: {len(crossings)} spikes on {pairs}, share {share:.3g} %"
     return style.overlay(
         [filled, spikes],
         width=_WIDTH,

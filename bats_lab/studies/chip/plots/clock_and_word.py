@@ -32,7 +32,7 @@ _PALE = 10.0
 _X = hv.Dimension("delta_t", label="time step Δt", unit="ms")
 _Y = hv.Dimension("bits", label="bits of a weight")
 #: Columns of a cell after its corners.
-_CELL_COLUMNS = ("value", "std", "runs", "shown", "step", "word", "place", "color")
+_CELL_COLUMNS = ("value", "std", "runs", "shown", "step", "word", "darkness", "color")
 
 
 def plot_clock_and_word(
@@ -50,7 +50,7 @@ def plot_clock_and_word(
     Parameters
     ----------
     deployment : xarray.Dataset
-        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it, of one data set.
+        As :func:`bats_lab.studies.chip.deployment.open_deployment` returns it, of one data set.
     quantity : str
         ``accuracy``, ``spikes``, ``synaptic_events``, ``active_share``, ``energy`` or ``decision_time``.
     rule : str or None
@@ -60,7 +60,7 @@ def plot_clock_and_word(
     hardware, updates : str
         For ``energy``: a row of :data:`bats_lab.studies.chip.energy.HARDWARE`; ``event_driven`` or ``clocked``.
     title : str
-        Title above the plots; empty: data set, quantity, images and seeds.
+        Title above the plots; empty: what is drawn, data set, images and seeds.
 
     Returns
     -------
@@ -72,13 +72,13 @@ def plot_clock_and_word(
     ValueError
         If a value is not allowed, the deployment has several data sets, or nothing was measured.
     """
-    here = narrowed(deployment, split)
-    values, axis = measured(here, quantity, hardware=hardware, updates=updates)
-    rules = rules_of(here, rule)
+    points = narrowed(deployment, split)
+    values, axis = measured(points, quantity, hardware=hardware, updates=updates)
+    rules = rules_of(points, rule)
     scale = ColorScale.over(values.sel(rule=rules).mean("seed"), good=QUANTITIES[quantity].large_is_good)
-    above = title or title_of(here, axis.pprint_label)
+    above = title or title_of(points, axis.pprint_label)
     if len(rules) == 1:
-        above = title or f"{title_of(here, f'rule {rules[0]}')}\n{axis.pprint_label}"
+        above = title or f"{title_of(points, f'rule {rules[0]}')}\n{axis.pprint_label}"
         return draw_cells(values.sel(rule=rules[0]), axis, scale, title=above)
     plots = [draw_cells(values.sel(rule=name), axis, scale, title=f"rule {name}") for name in rules]
     width, height = _CELL * values.sizes["delta_t"], _row_height(values) * values.sizes["bits"]
@@ -87,15 +87,10 @@ def plot_clock_and_word(
 
 @dataclass(frozen=True)
 class ColorScale:
-    """Which colour a value has: pale to dark, linear or logarithmic.
+    """Which colour a value has, from pale (`low`) to dark (`high`), linear or logarithmic.
 
-    Attributes
-    ----------
-    low, high : float
-        Values of the palest and of the darkest colour. Of accuracies, all that are 10 points below the best or more are
-        palest, so that a loss of one point can be seen.
-    good : bool
-        Whether large values are good (blue) and not dear (orange).
+    Of accuracies, which are `good` (blue) and not dear (orange), all that are 10 points below the best or more are
+    palest, so that a loss of one point can be seen.
     """
 
     low: float
@@ -131,21 +126,11 @@ class ColorScale:
 
 
 def cell_columns(values: xr.DataArray, axis: hv.Dimension, scale: ColorScale) -> dict[str, np.ndarray]:
-    """Return what is shown of the cells of one rule: their corners first, then :data:`_CELL_COLUMNS`.
-
-    Parameters
-    ----------
-    values : DataArray, (seed, delta_t, bits)
-        What is drawn; cells without a value are left out.
-    axis : holoviews.Dimension
-        Its name and unit.
-    scale : ColorScale
-        Its colours.
-    """
+    """Return what is shown of the cells of one rule, (seed, delta_t, bits): corners, then :data:`_CELL_COLUMNS`."""
     values = values.transpose("delta_t", "bits", "seed").sortby("bits")
     mean, std, runs = statistics(values)
     column, row = np.nonzero(np.isfinite(mean))
-    place = scale.places(mean[column, row])
+    darkness = scale.places(mean[column, row])
     steps, words = values["delta_t"].values, values["bits"].values
     return {
         "x0": column - 0.5,
@@ -158,29 +143,26 @@ def cell_columns(values: xr.DataArray, axis: hv.Dimension, scale: ColorScale) ->
         "shown": value_texts(mean[column, row], std[column, row], axis.unit),
         "step": np.array([style.delta_t_label(steps[i]) for i in column], dtype=object),
         "word": np.array([word_label(words[i]) for i in row], dtype=object),
-        "place": place,
-        "color": np.array(scale.colors(place), dtype=object),
+        "darkness": darkness,
+        "color": np.array(scale.colors(darkness), dtype=object),
     }
 
 
 def cell_texts(columns: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Return the numbers in the cells: ``light`` ones on dark cells, and ``dark`` ones.
-
-    Below them, in ``light spread`` and ``dark spread``, stand standard deviations, where there are several seeds.
-    """
+    """Return the numbers in the cells: ``light`` ones on dark cells, ``dark`` ones, and the ``spread`` below either."""
     spread = np.isfinite(columns["std"])
     x, y = columns["x0"] + 0.5, columns["y0"] + 0.5
     texts = {
         "": (y + 0.14 * spread, [short(v) for v in columns["value"]], np.full(len(y), True)),
         " spread": (y - 0.24, [f"±{short(v, digits=1 if v < 0.095 else 2)}" for v in columns["std"]], spread),
     }
-    dark_cell = columns["place"] > 0.62
-    found = {}
-    for part, (height, text, there) in texts.items():
+    dark_cell = columns["darkness"] > 0.62
+    parts = {}
+    for part, (height, text, shown) in texts.items():
         for shade, cells in (("light", dark_cell), ("dark", ~dark_cell)):
-            which = cells & there
-            found[shade + part] = {"delta_t": x[which], "bits": height[which], "text": np.array(text, object)[which]}
-    return found
+            which = cells & shown
+            parts[shade + part] = {"delta_t": x[which], "bits": height[which], "text": np.array(text, object)[which]}
+    return parts
 
 
 def draw_cells(
@@ -192,22 +174,9 @@ def draw_cells(
     marks: Sequence[Any] = (),
     cell: int = _CELL,
 ) -> hv.Overlay:
-    """Draw the cells of one rule, as elements of the groups ``cells`` and those of :func:`cell_texts`.
+    """Draw the cells of one rule, (seed, delta_t, bits), as elements of the groups ``cells`` and of :func:`cell_texts`.
 
-    Parameters
-    ----------
-    values : DataArray, (seed, delta_t, bits)
-        What is drawn.
-    axis : holoviews.Dimension
-        Its name and unit, for the text under the pointer.
-    scale : ColorScale
-        Its colours.
-    title : str
-        Title of the plot.
-    marks : sequence of HoloViews elements
-        What is drawn above the cells.
-    cell : int
-        Width of a cell, in pixels of the screen.
+    `marks` are drawn above the cells; `cell` is the width of one in pixels of the screen.
     """
     columns = cell_columns(values, axis, scale)
     steps, words = values["delta_t"].values, np.sort(values["bits"].values)
@@ -227,11 +196,11 @@ def draw_cells(
     )
     texts = [
         style.text(
-            hv.Labels(tuple(found.values()), [_X, _Y], "text", group=name),
+            hv.Labels(tuple(part.values()), [_X, _Y], "text", group=name),
             "white" if name.startswith("light") else "#333333",
             small=name.endswith("spread"),
         )
-        for name, found in cell_texts(columns).items()
+        for name, part in cell_texts(columns).items()
     ]
     ticks = ["0" if step == 0 else style.delta_t_label(step).removesuffix(" ms") for step in steps]
     return style.overlay(

@@ -11,7 +11,8 @@ import xarray as xr
 
 from bats_lab.plots import style
 from bats_lab.plots.curves import over_delta_t, statistics
-from bats_lab.studies.chip.plots.quantities import TRAINED, measured, narrowed, rules_of, title_of, with_word, word_text
+from bats_lab.studies.chip.plots.quantities import measured, narrowed, rules_of, title_of, with_word, word_text
+from bats_lab.studies.chip.quantization import TRAINED
 
 __all__ = ["plot_deployment"]
 
@@ -32,66 +33,52 @@ def plot_deployment(
 ) -> hv.Overlay | hv.Layout:
     """Plot what becomes of the same trained networks over the time step, one curve a collision rule.
 
+    Further parameters and errors are those of :func:`bats_lab.chip.plot_clock_and_word`.
+
     Parameters
     ----------
-    deployment : xarray.Dataset
-        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it, of one data set.
-    quantity : str or sequence of str
-        ``accuracy``, ``spikes``, ``synaptic_events``, ``active_share``, ``energy`` or ``decision_time``; several stand
-        beside each other.
-    bits : int or sequence of int
-        Word length of the weights; several stand beside each other.
+    quantity, bits : sequence
+        What is drawn, and word lengths of the weights; several stand beside each other.
     rules : sequence of str or None
         Collision rules; None: all.
-    split : str
-        ``test`` or ``validation`` images.
-    hardware, updates : str
-        For ``energy``: a row of :data:`bats_lab.studies.chip.energy.HARDWARE`; ``event_driven`` or ``clocked``.
     top : float or None
         For ``accuracy``: draw it once more, from so many points below the highest value on, so that small losses are
         seen beside a collapse.
-    title : str
-        Title above the plots; empty: data set, images and seeds.
 
     Returns
     -------
     holoviews.Overlay or holoviews.Layout
         Mean over seeds with a band of ±1 standard deviation.
-
-    Raises
-    ------
-    ValueError
-        If a value is not allowed, the deployment has several data sets, or nothing was measured.
     """
-    every = narrowed(deployment, split)
-    shown = [name for given in (rules_of(every) if rules is None else rules) for name in rules_of(every, given)]
+    whole = narrowed(deployment, split)
+    shown = [name for given in (rules_of(whole) if rules is None else rules) for name in rules_of(whole, given)]
     quantities = [quantity] if isinstance(quantity, str) else list(quantity)
     words = [bits] if isinstance(bits, int) else list(bits)
     if not (shown and quantities and words):
         raise ValueError("rules, quantity and bits must each name at least one.")
-    wanted = [
+    panels = [
         (word, name, reach)
         for word in words
         for name in quantities
         for reach in ((None, top) if name == "accuracy" and top is not None else (None,))
     ]
     plots = []
-    for i, (word, name, reach) in enumerate(wanted):
-        values, axis = measured(with_word(every, word), name, hardware=hardware, updates=updates)
+    for i, (word, name, reach) in enumerate(panels):
+        values, axis = measured(with_word(whole, word), name, hardware=hardware, updates=updates)
         values = values.sel(rule=shown)
-        both: dict[str, Any] = {} if reach is None else {"ylim": _below(values, reach)}
+        options: dict[str, Any] = {} if reach is None else {"ylim": _below(values, reach)}
         plots.append(
             over_delta_t(
                 {rule: values.sel(rule=rule).transpose("delta_t", "seed") for rule in shown},
                 axis,
                 title=word_text(word) + ("" if reach is None else f", the upper {reach:g} points"),
-                show_legend=i == len(wanted) - 1,
+                show_legend=i == len(panels) - 1,
                 width=_WIDTH,
                 height=_HEIGHT,
-                **both,
+                **options,
             )
         )
-    return style.panels(plots, columns=3, title=title or title_of(every), width=_WIDTH, height=_HEIGHT, gap=90)
+    return style.panels(plots, columns=3, title=title or title_of(whole), width=_WIDTH, height=_HEIGHT, gap=90)
 
 
 def _below(values: xr.DataArray, reach: float) -> tuple[float, float]:

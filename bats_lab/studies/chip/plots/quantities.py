@@ -12,49 +12,41 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.plots.runs import check_choice, dataset_name
-from bats_lab.spikes.rules import RULES
-from bats_lab.studies.chip.deploy import deployment_costs
-from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, Hardware
-
-#: The word length that stands for weights as trained.
-TRAINED = 32
+from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, Hardware, deployment_costs
+from bats_lab.studies.chip.quantization import TRAINED
+from bats_lab.studies.panels import drawn_rules
 
 
 @dataclass(frozen=True)
 class _Quantity:
+    """Its label and the unit it is drawn in, over that it is measured in; and the variable, if it has another name."""
+
     label: str
     unit: str = ""
+    factor: float = 1
+    variable: str = ""
     large_is_good: bool = False
 
 
 #: What can be drawn of a deployment.
 QUANTITIES = {
-    "accuracy": _Quantity("accuracy", "%", large_is_good=True),
-    "spikes": _Quantity("spikes per inference"),
+    "accuracy": _Quantity("accuracy", "%", 100, large_is_good=True),
+    "spikes": _Quantity("spikes per inference", variable="spike_count"),
     "synaptic_events": _Quantity("synaptic events per inference"),
-    "active_share": _Quantity("active (neuron, tick) pairs", "%"),
+    "active_share": _Quantity("active (neuron, tick) pairs", "%", 100),
     "energy": _Quantity("energy per inference", "µJ"),
-    "decision_time": _Quantity("time to decision", "ms"),
+    "decision_time": _Quantity("time to decision", "ms", 1e3),
 }
 #: How a chip updates its neurons.
 UPDATES = {"event_driven": "event-driven", "clocked": "clocked"}
 
 
 def narrowed(deployment: xr.Dataset, split: str | None = None) -> xr.Dataset:
-    """Check a deployment and leave one data set, only seeds that were measured, and one split.
-
-    Parameters
-    ----------
-    deployment : xarray.Dataset
-        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it.
-    split : str or None
-        ``validation`` or ``test``; None: all.
+    """Leave one data set of a deployment, only seeds that were measured, and one split; None: all.
 
     Raises
     ------
-    TypeError
-        If `deployment` is no Dataset.
-    ValueError
+    TypeError, ValueError
         If it is no deployment, has several data sets or no such split, or if nothing was measured.
     """
     if not isinstance(deployment, xr.Dataset):
@@ -89,34 +81,17 @@ def hardware_of(name: str) -> Hardware:
     return HARDWARE[name]
 
 
-def energies(here: xr.Dataset, hardware: str, costs: xr.Dataset | None = None) -> tuple[xr.Dataset, hv.Dimension]:
-    """Return what an inference costs on one hardware, in the unit in which it is drawn.
+def energies(points: xr.Dataset, hardware: str, costs: xr.Dataset | None = None) -> tuple[xr.Dataset, hv.Dimension]:
+    """Return what an inference costs on one hardware, in the unit in which it is drawn, and the axis.
 
-    Parameters
-    ----------
-    here : xarray.Dataset
-        A deployment as :func:`narrowed` returns it.
-    hardware : str
-        On what.
-    costs : xarray.Dataset or None
-        What :func:`bats_lab.studies.chip.deploy.deployment_costs` returned for it; None: it is called.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``event_driven`` and ``clocked``: in µJ, or, where no joules are published, in effective synaptic operations.
-    holoviews.Dimension
-        The axis.
-
-    Raises
-    ------
-    ValueError
-        If nothing is published about the hardware.
+    Of a deployment as :func:`narrowed` returns it: ``event_driven`` and ``clocked`` in µJ, or, where no joules are
+    published, in effective synaptic operations; ValueError where there are neither. Without `costs`,
+    :func:`bats_lab.studies.chip.energy.deployment_costs` is called.
     """
     chosen = hardware_of(hardware)
     if costs is None:
-        costs = deployment_costs(here, hardware={hardware: chosen})
-    found = costs.sel(hardware=hardware)
+        costs = deployment_costs(points, hardware={hardware: chosen})
+    spent = costs.sel(hardware=hardware)
     if chosen.published:
         names, factor = list(UPDATES), 1e6
         axis = hv.Dimension("energy", label=f"energy per inference, {hardware}", unit="µJ")
@@ -125,48 +100,36 @@ def energies(here: xr.Dataset, hardware: str, costs: xr.Dataset | None = None) -
         axis = hv.Dimension("energy", label=f"effective synaptic operations per inference, {hardware}")
     else:
         raise ValueError(f"{hardware}: {NO_ENERGY}, and no operations either; there is nothing to plot.")
-    return xr.Dataset({new: factor * found[old] for new, old in zip(UPDATES, names, strict=True)}), axis
+    return xr.Dataset({new: factor * spent[old] for new, old in zip(UPDATES, names, strict=True)}), axis
 
 
 def measured(
-    here: xr.Dataset, quantity: str, *, hardware: str, updates: str, costs: xr.Dataset | None = None
+    points: xr.Dataset, quantity: str, *, hardware: str, updates: str, costs: xr.Dataset | None = None
 ) -> tuple[xr.DataArray, hv.Dimension]:
-    """Return a quantity of each point in the unit in which it is drawn, and its axis.
+    """Return one of :data:`QUANTITIES` at each point in the unit in which it is drawn, and its axis.
 
-    Parameters
-    ----------
-    here : xarray.Dataset
-        A deployment as :func:`narrowed` returns it.
-    quantity : str
-        One of :data:`QUANTITIES`.
-    hardware, updates : str
-        For ``energy``: on what, ``event_driven`` or ``clocked``.
-    costs : xarray.Dataset or None
-        What `deploy.deployment_costs` returned for it; None: it is called where that is needed.
+    `hardware` and `updates` count for ``energy``. Without `costs`, they are computed where they are needed.
     """
     check_choice("quantity", quantity, tuple(QUANTITIES))
     check_choice("updates", updates, tuple(UPDATES))
     if quantity == "energy":
-        both, axis = energies(here, hardware, costs)
+        both, axis = energies(points, hardware, costs)
         return both[updates], axis.clone(label=f"{axis.label}, {UPDATES[updates]}")
     chosen = QUANTITIES[quantity]
-    if quantity == "accuracy":
-        values = 100 * here["accuracy"]
-    elif quantity == "decision_time":
-        values = 1e3 * here["decision_time"]
-    elif quantity == "active_share":
-        values = 100 * (deployment_costs(here) if costs is None else costs)["active_share"]
+    if quantity == "active_share":
+        values = (deployment_costs(points) if costs is None else costs)["active_share"]
     else:
-        name = "spike_count" if quantity == "spikes" else quantity
-        values = here[name].sum("layer", min_count=1)
-    split = f"{here['split'].item()} " if quantity == "accuracy" and here["split"].ndim == 0 else ""
-    return values, hv.Dimension(quantity, label=split + chosen.label, unit=chosen.unit or None)
+        values = points[chosen.variable or quantity]
+    if "layer" in values.dims:
+        values = values.sum("layer", min_count=1)
+    split = f"{points['split'].item()} " if quantity == "accuracy" and points["split"].ndim == 0 else ""
+    return chosen.factor * values, hv.Dimension(quantity, label=split + chosen.label, unit=chosen.unit or None)
 
 
-def rules_of(here: xr.Dataset, rule: str | None = None) -> list[str]:
+def rules_of(points: xr.Dataset, rule: str | None = None) -> list[str]:
     """Return the rules of which something was measured, or the one that is asked for."""
-    known = here["accuracy"].notnull().any([d for d in here["accuracy"].dims if d != "rule"])
-    rules = [name for name in RULES if name in here["rule"].values and bool(known.sel(rule=name))]
+    known = points["accuracy"].notnull().any([d for d in points["accuracy"].dims if d != "rule"])
+    rules = [name for name in drawn_rules(points) if bool(known.sel(rule=name))]
     if rule is None:
         return rules
     check_choice("rule", rule, tuple(rules))
@@ -174,43 +137,31 @@ def rules_of(here: xr.Dataset, rule: str | None = None) -> list[str]:
 
 
 def word_label(bits: int) -> str:
-    """Name a word length.
-
-    Examples
-    --------
-    >>> word_label(4), word_label(32)
-    ('4', '32, as trained')
-    """
+    """Name a word length: ``"4"``, or ``"32, as trained"``."""
     return "32, as trained" if bits == TRAINED else str(bits)
 
 
-def title_of(here: xr.Dataset, *parts: str) -> str:
+def title_of(points: xr.Dataset, *parts: str) -> str:
     """Tell data set, images and seeds."""
-    n = here.sizes["seed"]
+    n = points.sizes["seed"]
     seeds = f"mean ± std of {n} seeds" if n > 1 else "1 seed"
-    return ", ".join(part for part in (dataset_name(here), *parts, f"{here['split'].item()} images", seeds) if part)
+    return ", ".join(part for part in (dataset_name(points), *parts, f"{points['split'].item()} images", seeds) if part)
 
 
-def with_word(here: xr.Dataset, bits: int) -> xr.Dataset:
+def with_word(points: xr.Dataset, bits: int) -> xr.Dataset:
     """Select a word length, and leave out time steps at which nothing was measured."""
-    known = here["bits"].values.tolist()
+    known = points["bits"].values.tolist()
     if bits not in known:
         raise ValueError(f"bits is {bits}; the deployment holds {', '.join(map(str, known))}.")
-    here = here.sel(bits=bits)
-    measured_at = here["accuracy"].notnull().any([d for d in here["accuracy"].dims if d != "delta_t"]).values
+    points = points.sel(bits=bits)
+    measured_at = points["accuracy"].notnull().any([d for d in points["accuracy"].dims if d != "delta_t"]).values
     if not measured_at.any():
         raise ValueError(f"Nothing was measured with {word_text(bits)}; there is nothing to plot.")
-    return here.isel(delta_t=np.flatnonzero(measured_at)).sortby("delta_t")
+    return points.isel(delta_t=np.flatnonzero(measured_at)).sortby("delta_t")
 
 
 def word_text(bits: int) -> str:
-    """Tell a word length in words.
-
-    Examples
-    --------
-    >>> word_text(4), word_text(32)
-    ('weights of 4 bits', 'weights as trained')
-    """
+    """Tell a word length in words."""
     return "weights as trained" if bits == TRAINED else f"weights of {bits} bits"
 
 

@@ -41,68 +41,48 @@ def plot_three_way(
 ) -> hv.Overlay:
     """Plot accuracy, energy and time to decision of every clock, word length and rule, and which of them nothing beats.
 
-    Parameters
-    ----------
-    deployment : xarray.Dataset
-        As :func:`bats_lab.studies.chip.deploy.open_deployment` returns it, of one data set.
-    hardware, updates : str
-        A row of `energy.HARDWARE`; ``event_driven`` or ``clocked``. Where no joules are published,
-        effective synaptic operations are drawn.
-    split : str
-        ``test`` or ``validation`` images.
-    top : float
-        How many points of accuracy below the best the axis reaches; the title tells how many points are below it.
-    title : str
-        Title; empty: data set, images and seeds.
+    Parameters and errors are those of :func:`bats_lab.chip.plot_clock_and_word`, and `top`: how many points of accuracy
+    below the best the axis reaches; the title tells how many points are below it.
 
     Returns
     -------
     holoviews.Overlay
-        One point a time step, word length and rule, mean over seeds: energy (logarithmic) against accuracy, colour for
-        the time to decision, marker for the rule. Ringed are the points of the Pareto front of the three, with bars of
-        ±1 standard deviation of accuracy. Of points that are equal to 0.1 points of accuracy, 1 % of energy and 1 ms
-        one stands on the front, that of the shortest word and the coarsest clock. Continuous time, which no clock has,
-        is drawn but does not compete.
-
-    Raises
-    ------
-    ValueError
-        If a value is not allowed, the deployment has several data sets, or nothing was measured.
+        One point a time step, word length and rule, mean over seeds: energy (logarithmic; effective synaptic operations
+        where no joules are published) against accuracy, colour for the time to decision, marker for the rule. Ringed
+        are the points of the Pareto front of the three, with bars of ±1 standard deviation of accuracy. Of points that
+        are equal to 0.1 points of accuracy, 1 % of energy and 1 ms one stands on the front, that of the shortest word
+        and the coarsest clock. Continuous time, which no clock has, is drawn but does not compete.
     """
-    here = narrowed(deployment)
-    check_choice("split", split, tuple(map(str, here["split"].values)))
-    table, axis = three_way_table(here, hardware=hardware, updates=updates, split=split)
+    points = narrowed(deployment)
+    check_choice("split", split, tuple(map(str, points["split"].values)))
+    table, axis = three_way_table(points, hardware=hardware, updates=updates, split=split)
     if not len(table["energy"]):
         raise ValueError("No point has an accuracy, an energy and a time to decision; there is nothing to plot.")
-    above = title or "\n".join([title_of(here.sel(split=split)), three_way_note(table, top)])
+    above = title or "\n".join([title_of(points.sel(split=split)), three_way_note(table, top)])
     return draw_three_way(table, axis, title=above, split=split, top=top)
 
 
 def three_way_table(
-    here: xr.Dataset, *, hardware: str, updates: str, split: str, costs: xr.Dataset | None = None
+    points: xr.Dataset, *, hardware: str, updates: str, split: str, costs: xr.Dataset | None = None
 ) -> tuple[dict[str, np.ndarray], hv.Dimension]:
-    """List the points: energy, accuracy (%) with its standard deviation, time to decision (ms), and what they are.
+    """List the points, their accuracy (%), energy and time to decision (ms); and the axis of energy.
 
-    Returns
-    -------
-    dict of str to ndarray, (point,)
-        ``energy``, :data:`_POINT_COLUMNS`, ``delta_t``, ``bits``, and ``front``: whether it stands on the Pareto front.
-    holoviews.Dimension
-        The axis of energy.
+    Beside ``energy`` and :data:`_POINT_COLUMNS` there are ``delta_t``, ``bits`` and ``front``, whether a point
+    stands on the Pareto front.
     """
-    energy, axis = measured(here, "energy", hardware=hardware, updates=updates, costs=costs)
-    accuracy = 100 * here["accuracy"]
+    energy, axis = measured(points, "energy", hardware=hardware, updates=updates, costs=costs)
+    accuracy = 100 * points["accuracy"]
     columns = xr.Dataset(
         {
             "energy": energy.sel(split=split, drop=True).mean("seed"),
             "accuracy": accuracy.sel(split=split, drop=True).mean("seed"),
-            "std": accuracy.sel(split=split, drop=True).std("seed", ddof=1) if here.sizes["seed"] > 1 else math.nan,
-            "test": accuracy.sel(split="test" if "test" in here["split"].values else split, drop=True).mean("seed"),
-            "decision_time": 1e3 * here["decision_time"].sel(split=split, drop=True).mean("seed"),
+            "std": accuracy.sel(split=split, drop=True).std("seed", ddof=1) if points.sizes["seed"] > 1 else math.nan,
+            "test": accuracy.sel(split="test" if "test" in points["split"].values else split, drop=True).mean("seed"),
+            "decision_time": 1e3 * points["decision_time"].sel(split=split, drop=True).mean("seed"),
         }
     ).reset_coords(drop=True)
     columns = columns.broadcast_like(columns["accuracy"])
-    flat = columns.sel(rule=rules_of(here)).stack(point=("rule", "delta_t", "bits"))
+    flat = columns.sel(rule=rules_of(points)).stack(point=("rule", "delta_t", "bits"))
     known = np.isfinite([flat[name].values for name in ("energy", "accuracy", "decision_time")]).all(axis=0)
     # In continuous time all rules are one: the first stands for all.
     exact = flat["delta_t"].values == 0
@@ -157,8 +137,8 @@ def series_of(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def three_way_note(table: dict[str, np.ndarray], top: float) -> str:
     """Tell how many points there are, on the front and below the axis."""
     below = int((table["accuracy"] < table["accuracy"].max() - top).sum())
-    told = f"{len(table['front'])} points, {table['front'].sum()} on the front of accuracy, energy and time"
-    return f"{told}; {below} below the axis" if below else told
+    note = f"{len(table['front'])} points, {table['front'].sum()} on the front of accuracy, energy and time"
+    return f"{note}; {below} below the axis" if below else note
 
 
 def three_way_limits(table: dict[str, np.ndarray], top: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -197,26 +177,10 @@ def draw_three_way(
     every_rule: bool = False,
     **both: Any,
 ) -> hv.Overlay:
-    """Draw the points of :func:`three_way_table`.
+    """Draw the points of :func:`three_way_table`, in groups ``rule …``, ``front`` and ``spread``.
 
-    Parameters
-    ----------
-    table : dict of str to ndarray, (point,)
-        The points; groups are ``rule <rule>`` and ``rule continuous time``, ``front`` and ``spread``.
-    axis : holoviews.Dimension
-        The axis of energy.
-    title : str
-        Title of the plot.
-    split : str
-        On which images.
-    top : float
-        How many points of accuracy below the best the axis reaches.
-    marks : sequence of HoloViews elements
-        What is drawn above the points.
-    every_rule : bool
-        Whether rules without a point are there too: an explorer fills them later.
-    **both
-        Options of the overlay.
+    `marks` are drawn above the points. With `every_rule`, rules without a point are there too: an explorer fills them
+    later. Further keywords are options of the overlay.
     """
     y = hv.Dimension("accuracy", label=f"{split} accuracy", unit="%")
     tooltips = [

@@ -1,0 +1,161 @@
+"""Why training collapses at a coarse time step: the straight-through estimator, or rule ``drop``.
+
+The thesis (section 5) blames the estimator, whose error grows with the time step. The other suspect is ``drop``: a
+neuron that crosses its threshold again before its spike has left is not reset, stays above threshold, and falls silent.
+Trained are the same networks and seeds under four rules, all by the same estimator (:func:`collapse_configs`); what
+:data:`EXPERIMENTS` measure separates the two. ``33_why_training_collapses`` draws both.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from bats_lab.config import Config
+from bats_lab.data.datasets import ImageData
+from bats_lab.errors import DivergedError
+from bats_lab.runs.training import input_spikes, train_group
+from bats_lab.studies.collapse.experiments import (
+    COLLAPSE_RULES,
+    cross_test,
+    drive_response,
+    gradient_quality,
+    tested,
+    train_crossed,
+)
+from bats_lab.studies.experiments import (
+    SIZES,
+    Experiment,
+    combined,
+    loss_images,
+    open_experiment,
+    run_experiments,
+    short_run,
+)
+from bats_lab.studies.study import Study, seeds_from_zero
+
+__all__ = [
+    "COLLAPSE_STEPS",
+    "EXPERIMENTS",
+    "STUDY",
+    "collapse_configs",
+    "open_experiments",
+    "run_collapse_experiments",
+]
+
+_ONE_LAYER = (0.004, 0.006, 0.007, 0.008, 0.009, 0.01, 0.012, 0.015, 0.02, 0.03)
+#: Time steps (s) of the comparison by data set. With two hidden layers trouble begins at finer ones.
+COLLAPSE_STEPS: dict[str, tuple[float, ...]] = {
+    "mnist": _ONE_LAYER,
+    "emnist": _ONE_LAYER,
+    "fashion_mnist": (0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03),
+}
+#: Training images of the comparison, the first ones; None: all. Batches of 5 make 4,000 updates of 20,000 images, more
+#: than MNIST's 1,200.
+_COMPARED_IMAGES = {"mnist": None, "emnist": 60_000, "fashion_mnist": 20_000, "mnist_small": None}
+#: Time steps (s) of the experiments that train or test a network many times: around the collapse, and far beyond it.
+_STEPS = {
+    "mnist": (0.004, 0.006, 0.008, 0.01, 0.012, 0.02),
+    "fashion_mnist": (0.002, 0.004, 0.005, 0.006, 0.01, 0.02),
+    "mnist_small": (0.004, 0.008, 0.012),
+}
+_CROSSED_STEPS = {"mnist": (0.008, 0.012, 0.02), "fashion_mnist": (0.005, 0.01, 0.02), "mnist_small": (0.008,)}
+_EXPERIMENT_RULES = ("drop", "merge", "graded")
+
+
+def collapse_configs(*, seeds: int = 2, quick: bool = False) -> list[Config]:
+    """Return the runs of the comparison of rules: one epoch each, on all three data sets, or on ``mnist_small``.
+
+    Seeds count from 0 (ValueError if there are none); all runs of one come before those of the next. In continuous time
+    the rules are one and the same; it is run under ``drop`` only.
+    """
+    common = {"epochs": 1, "keep_weights": "none", "keep_samples": 0}
+    names = {"mnist_small": COLLAPSE_STEPS["mnist"]} if quick else COLLAPSE_STEPS
+    return [
+        Config.from_dict(
+            common
+            | {"dataset": dataset, "n_train": _COMPARED_IMAGES[dataset]}
+            | {"seed": seed, "delta_t": delta_t, "rule": rule}
+        )
+        for seed in seeds_from_zero(seeds)
+        for dataset, steps in names.items()
+        for delta_t in (0.0, *steps)
+        for rule in (COLLAPSE_RULES if delta_t else ("drop",))
+    ]
+
+
+def _drive(dataset: str, data: ImageData, device: str) -> xr.Dataset:
+    return drive_response(COLLAPSE_STEPS.get(dataset, COLLAPSE_STEPS["mnist"]), config=Config(dataset=dataset))
+
+
+def _cross(dataset: str, data: ImageData, device: str) -> xr.Dataset:
+    configs, steps = [short_run(dataset, rule=rule) for rule in _EXPERIMENT_RULES], (0.0, *_STEPS[dataset])
+    return xr.concat([cross_test(config, data, steps, device=device) for config in configs], "rule")
+
+
+def _crossed(dataset: str, data: ImageData, device: str) -> xr.Dataset:
+    """Train with errors and gradients of the grid or of continuous time, and test on either."""
+    parts = []
+    for rule in ("drop", "merge"):
+        config = short_run(dataset, rule=rule)
+        exact = train_crossed(config, data, errors_at=0.0, gradient_at=0.0, device=device)
+        for step in _CROSSED_STEPS[dataset]:
+            for errors, gradient in ((step, step), (step, 0.0), (0.0, step), (0.0, 0.0)):
+                network = exact
+                if errors or gradient:
+                    network = train_crossed(config, data, errors_at=errors, gradient_at=gradient, device=device)
+                for tested_at in (step, 0.0):
+                    test = input_spikes(data.x_test[: config.n_test], config.replace(delta_t=tested_at))
+                    point: dict[str, Any] = {"seed": config.seed, "rule": rule, "delta_t": step}
+                    for name, value in (("errors", errors), ("gradient", gradient), ("tested", tested_at)):
+                        point[name] = "grid" if value else "continuous"
+                    accuracy = xr.DataArray(tested(network, test, data, config)[0], point, name="accuracy")
+                    parts.append(accuracy.expand_dims(list(point)).to_dataset())
+    return combined(parts)
+
+
+def _gradients(dataset: str, data: ImageData, device: str) -> xr.Dataset:
+    """Measure gradients on weights learned in continuous time, and on those learned on the grid itself."""
+    config, (images, labels) = short_run(dataset), loss_images(dataset, data)
+    [exact] = train_group([config], data, device=device)
+    parts = []
+    for rule in _EXPERIMENT_RULES:
+        configs = [config.replace(rule=rule, delta_t=step) for step in _STEPS[dataset]]
+        for own, training in zip(configs, train_group(configs, data, device=device), strict=True):
+            for weights, trained in (("continuous", exact), ("own", training)):
+                if isinstance(trained, DivergedError):
+                    continue
+                directions = SIZES[dataset].directions
+                quality = gradient_quality(trained.network, images, labels, own, n_directions=directions)
+                point = {"rule": rule, "delta_t": own.delta_t, "weights": weights}
+                parts.append(quality.assign_coords(point).expand_dims(list(point)))
+    return combined(parts)
+
+
+#: The experiments beside the comparison of rules, by the name of their files.
+EXPERIMENTS: dict[str, Experiment] = {
+    "drive_response": _drive,
+    "cross_test": _cross,
+    "train_crossed": _crossed,
+    "gradient_quality": _gradients,
+}
+
+
+def open_experiments(folder: str | Path) -> dict[str, dict[str, xr.Dataset]]:
+    """Read each of :data:`EXPERIMENTS` that lies in a folder, by data set; empty where it was not run."""
+    return {name: open_experiment(folder, name) for name in EXPERIMENTS}
+
+
+#: :func:`bats_lab.studies.experiments.run_experiments` of this study.
+run_collapse_experiments = partial(run_experiments, EXPERIMENTS, ("mnist", "fashion_mnist"))
+
+STUDY = Study(
+    name="collapse",
+    seeds=2,
+    configs=collapse_configs,
+    notebook="33_why_training_collapses",
+    measure=run_collapse_experiments,
+)

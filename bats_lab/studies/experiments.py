@@ -1,0 +1,131 @@
+"""Experiments beside a study's runs: each is measured once a data set and left as a file that says on what data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bats_lab.config import Config
+from bats_lab.data.datasets import ImageData, load_dataset
+from bats_lab.runs.files import open_dataset, save_dataset
+
+__all__ = [
+    "SIZES",
+    "Experiment",
+    "Size",
+    "combined",
+    "experiment_path",
+    "loss_images",
+    "open_experiment",
+    "run_experiments",
+    "short_run",
+]
+
+
+class Size(NamedTuple):
+    """How much is measured on a data set: training images (None: all), and of gradients images and directions."""
+
+    n_train: int | None
+    images: int
+    directions: int
+
+
+#: By data set; two hidden layers and batches of 5 take four times as long to train.
+SIZES = {
+    "mnist": Size(n_train=None, images=500, directions=100),
+    "fashion_mnist": Size(n_train=20_000, images=500, directions=100),
+    "mnist_small": Size(n_train=2_000, images=100, directions=10),
+}
+
+
+def short_run(dataset: str, **changes: Any) -> Config:
+    """Return the preset of a data set with one epoch, on as many images as experiments take."""
+    short = {"epochs": 1, "n_train": SIZES[dataset].n_train, "keep_weights": "none", "keep_samples": 0}
+    return Config.from_dict({"dataset": dataset} | short | changes)
+
+
+def loss_images(dataset: str, data: ImageData) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images and labels over which the loss is taken where gradients are measured.
+
+    The last of the training images, since it is their loss that training is to lower.
+    """
+    n = SIZES[dataset].images
+    return data.x_train[-n:], data.y_train[-n:]
+
+
+#: Measures something, given the name of a data set, the data set, and the device.
+Experiment = Callable[[str, ImageData, str], xr.Dataset]
+
+
+def experiment_path(folder: str | Path, name: str, dataset: str) -> Path:
+    """Return the file of an experiment on a data set."""
+    return Path(folder) / f"experiment-{name}-{dataset}.nc"
+
+
+def open_experiment(folder: str | Path, name: str) -> dict[str, xr.Dataset]:
+    """Read one experiment, by data set; empty where it has not been run.
+
+    Raises
+    ------
+    ResultsError
+        If a file cannot be read.
+    """
+    files = sorted(Path(folder).glob(experiment_path("", name, "*").name), reverse=True)
+    return {str(result.attrs["dataset"]): result for result in map(open_dataset, files)}
+
+
+def run_experiments(
+    experiments: Mapping[str, Experiment],
+    datasets: Iterable[str],
+    folder: str | Path,
+    *,
+    seeds: int = 1,
+    quick: bool = False,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Run the experiments whose results are not in a folder yet.
+
+    Parameters
+    ----------
+    experiments, datasets : mapping of str to Experiment, and iterable of str
+        What is measured, by name, and on what; `quick`: on ``mnist_small``.
+    folder : str or Path
+        Folder of the results.
+    seeds : int
+        Not used: all experiments are of seed 0.
+    data_dir, device
+        As in :func:`bats_lab.sweeps.sweep.run_sweep`.
+    report : callable
+        Called with a line before each experiment.
+
+    Returns
+    -------
+    list of Path
+        The files of all experiments; each is written whole or not at all.
+    """
+    paths: list[Path] = []
+    for dataset in ("mnist_small",) if quick else datasets:
+        files = {name: experiment_path(folder, name, dataset) for name in experiments}
+        paths += files.values()
+        missing = [name for name, path in files.items() if not path.exists()]
+        if not missing:
+            continue
+        data = load_dataset(dataset, data_dir=data_dir)
+        for name in missing:
+            report(f"{name.replace('_', ' ')} on {dataset} …")
+            result = experiments[name](dataset, data, device)
+            save_dataset(result.assign_attrs(dataset=dataset, data_hash=data.data_hash), files[name])
+    return paths
+
+
+def combined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Lay Datasets side by side, along the dimensions of size 1 that say where each belongs."""
+    whole = xr.combine_by_coords(parts)
+    assert isinstance(whole, xr.Dataset)
+    return whole

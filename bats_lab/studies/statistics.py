@@ -1,0 +1,106 @@
+"""Statistics over paired seeds: networks of one seed start alike, so it is their differences that are tested."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+__all__ = ["LEVEL", "Paired", "bonferroni", "holm", "mean_and_std", "paired"]
+
+#: Corrected probability below which a difference counts as more than chance.
+LEVEL = 0.05
+
+
+class Paired(NamedTuple):
+    """Two treatments over the same seeds.
+
+    Attributes
+    ----------
+    difference, low, high : float
+        Mean difference, and the ends of its 95 % confidence interval (Student's t); NaN for the ends with one seed.
+    p : float
+        Probability of a difference at least as large if there were none (paired t-test, two-sided); NaN with one seed.
+    seeds : int
+        Seeds of which both are known.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+
+
+def paired(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Paired:
+    """Compare two treatments seed by seed.
+
+    Parameters
+    ----------
+    values, baseline : array_like, (seed,)
+        What is measured under either; a seed with NaN in one of them is left out.
+
+    Raises
+    ------
+    ValueError
+        If they differ in length.
+
+    Examples
+    --------
+    >>> result = paired([0.92, 0.93, 0.95], [0.90, 0.92, 0.92])
+    >>> round(result.difference, 3), result.seeds, round(result.p, 3)
+    (0.02, 3, 0.074)
+    """
+    a, b = np.asarray(values, float), np.asarray(baseline, float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"values has shape {a.shape} and baseline {b.shape}; both must be (seed,).")
+    known = ~np.isnan(a - b)
+    a, b = a[known], b[known]
+    difference = float((a - b).mean()) if len(a) else np.nan
+    if len(a) < 2:
+        return Paired(difference, np.nan, np.nan, np.nan, len(a))
+    if np.ptp(a - b) == 0:  # of the very same difference in each no distribution can be told
+        return Paired(difference, difference, difference, np.nan if difference else 1.0, len(a))
+    with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # where next to nothing differs
+        test = stats.ttest_rel(a, b)
+        interval = test.confidence_interval(0.95)
+    return Paired(difference, float(interval.low), float(interval.high), float(test.pvalue), len(a))
+
+
+def holm(p: npt.ArrayLike) -> np.ndarray:
+    """Correct probabilities for being the smallest of many (Holm, 1979); NaN stays NaN and is not counted.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p, float)
+    corrected = np.full(len(p), np.nan)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
+    scaled = p[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected
+
+
+def bonferroni(p: npt.ArrayLike) -> np.ndarray:
+    """Correct probabilities by their number; NaN stays NaN and is not counted."""
+    p = np.asarray(p, float)
+    return np.minimum(p * np.count_nonzero(~np.isnan(p)), 1.0)
+
+
+def mean_and_std(values: npt.ArrayLike, digits: int = 1) -> str:
+    """Write mean and standard deviation (n - 1) over seeds; NaN is left out, and one seed has no deviation.
+
+    Examples
+    --------
+    >>> mean_and_std([97.0, 98.0]), mean_and_std([97.26], digits=2)
+    ('97.5 ± 0.7', '97.26')
+    """
+    known = np.asarray(values, float)
+    known = known[~np.isnan(known)]
+    std = f" ± {known.std(ddof=1):,.{digits}f}" if len(known) > 1 else ""
+    return (f"{known.mean():,.{digits}f}" if len(known) else "") + std

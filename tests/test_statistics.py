@@ -1,0 +1,56 @@
+"""Statistics over paired seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from bats_lab.studies.statistics import bonferroni, holm, mean_and_std, paired
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
+def test_paired_test_is_that_of_student(pairs: list[tuple[float, float]]) -> None:
+    a, b = np.array(pairs).T
+    result = paired(a, b)
+    if np.ptp(a - b) < 1e-9:
+        return
+    wanted = stats.ttest_rel(a, b)
+    interval = wanted.confidence_interval(0.95)
+    assert result.p == pytest.approx(wanted.pvalue, rel=1e-6, abs=1e-12)
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
+
+
+def test_seeds_of_which_one_is_missing_are_left_out() -> None:
+    assert paired([0.5, np.nan, 0.7, 0.9], [0.4, 0.1, np.nan, 0.6]) == paired([0.5, 0.9], [0.4, 0.6])
+    assert paired([np.nan], [0.1]).seeds == 0
+    one = paired([0.5], [0.4])
+    assert one.difference == pytest.approx(0.1) and np.isnan([one.low, one.high, one.p]).all()
+
+
+def test_the_same_in_every_seed_is_no_difference() -> None:
+    same = paired([0.5, 0.6], [0.5, 0.6])
+    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_treatments_of_different_seeds_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"values has shape \(2,\) and baseline \(3,\)"):
+        paired([1, 2], [1, 2, 3])
+
+
+def test_holm_corrects_the_smallest_the_most() -> None:
+    corrected = holm(np.array([0.01, 0.04, np.nan, 0.03]))
+    np.testing.assert_allclose(corrected, [0.03, 0.06, np.nan, 0.06])
+    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+
+
+def test_bonferroni_counts_what_is_known() -> None:
+    np.testing.assert_allclose(bonferroni([0.01, np.nan, 0.7]), [0.02, np.nan, 1.0])
+
+
+def test_mean_is_told_with_its_spread_where_there_are_two() -> None:
+    values = [97.0, 98.0, np.nan]
+    assert mean_and_std(values, 2) == f"97.50 ± {np.std([97, 98], ddof=1):.2f}"
+    assert mean_and_std([1234.0], 0) == "1,234" and mean_and_std([np.nan]) == ""
