@@ -347,7 +347,9 @@ def test_points_are_means_and_the_front_is_what_none_beats(deployment: xr.Datase
         beaten = ((others <= own).all(axis=1) & (others < own).any(axis=1)).any()
         equal = np.flatnonzero(clock & (levels == own).all(axis=1))
         first = min(
-            equal, key=lambda k: (table["bits"][k], -table["delta_t"][k], list(RULES).index(table["rule"][k])), default=-1
+            equal,
+            key=lambda k: (table["bits"][k], -table["delta_t"][k], list(RULES).index(table["rule"][k])),
+            default=-1,
         )
         assert table["front"][i] == (clock[i] and not beaten and first == i)
     assert 1 < table["front"].sum() < 12

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.explore.picture import Panel, Picture
-from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words
+from bats_lab.explore.widgets import Explorer, Sentence, choice, if_several, in_words, side_by_side
 from bats_lab.plots import style
 from bats_lab.plots.runs import check_choice
 from bats_lab.spikes.rules import RULES
@@ -82,19 +82,19 @@ def explore_chip(
     rule = rule or ("graded" if "graded" in rules else rules[0])
     steps, words = (deployment[name].values.tolist() for name in ("delta_t", "bits"))
     start = parts[first].best(rule, split)
-    controls: dict[str, Any] = {
-        "rule": choice("rule", rules, rule),
-        "quantity": choice("shown", _QUANTITIES, quantity),
-        "split": choice("images", splits, split),
-        "hardware": choice("hardware", list(HARDWARE), hardware),
-        "updates": choice("updates", _UPDATES),
-        "delta_t": choice("Δt", [(style.delta_t_label(v), v) for v in steps], start[0]),
-        "bits": choice("bits", [(quantities.word_label(v), v) for v in words], start[1]),
-    }
-    rows = [["rule", "quantity", "split"], ["hardware", "updates"], ["delta_t", "bits"]]
-    if len(parts) > 1:
-        controls["part"] = choice("data set", list(parts))
-        rows[0].insert(0, "part")
+    rows = [
+        {
+            **if_several("part", "data set", list(parts)),
+            "rule": choice("rule", rules, rule),
+            "quantity": choice("shown", _QUANTITIES, quantity),
+            "split": choice("images", splits, split),
+        },
+        {"hardware": choice("hardware", list(HARDWARE), hardware), "updates": choice("updates", _UPDATES)},
+        {
+            "delta_t": choice("Δt", [(style.delta_t_label(v), v) for v in steps], start[0]),
+            "bits": choice("bits", [(quantities.word_label(v), v) for v in words], start[1]),
+        },
+    ]
 
     grid = Picture([_first_grid(parts[first], quantity, hardware, rule, split)])
     plane = Picture([_first_plane(parts[first], hardware, split)])
@@ -128,49 +128,32 @@ def explore_chip(
         return missing if updates == "clocked" and not len(chosen) else ""
 
     def body() -> Any:
-        row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="2px 10px")
-        return ipywidgets.VBox([ipywidgets.Box([grid.widget, plane.widget], layout=row), told])
+        both = side_by_side([grid.widget, plane.widget], align_items="flex-start", grid_gap="2px 10px")
+        return ipywidgets.VBox([both, told])
 
-    explorer = Explorer(controls, draw, [grid, plane], body=body, rows=rows)
+    explorer = Explorer(rows, draw, [grid, plane], body=body)
     explorer.told = told
 
-    def choose(point: dict[str, Any]) -> None:
-        with explorer.together():
-            for name, value in point.items():
-                explorer.controls[name].value = value
+    def on_cell(mark: dict[str, Any]) -> None:
+        column, row = (round(float(mark[name]) + 0.5) for name in ("x0", "y0"))
+        explorer.choose({"delta_t": sorted(steps)[column], "bits": sorted(words)[row]})
 
-    def on_cell(source: Any, index: int) -> dict[str, Any]:
-        column, row = (round(float(source.data[name][index]) + 0.5) for name in ("x0", "y0"))
-        return {"delta_t": sorted(steps)[column], "bits": sorted(words)[row]}
-
-    def on_point(source: Any, index: int) -> dict[str, Any]:
+    def on_point(mark: dict[str, Any]) -> None:
         values = explorer.values
         table, _ = parts[values.get("part", first)].table(values["hardware"], values["updates"], values["split"])
-        row = int(source.data["point"][index])
+        row = int(mark["point"])
         point = {"delta_t": float(table["delta_t"][row]), "bits": int(table["bits"][row])}
         # In continuous time all rules but one are the same: the rule stays.
-        return point | ({"rule": str(table["rule"][row])} if point["delta_t"] else {})
+        explorer.choose(point | ({"rule": str(table["rule"][row])} if point["delta_t"] else {}))
 
-    _on_click(grid.panels[0].source("cells"), on_cell, choose)
+    grid.panels[0].on_click("cells", on_cell)
     for name in _SERIES:
-        _on_click(plane.panels[0].source(name), on_point, choose)
+        plane.panels[0].on_click(name, on_point)
     return explorer
 
 
 #: Groups of the points.
 _SERIES = [f"rule {name}" for name in (*RULES, "continuous time")]
-
-
-def _on_click(source: Any, point_of: Any, choose: Any) -> None:
-    """Let a click on a mark choose what it stands for."""
-
-    def click(_: str, __: Any, indices: list[int]) -> None:
-        if indices:
-            choose(point_of(source, indices[-1]))
-            # So that the same one can be clicked again.
-            source.selected.indices = []
-
-    source.selected.on_change("indices", click)
 
 
 class _Part:
@@ -274,7 +257,7 @@ def _first_plane(part: _Part, hardware: str, split: str) -> hv.Overlay:
         title=" ",
         split=split,
         top=_TOP,
-        marks=[style.styled(mark, screen={"line_width": 2.5}, paper={})],
+        marks=[style.styled(mark, screen={"line_width": 2.5})],
         every_rule=True,
         width=_WIDTH,
         height=_HEIGHT,

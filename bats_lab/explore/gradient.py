@@ -9,7 +9,7 @@ import ipywidgets
 import numpy as np
 
 from bats_lab.explore.picture import Picture
-from bats_lab.explore.widgets import Explorer, choice, in_words, slider, step_slider
+from bats_lab.explore.widgets import Explorer, choice, dot, in_words, slider, step_slider
 from bats_lab.network.feedforward import Network
 from bats_lab.network.sensitivity import SpikeTimeSweep, spike_time_gradient, sweep_weight
 from bats_lab.plots import style
@@ -136,12 +136,9 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
     check, continuous = swept(0.0, rule, connections[0][1])
     target = check.target
     first = check.slope(check.weight, step)
-    picture = Picture(
-        sensitivity_plots(
-            continuous, None, first, delta_t=delta_t, target=target, complete=True, width=_WIDTH, heights=_HEIGHTS
-        ),
-        share_x=True,
-    )
+    size: dict[str, Any] = {"width": _WIDTH, "heights": _HEIGHTS}
+    plots = sensitivity_plots(continuous, None, first, delta_t=delta_t, target=target, complete=True, **size)
+    picture = Picture(plots, share_x=True)
     legend = ipywidgets.HTML()
 
     def draw(delta_t: float, rule: str, connection: tuple[int, int, int], change: float, step: float) -> str:
@@ -149,10 +146,9 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
         check, sweep = swept(delta_t, rule_on(rule, delta_t), connection)
         on_grid = sweep if delta_t else None
         slope = check.slope(check.weight + change, step)
-        found = sensitivity_columns(continuous, on_grid, slope, target=target)
-        for panel, series, ends in zip(
-            picture.panels, found, sensitivity_limits(continuous, on_grid, target=target), strict=True
-        ):
+        columns_of = sensitivity_columns(continuous, on_grid, slope, target=target)
+        limits = sensitivity_limits(continuous, on_grid, target=target)
+        for panel, series, ends in zip(picture.panels, columns_of, limits, strict=True):
             for name, columns in series.items():
                 panel.set(name, columns)
             for name in ("computed", "sent"):
@@ -161,42 +157,26 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
             panel.x_limits(*style.limits(continuous.weight))
             panel.y_limits(*ends)
         legend.value = _legend(delta_t)
-        return describe_slope(slope, delta_t)
+        return describe_slope(slope)
 
-    return Explorer(
-        controls,
-        draw,
-        [picture],
-        body=lambda: ipywidgets.VBox([legend, picture.widget]),
-        rows=[[name] for name in controls],
-        beside=True,
-    )
+    return Explorer([controls], draw, [picture], body=lambda: ipywidgets.VBox([legend, picture.widget]), beside=True)
 
 
-def describe_slope(slope: Slope, delta_t: float) -> str:
+def describe_slope(slope: Slope) -> str:
     """Say how the derivative by backpropagation and the difference quotient compare.
 
     Examples
     --------
     >>> check = GradientCheck()
-    >>> print(describe_slope(check.slope(check.weight, 0.01), 0.0))
-    At a weight of 5.00 backpropagation says -3.532 ms per unit of weight, and the difference quotient with h = 0.01
-    says -3.532 ms.
+    >>> print(describe_slope(check.slope(check.weight, 0.01)))
+    At a weight of 5.00 (ms per unit of weight): -3.532 by backpropagation, -3.532 by the quotient with h = 0.01.
     """
+    where = f"At a weight of {slope.weight:.2f}"
     if not np.isfinite(slope.time):
-        return (
-            f"At a weight of {slope.weight:.2f} the output neuron does not spike, so there is nothing to differentiate."
-        )
-    told = f"At a weight of {slope.weight:.2f} backpropagation says {1e3 * slope.gradient:.3f} ms per unit of weight"
-    if not np.isfinite(slope.quotient):
-        return told + "; the output neuron does not spike on both sides of it, so there is no difference quotient."
-    told += f", and the difference quotient with h = {slope.step:g} says {1e3 * slope.quotient:.3f} ms"
-    if delta_t and slope.quotient == 0:
-        return told + (
-            ": within ± h no spike changes its tick, so the curve is flat; straight-through goes on as if spikes were "
-            "sent when they are computed."
-        )
-    return told + "."
+        return f"{where} the output neuron does not spike."
+    by_quotient = f"{1e3 * slope.quotient:.3f}" if np.isfinite(slope.quotient) else "unknown (silent on one side)"
+    gradient = f"{1e3 * slope.gradient:.3f} by backpropagation"
+    return f"{where} (ms per unit of weight): {gradient}, {by_quotient} by the quotient with h = {slope.step:g}."
 
 
 def _legend(delta_t: float) -> str:
@@ -206,4 +186,4 @@ def _legend(delta_t: float) -> str:
     if delta_t:
         entries += [(step, "━", "computed"), (step, "╍", "sent")]
     entries += [(style.ACCENT_COLOR, "━", "backpropagation"), (style.NEUTRAL_COLOR, "━", "difference quotient")]
-    return " &nbsp; ".join(f"<span style='color:{color}'><b>{sign}</b></span> {text}" for color, sign, text in entries)
+    return " &nbsp; ".join(f"<b>{dot(color, sign)}</b> {text}" for color, sign, text in entries)

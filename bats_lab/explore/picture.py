@@ -154,6 +154,18 @@ class Panel:
         """Return the Bokeh glyph renderer of an element."""
         return self._plots[name].handles["glyph_renderer"]
 
+    def on_click(self, name: str, choose: Callable[[dict[str, Any]], None]) -> None:
+        """Hand over the columns of a mark of an element, at its place, when a person clicks it."""
+        source = self.source(name)
+
+        def click(_: str, __: Any, indices: list[int]) -> None:
+            if indices:
+                choose({key: values[indices[-1]] for key, values in source.data.items()})
+                # So that the same one can be clicked again, and none is drawn as if the others were not there.
+                source.selected.indices = []
+
+        source.selected.on_change("indices", click)
+
     def columns(self, name: str) -> dict[str, Any]:
         """Return what an element shows now, by column."""
         return dict(self.source(name).data)

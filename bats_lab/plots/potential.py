@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,10 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
-from bats_lab.config import Config
 from bats_lab.network.neuron import Neuron
 from bats_lab.plots import style
-from bats_lab.plots.runs import layers_of, one_run, run_title
+from bats_lab.plots.runs import check_sample, layers_of, one_run, run_title
+from bats_lab.runs.kept import busiest_neuron, neuron_of
 from bats_lab.spikes.grid import ticks_within
 
 __all__ = ["draw_potential", "plot_potential", "potential_columns", "potential_plots"]
@@ -38,69 +37,27 @@ def plot_potential(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Results of one run or of many, which kept the spikes of some samples and the last weights.
+    dataset, sample, delta_t, seed, rule, title
+        As in all plots (:mod:`bats_lab.plots`); the run kept the spikes of some samples and its weights.
     layer : str
         Layer of the neuron, as ``hidden_1`` or ``output``.
     neuron : int or None
         Its number; None: the one that spiked most.
-    sample : int
-        Which of the kept samples.
-    delta_t, seed, rule : float (s), int, str or None
-        The run; each is needed where there are several.
-    title : str or None
-        Title; None: neuron, sample and run.
 
     Returns
     -------
     holoviews.Layout
-        Potential, inputs and spikes on one time axis.
-
-    Raises
-    ------
-    ValueError
-        If there is no such run, layer, neuron or sample, or spikes or weights were not kept.
+        As :func:`draw_potential` draws it.
     """
     run = one_run(dataset, "spike_times", "sent_times", "weights", delta_t=delta_t, seed=seed, rule=rule)
-    config = Config.from_dict(json.loads(run["config"].values.item()))
-    kept = run["sample"].values
-    if sample not in kept:
-        raise ValueError(f"sample is {sample}; the results keep samples {', '.join(map(str, kept))}.")
-    layers_of(run["spike_count"].isel(split=0), layer)
-    here = run.sel(sample=sample)
-    names = config.layer_names()
-    place = names.index(layer)
-    n_neurons = int(here["layer_size"].sel(layer=layer))
-    times, sent = (here[v].sel(layer=layer).transpose("neuron", "spike").values for v in ("spike_times", "sent_times"))
-    if neuron is None:
-        neuron = int(np.isfinite(sent[:n_neurons]).sum(axis=1).argmax())
-    if not 0 <= neuron < n_neurons:
-        raise ValueError(
-            f"neuron is {neuron}; the {style.layer_label(layer, len(names) - 1)} has 0 to {n_neurons - 1}."
-        )
-    if place == 0:
-        computed, arrived = here["input_times"].values[:, None], here["input_sent_times"].values[:, None]
-    else:
-        below = here.sel(layer=names[place - 1])
-        computed, arrived = (below[v].transpose("neuron", "spike").values for v in ("spike_times", "sent_times"))
-    pre, spike = np.nonzero(np.isfinite(arrived))
-    fired = np.isfinite(times[neuron])
-    limit = config.max_spikes[place]
-    shown = Neuron(
-        input_times=computed[pre, spike].astype(float),
-        input_sent=arrived[pre, spike].astype(float),
-        weights=here["weights"].sel(layer=layer).transpose("post", "pre").values[neuron, pre].astype(float),
-        times=times[neuron, fired].astype(float),
-        discretized=np.where(np.isfinite(sent), sent, np.inf)[neuron, fired].astype(float),
-        tau_syn=config.tau_syn,
-        threshold=config.thresholds[place],
-        duration=config.duration,
-        delta_t=config.delta_t,
-        rule=config.rule,
-        truncated=int(fired.sum()) == limit,
-    )
+    check_sample(run, sample)
+    spiking = run["spike_count"].isel(split=0)
+    layers_of(spiking, layer)
+    neuron = busiest_neuron(run, layer, sample) if neuron is None else neuron
+    shown = neuron_of(run, layer=layer, neuron=neuron, sample=sample)
+    label = style.layer_label(layer, len(layers_of(spiking, None)) - 1)
     if title is None:
-        title = f"neuron {neuron} of the {style.layer_label(layer, len(names) - 1)}, sample {sample}; {run_title(run)}"
+        title = f"neuron {neuron} of the {label}, sample {sample}; {run_title(run)}"
     return draw_potential([shown], title=title)
 
 
@@ -127,11 +84,11 @@ def draw_potential(neurons: Sequence[Neuron], *, title: str = "") -> hv.Layout:
         If there is no neuron.
     """
     plots = [
-        style.styled(plot, screen={}, paper={"aspect": _WIDTH / height})
+        style.styled(plot, paper={"aspect": _WIDTH / height})
         for plot, height in zip(potential_plots(neurons), _HEIGHTS, strict=True)
     ]
     layout = style.panels(plots, columns=1, title=title, width=_WIDTH, height=sum(_HEIGHTS) // 3, gap=50, linked=True)
-    return style.styled(layout, screen={}, paper={"aspect_weight": 1})
+    return style.styled(layout, paper={"aspect_weight": 1})
 
 
 def potential_plots(

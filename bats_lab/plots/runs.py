@@ -163,6 +163,13 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
 
 
+def check_sample(run: xr.Dataset, sample: int) -> None:
+    """Refuse a sample of which a run kept no spikes."""
+    kept = run["sample"].values
+    if sample not in kept:
+        raise ValueError(f"sample is {sample}; the results keep samples {', '.join(map(str, kept))}.")
+
+
 def one_run(dataset: xr.Dataset, *needed: str, delta_t: float | None, seed: int | None, rule: str | None) -> xr.Dataset:
     """Narrow results to the one run that is asked for; a dimension of which there is one value need not be.
 

@@ -80,13 +80,13 @@ def plot_sensitivity(
         (grey, dotted). Below, the loss.
     """
     plots = [
-        style.styled(plot, screen={}, paper={"aspect": _WIDTH / height})
+        style.styled(plot, paper={"aspect": _WIDTH / height})
         for plot, height in zip(
             sensitivity_plots(continuous, on_grid, slope, delta_t=delta_t, target=target), _HEIGHTS, strict=True
         )
     ]
     layout = style.panels(plots, columns=1, title=title, width=_WIDTH, height=sum(_HEIGHTS) // 2, gap=60, linked=True)
-    return style.styled(layout, screen={}, paper={"aspect_weight": 1})
+    return style.styled(layout, paper={"aspect_weight": 1})
 
 
 def sensitivity_plots(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import holoviews as hv
@@ -61,6 +62,7 @@ _PAPER: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "bats_lab",
 }
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _FORMATS = (".png", ".svg", ".pdf", ".html")
 
 
@@ -168,7 +170,9 @@ class DeltaTAxis:
         return {"logx": True, "xticks": self.ticks, "xlim": self.limits, "xlabel": "time step Δt (ms)"}
 
 
-def styled(element: Any, *, screen: Mapping[str, Any], paper: Mapping[str, Any], **both: Any) -> Any:
+def styled(
+    element: Any, *, screen: Mapping[str, Any] = _NO_OPTIONS, paper: Mapping[str, Any] = _NO_OPTIONS, **both: Any
+) -> Any:
     """Return an element with options for Bokeh (`screen`), for Matplotlib (`paper`), and for `both`."""
     return element.opts(backend="bokeh", **{**both, **screen}).opts(backend="matplotlib", **{**both, **paper})
 
@@ -522,7 +526,7 @@ def panels(
         if not title:
             return plots[0]
         own = hv.Store.lookup_options("bokeh", plots[0], "plot").kwargs.get("title", "")
-        return styled(plots[0], screen={}, paper={}, title=", ".join(part for part in (title, own) if part))
+        return styled(plots[0], paper={}, title=", ".join(part for part in (title, own) if part))
     columns = min(columns, len(plots))
     rows = -(-len(plots) // columns)
     # Beside the frames there is room for their labels, in the same unit.
@@ -598,21 +602,21 @@ def show_figure(element: Any, *, dpi: int = 160) -> None:
     dpi : int
         Dots per inch. The picture is shown at 100 of them an inch, so that more make it sharper, not larger.
     """
-    # Kept out of the module's imports: plots are of use where there is no notebook.
-    from IPython import display as ipython
-
     with mpl.rc_context(_PAPER):
         figure = hv.Store.renderers["matplotlib"].get_plot(element).state
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
         plt.close(figure)
-    data = drawn.getvalue()
-    ipython.display(ipython.Image(data=data, width=round(png_width(data) * 100 / dpi)))
+    show_png(drawn.getvalue(), dpi=dpi)
 
 
-def png_width(data: bytes) -> int:
-    """Return the width in pixels that the header of a PNG file states."""
-    return int.from_bytes(data[16:20], "big")
+def show_png(data: bytes, *, dpi: int) -> None:
+    """Show a PNG file in a notebook at 100 dots an inch, so that it is sharp where its own are more."""
+    # Kept out of the module's imports: plots are of use where there is no notebook.
+    from IPython import display as ipython
+
+    width = int.from_bytes(data[16:20], "big")  # stands there in the header of the file
+    ipython.display(ipython.Image(data=data, width=round(width * 100 / dpi)))
 
 
 def _save(figure: Any, path: Path, dpi: int) -> None:

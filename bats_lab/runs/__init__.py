@@ -3,5 +3,5 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["experiment", "losses", "metrics", "optimiser", "results", "training"]
+    __name__, ["experiment", "kept", "losses", "metrics", "optimiser", "results", "training"]
 )
