@@ -48,9 +48,9 @@ def test_neuron_shows_the_spikes_of_both_times_and_says_what_was_lost(neurons: e
     np.testing.assert_allclose(shown(neurons, 2, "sent_1")["time"], 1e3 * dropped.discretized)
     np.testing.assert_allclose(shown(neurons, 0, "unsent_1")["time"], 1e3 * dropped.ignored)
     assert neurons.sentence.text == (
-        "Spikes sent: 12 in continuous time, 5 with Δt = 8 ms and rule drop. A crossing before the neuron's last spike has "
-        "left is ignored and does not reset the neuron. Ignored: 2. Above the threshold to the end, and silent, from: 160 "
-        "ms."
+        "Spikes sent: 12 in continuous time, 5 with Δt = 8 ms and rule drop. A crossing before the neuron's last spike "
+        "has left is ignored and does not reset the neuron. Ignored: 2. Above the threshold to the end, and silent, "
+        "from: 160 ms."
     )
 
 

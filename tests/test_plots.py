@@ -580,9 +580,9 @@ def test_report_tells_spikes_confidence_and_tradeoff(known: xr.Dataset) -> None:
         "120 ms (continuous)."
     )
     assert report.describe_tradeoff(known) == (
-        "On the Pareto front: 1 of 9 runs (Δt: continuous). The cheapest within one percentage point of the best by test "
-        "accuracy: drop in continuous time, 95.0 % of the test samples with 740 spikes each, hidden and output layers "
-        "together."
+        "On the Pareto front: 1 of 9 runs (Δt: continuous). The cheapest within one percentage point of the best by "
+        "test accuracy: drop in continuous time, 95.0 % of the test samples with 740 spikes each, hidden and output "
+        "layers together."
     )
 
 
@@ -598,8 +598,8 @@ def test_report_chooses_on_held_out_samples_and_tells_test_accuracy_beside_it(kn
 
 def test_report_tells_what_was_run_and_what_is_missing(results: xr.Dataset, gaps: xr.Dataset) -> None:
     assert report.describe_runs(results) == (
-        "9 runs on mnist_small. time steps: continuous, 1 ms, 4 ms; rules: drop; seeds: 3; layers: 6-3; training samples: "
-        "20; test samples: 20; epochs: 2; missing so far: 0 of 9 combinations."
+        "9 runs on mnist_small. time steps: continuous, 1 ms, 4 ms; rules: drop; seeds: 3; layers: 6-3; training "
+        "samples: 20; test samples: 20; epochs: 2; missing so far: 0 of 9 combinations."
     )
     assert report.describe_runs(gaps).endswith("missing so far: 4 of 8 combinations.")
     assert report.describe_runs(make_run()).startswith("1 run on mnist_small. time steps: continuous; rules: drop")

@@ -32,19 +32,11 @@ def over_delta_t(
     Parameters
     ----------
     series : mapping of str to DataArray, (delta_t, seed)
-        What is drawn, by the label in the legend; series differ in dash and marker.
+        What is drawn, by the label in the legend, which is titled `legend_title`; series differ in dash and marker.
     y : holoviews.Dimension
         Name, label and unit of the values.
-    title : str
-        Title of the plot.
-    legend_title : str
-        What labels are.
-    show_legend : bool
-        Whether there is a legend, if there are several series.
-    marks : sequence of HoloViews elements
-        What is drawn above the curves.
-    **both
-        Options of the overlay.
+    title, legend_title, show_legend, marks, **both
+        Options of the overlay; `marks` are elements above the curves.
 
     Notes
     -----
@@ -106,17 +98,11 @@ def curves_by_delta_t(
     Parameters
     ----------
     values : DataArray, (delta_t, seed, x)
-        Values to draw; the place on the x axis is the coordinate of the last dimension.
+        Values to draw; their places on the x axis are the coordinate of the last dimension.
     x, y : holoviews.Dimension
         Name, label and unit of both axes.
-    title : str
-        Title of the plot.
-    show_legend : bool
-        Whether there is a legend of time steps.
-    marks : sequence of HoloViews elements
-        What is drawn above the curves.
-    **both
-        Options of the overlay.
+    title, show_legend, marks, **both
+        Options of the overlay; `marks` are elements above the curves.
     """
     places = values[values.dims[-1]].values.astype(float)
     bands, lines, legend, seen = [], [], [], []
@@ -140,8 +126,7 @@ def curves_by_delta_t(
         legend=legend if show_legend else (),
         legend_title="Δt",
         title=title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
+        axes=(x, y),
         **{"ylim": style.limits(*seen), **both},
     )
 
@@ -159,9 +144,6 @@ def common_limits(values: xr.DataArray) -> dict[str, Any]:
     """Return the option that gives all plots of the same quantity, as those of several rules, one y axis."""
     mean, std, _ = statistics(values)
     return {"ylim": style.limits(mean, mean - std, mean + std)}
-
-
-EPOCH = hv.Dimension("epoch", label="epoch")
 
 
 def statistics(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -69,27 +69,10 @@ def decision_plots(
     size: int = _SIZE,
     highest: float = 0,
 ) -> list[hv.Overlay]:
-    """Draw an image (row, column), an element of group ``image``, and a bar for each class.
+    """Draw an image (row, column; 0 to 255), an element of group ``image``, and a bar for the spikes of each class.
 
-    Parameters
-    ----------
-    image : ndarray, (row, column)
-        Brightness, 0 to 255.
-    counts : ndarray, (class,)
-        Spikes for each class.
-    labels : sequence of str
-        Names of the classes.
-    target : float
-        Spikes that the true class's neuron should send.
-    size : int
-        Size of each frame.
-    highest : float
-        What the axis of spikes reaches to at least.
-
-    Returns
-    -------
-    list of holoviews.Overlay
-        Elements of the second are of the groups ``leader`` and ``others`` (:func:`bar_columns`).
+    The second plot's axis reaches to `highest` at least; a line marks the `target` of the true class's neuron. Its
+    elements are of the groups ``leader`` and ``others`` (:func:`bar_columns`).
     """
     rows, columns = image.shape
     x, y = hv.Dimension("column"), hv.Dimension("row")
@@ -104,9 +87,7 @@ def decision_plots(
         title="what the network sees",
         xaxis=None,
         yaxis=None,
-        xlim=(-0.5, columns - 0.5),
-        ylim=(rows - 0.5, -0.5),
-        grid=False,
+        **style.cells(rows, columns),
     )
     count, label = hv.Dimension("count", label="spikes so far"), hv.Dimension("label", label="class")
     elements: list[Any] = []
@@ -123,8 +104,7 @@ def decision_plots(
         width=size,
         height=size,
         title=" ",
-        xlabel=count.pprint_label,
-        ylabel=label.pprint_label,
+        axes=(count, label),
         xlim=(0, 1.05 * max(target, highest, counts.max(initial=0))),
         ylim=(-0.6, len(counts) - 0.4),
         yticks=ticks if len(ticks) <= 12 else ticks[::4],

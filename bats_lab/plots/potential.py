@@ -83,12 +83,7 @@ def draw_potential(neurons: Sequence[Neuron], *, title: str = "") -> hv.Layout:
     ValueError
         If there is no neuron.
     """
-    plots = [
-        style.styled(plot, paper={"aspect": _WIDTH / height})
-        for plot, height in zip(potential_plots(neurons), _HEIGHTS, strict=True)
-    ]
-    layout = style.panels(plots, columns=1, title=title, width=_WIDTH, height=sum(_HEIGHTS) // 3, gap=50, linked=True)
-    return style.styled(layout, paper={"aspect_weight": 1})
+    return style.stacked(potential_plots(neurons), width=_WIDTH, heights=_HEIGHTS, gap=50, title=title)
 
 
 def potential_plots(
@@ -98,25 +93,11 @@ def potential_plots(
     width: int = _WIDTH,
     heights: tuple[int, int, int] = _HEIGHTS,
 ) -> list[hv.Overlay]:
-    """Draw the three panels of :func:`draw_potential`.
+    """Draw the three panels of :func:`draw_potential`: potential, inputs, spikes.
 
-    Parameters
-    ----------
-    neurons : sequence of Neuron
-        As in :func:`draw_potential`.
-    complete : bool
-        Whether series of which there is nothing to see now are there all the same, and no legend: an explorer fills
-        them with :func:`potential_columns` later and says itself what they are. Series of neuron `i` have the group
-        ``<name>_<i>``, ticks and threshold those names.
-    width : int
-        Width of the frames.
-    heights : (int, int, int)
-        Heights of the frames.
-
-    Returns
-    -------
-    list of holoviews.Overlay
-        Potential, inputs, spikes.
+    If `complete`, series of which there is nothing to see now are there all the same, and no legend: an explorer fills
+    them with :func:`potential_columns` later and says itself what they are. Series of neuron `i` have the group
+    ``<name>_<i>``, ticks and threshold those names.
     """
     if not neurons:
         raise ValueError("neurons is empty; a plot of potentials needs at least one.")
@@ -149,21 +130,9 @@ def potential_columns(
 ) -> tuple[dict[str, dict[str, np.ndarray]], ...]:
     """Return what the panels show of a neuron: for each of them its series, and of each of these the columns.
 
-    Parameters
-    ----------
-    neuron : Neuron
-        What it received and did.
-    row : int
-        Place of its spikes on the last panel's y axis.
-    hidden : bool
-        Whether all series are empty.
-
-    Returns
-    -------
-    tuple of dict of str to dict of str to ndarray
-        ``potential``, ``crossings`` (those whose spike was sent) and ``unsent`` (those that sent none); ``stems`` and
-        ``inputs``; ``links`` (from each computed to its sent time), ``computed``, ``sent`` and ``unsent``. Times are in
-        ms.
+    They are ``potential``, ``crossings`` (those whose spike was sent) and ``unsent`` (those that sent none); ``stems``
+    and ``inputs``; ``links`` (from each computed to its sent time), ``computed``, ``sent`` and ``unsent``, in the `row`
+    of the last panel. Times are in ms. If `hidden`, all are empty.
     """
     left = np.isfinite(neuron.discretized)
     fired, sent = neuron.reset_times[left], neuron.discretized[left]
@@ -203,16 +172,7 @@ def potential_columns(
 
 
 def tick_columns(neurons: Sequence[Neuron], panel: int, limits: tuple[float, float]) -> dict[str, np.ndarray]:
-    """Return lines at the ticks of the first neuron that has a time step, unless there are too many to be seen.
-
-    Parameters
-    ----------
-    neurons : sequence of Neuron
-    panel : int
-        Which of the panels.
-    limits : (float, float)
-        Ends of its y axis.
-    """
+    """Return lines at the ticks of the first neuron that has a time step, unless there are too many to be seen."""
     ticks = np.array([])
     for neuron in neurons:
         n = ticks_within(neuron.duration, neuron.delta_t)

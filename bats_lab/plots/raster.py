@@ -121,22 +121,10 @@ def draw_raster(
     window: tuple[float, float] | None = None,
     title: str = "",
 ) -> hv.Overlay | hv.Layout:
-    """Draw rasters of the layers of a network, below each other and on one time axis.
+    """Draw rasters of the layers of a network, from the input on, below each other and on one time axis.
 
-    Parameters
-    ----------
-    layers : sequence of RasterLayer
-        Layers, from the input on.
-    delta_t : float
-        Time step in seconds, which gives sent spikes their colour; 0: computed and sent times are the same.
-    window : (float, float) or None
-        Part of the time axis that is seen, in seconds; None: all of it.
-    title : str
-        Title above all.
-
-    Returns
-    -------
-    holoviews.Overlay or holoviews.Layout
+    The time step (s) gives sent spikes their colour; at 0 computed and sent times are the same. `window` (s) is the
+    part of the time axis that is seen, None all of it.
     """
     plots = raster_plots(layers, delta_t, window=window)
     return style.panels(plots, columns=1, title=title, width=_WIDTH, height=_HEIGHT, gap=50, linked=True)
@@ -151,22 +139,10 @@ def raster_plots(
     width: int = _WIDTH,
     height: int = _HEIGHT,
 ) -> list[hv.Overlay]:
-    """Draw one raster a layer.
+    """Draw one raster a layer, as :func:`draw_raster` does.
 
-    Parameters
-    ----------
-    layers, delta_t, window
-        As in :func:`draw_raster`.
-    complete : bool
-        Whether series of which there is no spike now, as those not sent, are there all the same and stand in the
-        legend: an explorer fills them with the columns of :func:`raster_columns` later. Series have their group from
-        there.
-    width, height : int
-        Size of a raster's frame.
-
-    Returns
-    -------
-    list of holoviews.Overlay
+    If `complete`, series of which there is no spike now are there all the same: an explorer fills them with the columns
+    of :func:`raster_columns` later. Series have their group from there.
     """
     if not layers:
         raise ValueError("layers is empty; a raster needs at least one.")
@@ -220,22 +196,10 @@ _SERIES = ("true", "links", "computed", "sent", "lost")
 
 
 def raster_columns(layer: RasterLayer, delta_t: float, window: tuple[float, float]) -> dict[str, dict[str, np.ndarray]]:
-    """Return what a raster shows: for each of its series the columns.
+    """Return what a raster shows: for each of its series the columns, with times in ms.
 
-    Parameters
-    ----------
-    layer : RasterLayer
-        Spikes.
-    delta_t : float
-        Time step in seconds; 0: there are sent spikes only.
-    window : (float, float)
-        Part of the time axis over which the line of the true class goes, in seconds.
-
-    Returns
-    -------
-    dict of str to dict of str to ndarray
-        ``true`` (line of the true class), ``links`` (from each computed to its sent time), ``computed``, ``sent`` and
-        ``lost`` (computed but not sent); times in ms.
+    They are ``true`` (line of the true class over the `window`, in s), ``links`` (from each computed to its sent time),
+    ``computed``, ``sent`` and ``lost`` (computed but not sent); in continuous time there are sent spikes only.
     """
     neuron, spike = np.nonzero(np.isfinite(layer.times))
     computed, sent = 1e3 * layer.times[neuron, spike], 1e3 * layer.sent[neuron, spike]

@@ -79,14 +79,8 @@ def plot_sensitivity(
         and as it is sent (dashed); the tangent of backpropagation (red) and the secant of the difference quotient
         (grey, dotted). Below, the loss.
     """
-    plots = [
-        style.styled(plot, paper={"aspect": _WIDTH / height})
-        for plot, height in zip(
-            sensitivity_plots(continuous, on_grid, slope, delta_t=delta_t, target=target), _HEIGHTS, strict=True
-        )
-    ]
-    layout = style.panels(plots, columns=1, title=title, width=_WIDTH, height=sum(_HEIGHTS) // 2, gap=60, linked=True)
-    return style.styled(layout, paper={"aspect_weight": 1})
+    plots = sensitivity_plots(continuous, on_grid, slope, delta_t=delta_t, target=target)
+    return style.stacked(plots, width=_WIDTH, heights=_HEIGHTS, gap=60, title=title)
 
 
 def sensitivity_plots(

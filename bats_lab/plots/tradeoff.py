@@ -72,22 +72,10 @@ def draw_tradeoff(
     marks: Sequence[Any] = (),
     **both: Any,
 ) -> hv.Overlay:
-    """Draw runs in the plane of accuracy and cost.
+    """Draw runs, as :func:`tradeoff_table` lists them, in the plane of accuracy and cost.
 
-    Parameters
-    ----------
-    table : dict of str to ndarray, (run,)
-        What :func:`tradeoff_table` returns.
-    cost, reference
-        As in :func:`plot_tradeoff`.
-    title : str
-        First line of the title; the second tells the hypervolume.
-    whole_title : str or None
-        Title in place of both lines.
-    marks : sequence of HoloViews elements
-        What is drawn above the runs.
-    **both
-        Options of the overlay.
+    The title is that given and the hypervolume below, or `whole_title`; `marks` are elements above the runs, `both`
+    options of the overlay.
     """
     x, y = axes_of(cost)
     steps, share, worst = front_of(table, cost, reference)
@@ -106,8 +94,7 @@ def draw_tradeoff(
         legend=legend,
         legend_title="Δt" if len(set(table["rule"])) == 1 else "Δt, rule",
         title=f"{title}\n{hypervolume_text(share, worst, cost)}" if whole_title is None else whole_title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
+        axes=(x, y),
         **options | both,
     )
 
