@@ -36,19 +36,14 @@ def explore_digit(
 
     Parameters
     ----------
-    source : xarray.Dataset, Network, str or Path
-        Results of one run or of many, some of which kept their weights; a folder of results; or a network of 28 × 28
-        inputs.
-    samples : Samples or None
-        Images that can be picked; None: the first test images of the data set.
-    sample : int
-        Image shown first.
+    source, samples, sample
+        As in all explorers (:mod:`bats_lab.explore`); a network has 28 × 28 inputs.
 
     Returns
     -------
     Explorer
         With the controls `sample`, `delta_t`, `rule`, `time` (ms) and, where there are several, `network`, and the
-        button `clear`, which goes back to the sample; or a :class:`Sentence` where there is no network to run.
+        button `clear`, which goes back to the sample.
         `strokes` is Bokeh's data source of what is drawn, as lists of x and y in pixels.
     """
     offer = Offer(source, samples, sample)

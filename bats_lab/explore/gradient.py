@@ -108,7 +108,7 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
     -------
     Explorer
         With the controls `delta_t`, `rule`, `connection` (the weight), `change` (how far it is from its value at the
-        start) and `step`; or a :class:`Sentence` where a value is not allowed.
+        start) and `step`.
     """
     if rule not in _RULES:
         raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(_RULES)}.")

@@ -35,8 +35,8 @@ def explore_latency(results: xr.Dataset | str | Path, *, time: float | None = No
 
     Parameters
     ----------
-    results : xarray.Dataset, str or Path
-        Results of one run or of many, or a folder of results.
+    results
+        As in all explorers (:mod:`bats_lab.explore`).
     time : float or None
         Time of the decision shown first, in seconds; None: the middle of the window.
     n_samples : int
@@ -45,8 +45,7 @@ def explore_latency(results: xr.Dataset | str | Path, *, time: float | None = No
     Returns
     -------
     Explorer
-        With the controls `time` (ms), and `rule` and `part` where there is a choice; or a :class:`Sentence` where no
-        run has measured decisions taken early and none kept its weights.
+        With the controls `time` (ms), and `rule` and `part` where there is a choice.
     """
     parts = {name: measure_stopping(part, n_samples=n_samples) for name, part in parts_of(results).items()}
     curves = {name: _curves(part) for name, part in parts.items()}

@@ -66,7 +66,7 @@ def explore_neuron(
     -------
     Explorer
         With the controls `delta_t`, `rule`, `tau_syn` (ms) and `threshold`, and for each input `time_1` (ms) and
-        `weight_1`, and so on; or a :class:`Sentence` where a value is not allowed.
+        `weight_1`, and so on.
     """
     given: dict[str, Any] = {"tau_syn": tau_syn, "threshold": threshold, "duration": duration}
     # Whatever cannot be simulated is refused here, in words.

@@ -124,15 +124,7 @@ class _Model(BokehModel):  # type: ignore[misc]
 
 
 class Panel:
-    """One plot of a picture.
-
-    Its elements are known by their HoloViews group; see :meth:`set`.
-
-    Attributes
-    ----------
-    figure : bokeh.plotting.figure
-        The plot as Bokeh has it.
-    """
+    """One plot of a picture, `figure` as Bokeh has it; its elements are known by their HoloViews group."""
 
     def __init__(self, plot: Any) -> None:
         self.figure = plot.state
@@ -171,19 +163,9 @@ class Panel:
         return dict(self.source(name).data)
 
     def set(self, name: str, columns: Mapping[str, Any]) -> None:
-        """Exchange what an element shows.
+        """Exchange what an element shows: the values of each of its dimensions, all of one length.
 
-        Parameters
-        ----------
-        name : str
-            Its HoloViews group.
-        columns : mapping of str to array_like
-            The values of each of its dimensions, all of one length.
-
-        Raises
-        ------
-        ValueError
-            If the columns are not those that the element has.
+        A ValueError if the columns are not those that the element has.
         """
         source = self.source(name)
         if set(columns) != set(source.data):
@@ -194,16 +176,9 @@ class Panel:
             entry.visible = any(len(values) for values in columns.values())
 
     def set_image(self, name: str, values: np.ndarray, *, limit: float | None = None) -> None:
-        """Exchange an image of values with one pixel a value, first row on top.
+        """Exchange an image of values (row, column), one pixel a value and the first row on top.
 
-        Parameters
-        ----------
-        name : str
-            Its HoloViews group.
-        values : ndarray, (row, column)
-            Values.
-        limit : float or None
-            Values at the ends of the colour scale, ±`limit`; None: as they are.
+        The ends of the colour scale are ±`limit`; None: as they are.
         """
         rows, columns = values.shape
         data = {"image": [np.ascontiguousarray(values, np.float32)], "x": [-0.5], "y": [-0.5]}
@@ -348,14 +323,8 @@ class Picture:
     def drag_points(self, panel: Panel, name: str, moved: Callable[[dict[str, Any]], None]) -> None:
         """Let people drag the points of an element; call it before the widget is made.
 
-        Parameters
-        ----------
-        panel : Panel
-            The plot they are in.
-        name : str
-            The element's HoloViews group.
-        moved : callable
-            Called some ten times a second with the element's columns while a point is dragged, and once it is let go.
+        `moved` is called some ten times a second with the element's columns while a point is dragged, and once it is
+        let go.
         """
         source, renderer = panel.source(name), panel.renderer(name)
         tool = PointDrawTool(renderers=[renderer], add=False, description="Drag the points")

@@ -44,12 +44,8 @@ def explore_rasters(
 
     Parameters
     ----------
-    source : xarray.Dataset, Network, str or Path
-        Results of one run or of many, some of which kept their weights; a folder of results; or a network.
-    samples : Samples or None
-        Images to be shown; None: the first test images of the data set.
-    sample : int
-        Image shown first.
+    source, samples, sample
+        As in all explorers (:mod:`bats_lab.explore`).
     delta_t : float or None
         Time step at the start, in seconds; None: the largest with which one was trained.
     rule : str or None
@@ -58,8 +54,7 @@ def explore_rasters(
     Returns
     -------
     Explorer
-        With the controls `network` (where there are several), `sample`, `delta_t`, `rule`, `layer` and `window`; or a
-        :class:`Sentence` where there is no network to run.
+        With the controls `network` (where there are several), `sample`, `delta_t`, `rule`, `layer` and `window`.
     """
     offer = Offer(source, samples, sample)
     config = offer.first.config

@@ -46,8 +46,8 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
 
     Parameters
     ----------
-    results : xarray.Dataset, str or Path
-        Results of one run or of many, or a folder of results.
+    results
+        As in all explorers (:mod:`bats_lab.explore`).
     cost : str
         Cost shown first: ``spike_count``, ``synaptic_events``, ``decision_time`` or ``first_spike_time``.
 
@@ -56,7 +56,7 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
     Explorer
         With the controls `cost`, `delta_t`, `rule` and `seed` (of which several values can be chosen), `run`, and
         `part` where there are several data sets. A click on a point chooses its run. The button `save` writes the runs
-        chosen as CSV and NetCDF (:func:`save_selection`). A :class:`Sentence` where there is no finished run.
+        chosen as CSV and NetCDF (:func:`save_selection`).
     """
     parts = parts_of(results)
     tables = {name: {c: _table(part, c) for c in COSTS} for name, part in parts.items()}
@@ -112,10 +112,9 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         panel.y_limits(*style.limits(selected["accuracy"]))
         count = f"{which.sum()} of {len(which)} runs"
         panel.title(f"{count} are chosen\n{hypervolume_text(share, worst, cost) if which.any() else ' '}")
-        options = [(_label(k), k) for k in _best_first(selected)]
-        if [k for _, k in run_choice.options] != [k for _, k in options]:
-            run_choice.options = options or [("none", None)]
-            keys = [k for _, k in options]
+        keys = [_row_key(selected, int(i)) for i in np.argsort(-selected["accuracy"], kind="stable")]
+        if [k for _, k in run_choice.options] != keys:
+            run_choice.options = [(_label(k), k) for k in keys] or [("none", None)]
             # The best of those behind which there is most to see: of equals, max takes the first.
             best = max(keys, key=lambda k: kept[part].get(k, 0), default=None)
             run_choice.value = run if run in keys else best
@@ -168,10 +167,6 @@ def _row_key(table: dict[str, np.ndarray], row: int) -> tuple[float, str, int]:
     return (float(table["delta_t"][row]), str(table["rule"][row]), int(table["seed"][row]))
 
 
-def _best_first(table: dict[str, np.ndarray]) -> list[tuple[float, str, int]]:
-    return [_row_key(table, int(i)) for i in np.argsort(-table["accuracy"], kind="stable")]
-
-
 def _label(key: tuple[float, str, int]) -> str:
     return f"{style.delta_t_label(key[0])}, {key[1]}, seed {key[2]}"
 
@@ -222,8 +217,7 @@ class _Detail:
                 picture.show(False)
             self.heading.tell("")
             return ""
-        config = config_of(run)
-        kept = _kept(run)
+        config, kept = config_of(run), _kept(run)
         spikes, weights = kept["spikes"], kept["weights"]
         self.rasters.show(spikes)
         self.weights.show(weights)
@@ -258,9 +252,7 @@ class _Detail:
         return f"{text}; the first test sample is {label} and is taken for {prediction}"
 
 
-def save_selection(
-    results: xr.Dataset, table: dict[str, np.ndarray], which: np.ndarray, folder: str | Path | None = None
-) -> tuple[Path, Path]:
+def save_selection(results: xr.Dataset, table: dict[str, np.ndarray], which: np.ndarray) -> tuple[Path, Path]:
     """Write chosen runs as a table and as a Dataset.
 
     Parameters
@@ -270,32 +262,21 @@ def save_selection(
     table : dict of str to ndarray, (run,)
         What :func:`bats_lab.plots.tradeoff.tradeoff_table` returned for them.
     which : ndarray of bool, (run,)
-        The runs chosen.
-    folder : str, Path or None
-        Where to; None: the folder of the runs, or the current one if they come from none.
+        The runs chosen; a ValueError if there is none.
 
     Returns
     -------
     (Path, Path)
         ``selection.csv``: time step (s), rule, seed, accuracy (%), cost and file of each run. ``selection.nc``: all
-        their metrics; runs that were not chosen are NaN, weights and spikes stay where they are.
-
-    Raises
-    ------
-    ValueError
-        If no run is chosen.
-    OSError
-        If the files cannot be written.
+        their metrics; runs that were not chosen are NaN, weights and spikes stay where they are. Both lie in the folder
+        of the runs, or in the current one if they come from none.
     """
     import pandas as pd
 
     if not which.any():
         raise ValueError("No run is chosen; there is nothing to save.")
-    if folder is None:
-        paths = [p for p in np.ravel(results["path"].values) if p] if "path" in results else []
-        folder = Path(paths[0]).parent if paths else Path()
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    paths = [p for p in np.ravel(results["path"].values) if p] if "path" in results else []
+    folder = Path(paths[0]).parent if paths else Path()
     columns = ("delta_t", "rule", "seed", "accuracy", "cost", "file")
     as_csv, as_netcdf = folder / "selection.csv", folder / "selection.nc"
     pd.DataFrame({name: table[name][which] for name in columns}).to_csv(as_csv, index=False)

@@ -65,8 +65,8 @@ def explore_weights(
 
     Parameters
     ----------
-    results : xarray.Dataset, str or Path
-        Results of one run or of many, some of which kept their weights; or a folder of results.
+    results
+        As in all explorers (:mod:`bats_lab.explore`).
     layer : str
         Layer shown first, as ``hidden_1`` or ``output``.
     neuron : int
@@ -78,7 +78,7 @@ def explore_weights(
     -------
     Explorer
         With the controls `left` and `right` (time steps), `layer`, `neuron`, and `part`, `rule`, `seed` and `epoch`
-        where there is a choice; or a :class:`Sentence` where no run kept its weights.
+        where there is a choice.
     """
     runs = [_Run(run) for run in runs_with_weights(opened(results))]
     by_key = {run.key: run for run in runs}

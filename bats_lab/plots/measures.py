@@ -213,7 +213,9 @@ def plot_measures(
         label = "" if layer is None else style.layer_label(layer, len(layers_of(by_layer[0], None)) - 1)
         options: dict[str, Any] = {
             "title": ", ".join(part for part in (label, own_rule if own_rule and len(rules) > 1 else "") if part),
-            "show_legend": i % columns == columns - 1 or i == len(cells) - 1,
+            # At the end of each row; all rows over the time step have one legend.
+            "show_legend": i == len(cells) - 1
+            or (i % columns == columns - 1 and not (over == "delta_t" and i > columns)),
             "width": width,
             "height": height,
         }

@@ -95,29 +95,20 @@ def sensitivity_plots(
     heights: tuple[int, int] = _HEIGHTS,
 ) -> list[hv.Overlay]:
     """Draw the two panels of :func:`plot_sensitivity`; if `complete`, with empty series too and without a legend."""
-    found = sensitivity_columns(continuous, on_grid, slope, target=target)
+    columns_of = sensitivity_columns(continuous, on_grid, slope, target=target)
     limits = sensitivity_limits(continuous, on_grid, target=target)
-    names = ("time of the first spike (ms)", "loss")
     plots = []
-    for panel, series in enumerate(found):
-        elements = [
-            _series(name, columns, delta_t, panel)
-            for name, columns in series.items()
-            if complete or len(columns["weight"])
-        ]
-        plots.append(
-            style.overlay(
-                elements,
-                width=width,
-                height=heights[panel],
-                left=_LEFT,
-                legend=_legend(delta_t) if panel == 0 and not complete else (),
-                xlabel="weight" if panel else "",
-                ylabel=names[panel],
-                xlim=style.limits(continuous.weight),
-                ylim=limits[panel],
-            )
-        )
+    for panel, series in enumerate(columns_of):
+        shown = {name: columns for name, columns in series.items() if complete or len(columns["weight"])}
+        elements = [_series(name, columns, delta_t, panel) for name, columns in shown.items()]
+        options: dict[str, Any] = {
+            "legend": _legend(delta_t) if panel == 0 and not complete else (),
+            "xlabel": "weight" if panel else "",
+            "ylabel": _Y[panel].pprint_label,
+            "xlim": style.limits(continuous.weight),
+            "ylim": limits[panel],
+        }
+        plots.append(style.overlay(elements, width=width, height=heights[panel], left=_LEFT, **options))
     return plots
 
 
@@ -169,38 +160,28 @@ _WEIGHT = hv.Dimension("weight", label="weight")
 _Y = (hv.Dimension("time", label="time of the first spike", unit="ms"), hv.Dimension("loss", label="loss"))
 
 
-def _series(name: str, columns: dict[str, np.ndarray], delta_t: float, panel: int) -> Any:
-    color, dash, width = _look(name, delta_t)
-    curve = hv.Curve(columns, _WEIGHT, _Y[panel], group=name, label=_LABELS.get(name, ""))
-    if name == "here":
-        return style.points(hv.Scatter(columns, _WEIGHT, _Y[panel], group=name), color, size=1.2)
-    return style.line(curve, color, series=dash, width=width)
-
-
-_LABELS = {
-    "continuous": "continuous",
-    "computed": "computed",
-    "sent": "sent",
-    "tangent": "backpropagation",
-    "secant": "difference quotient",
+#: What each line is: its label in the legend (empty: none), dash and width, and its colour but for the time step's.
+_LOOKS: dict[str, tuple[str, int, float, str]] = {
+    "continuous": ("continuous", 0, 0.8, style.CONTINUOUS_COLOR),
+    "computed": ("computed", 0, 0.8, ""),
+    "sent": ("sent", 1, 0.8, ""),
+    "tangent": ("backpropagation", 0, 0.8, style.ACCENT_COLOR),
+    "secant": ("difference quotient", 0, 2.2, style.NEUTRAL_COLOR),
 }
 
 
-def _look(name: str, delta_t: float) -> tuple[str, int, float]:
-    """Return colour, dash and width of a series."""
-    if name in ("tangent", "here"):
-        return style.ACCENT_COLOR, 0, 0.8
-    if name == "secant":
-        return style.NEUTRAL_COLOR, 0, 2.2
-    if name == "continuous":
-        return style.CONTINUOUS_COLOR, 0, 0.8
-    return style.delta_t_color(delta_t), 1 if name == "sent" else 0, 0.8
+def _series(name: str, columns: dict[str, np.ndarray], delta_t: float, panel: int) -> Any:
+    if name == "here":
+        scatter = hv.Scatter(columns, _WEIGHT, _Y[panel], group=name)
+        return style.points(scatter, style.ACCENT_COLOR, size=1.2)
+    label, dash, width, color = _LOOKS[name]
+    curve = hv.Curve(columns, _WEIGHT, _Y[panel], group=name, label=label)
+    return style.line(curve, color or style.delta_t_color(delta_t), series=dash, width=width)
 
 
 def _legend(delta_t: float) -> list[style.LegendEntry]:
-    names = [name for name in _LABELS if delta_t or name not in ("computed", "sent")]
-    entries = []
-    for name in names:
-        color, dash, _ = _look(name, delta_t)
-        entries.append(style.LegendEntry(_LABELS[name], color, line=dash))
-    return entries
+    return [
+        style.LegendEntry(label, color or style.delta_t_color(delta_t), line=dash)
+        for label, dash, _, color in _LOOKS.values()
+        if delta_t or color
+    ]

@@ -192,7 +192,14 @@ def measure_stopping(results: xr.Dataset, *, n_samples: int = 200) -> xr.Dataset
     return _with_measured(results.drop_vars(names, errors="ignore"), stopped).assign_attrs(note=note)
 
 
-def measure_gradients(results: xr.Dataset, *, n_samples: int = 50, epoch: int | None = None) -> xr.Dataset:
+def measure_gradients(
+    results: xr.Dataset,
+    *,
+    n_samples: int = 50,
+    seed: int | None = None,
+    rule: str | None = None,
+    epoch: int | None = None,
+) -> xr.Dataset:
     """Return results with the gradients of their trained weights, each by the rule and on the grid of its training.
 
     Parameters
@@ -201,6 +208,8 @@ def measure_gradients(results: xr.Dataset, *, n_samples: int = 50, epoch: int | 
         Results over `delta_t`, `seed` and `rule`, some of whose runs kept their weights.
     n_samples : int
         Training images, from the first on, over which the gradient is taken: a batch.
+    seed, rule : int, str or None
+        The runs that are measured; None: all.
     epoch : int or None
         After which epoch, for runs that keep the weights of each; None: after the last.
 
@@ -239,12 +248,25 @@ def measure_gradients(results: xr.Dataset, *, n_samples: int = 50, epoch: int | 
             arrays.append(xr.DataArray(np.abs(values), places, ("post", "pre")).expand_dims(layer=[name]))
         return xr.Dataset({"gradients": xr.concat(arrays, "layer", join="outer")})
 
-    return _with_measured(results.drop_vars("gradients", errors="ignore"), gradients)
+    return _with_measured(results.drop_vars("gradients", errors="ignore"), gradients, seed=seed, rule=rule)
 
 
-def _with_measured(results: xr.Dataset, measure: Callable[[xr.Dataset], xr.Dataset]) -> xr.Dataset:
-    """Add what is measured of each run that kept its weights."""
+def _with_measured(
+    results: xr.Dataset,
+    measure: Callable[[xr.Dataset], xr.Dataset],
+    *,
+    seed: int | None = None,
+    rule: str | None = None,
+) -> xr.Dataset:
+    """Add what is measured of each run that kept its weights, or of those of a seed and rule."""
     dims = [d for d in RUN_DIMS if d in results.dims]
-    parts = [measure(run).expand_dims({d: [run[d].item()] for d in dims}) for run in runs_with_weights(results)]
+    wanted = {name: value for name, value in (("seed", seed), ("rule", rule)) if value is not None}
+    parts = [
+        measure(run).expand_dims({d: [run[d].item()] for d in dims})
+        for run in runs_with_weights(results)
+        if all(run[name].item() == value for name, value in wanted.items())
+    ]
+    if not parts:
+        raise ValueError(f"No run with {wanted} kept its weights.")
     measured = xr.combine_by_coords(parts, combine_attrs="drop", join="outer") if len(parts) > 1 else parts[0]
     return results.merge(measured, join="outer")
