@@ -24,15 +24,7 @@ from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.rules import rule_on
 
-__all__ = [
-    "LiveNetwork",
-    "Offer",
-    "Samples",
-    "live_networks",
-    "load_samples",
-    "runs_with_spikes",
-    "runs_with_weights",
-]
+__all__ = ["LiveNetwork", "Offer", "Samples", "live_networks", "load_samples", "runs_with_spikes", "runs_with_weights"]
 
 
 @dataclass(frozen=True)
@@ -83,13 +75,7 @@ class LiveNetwork:
         return self.load()
 
     def rasters(
-        self,
-        image: np.ndarray,
-        *,
-        delta_t: float,
-        rule: str,
-        class_names: Sequence[str] = (),
-        label: int | None = None,
+        self, image: np.ndarray, *, delta_t: float, rule: str, class_names: Sequence[str] = (), label: int | None = None
     ) -> list[RasterLayer]:
         """Show one image, (row, column), to the network and return the spikes of its input and of every layer.
 

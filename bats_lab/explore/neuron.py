@@ -13,13 +13,7 @@ from bats_lab.explore.picture import Picture
 from bats_lab.explore.widgets import Explorer, choice, dot, html_table, in_words, slider, step_slider
 from bats_lab.network.neuron import Neuron, simulate_neuron
 from bats_lab.plots import style
-from bats_lab.plots.potential import (
-    potential_columns,
-    potential_limits,
-    potential_plots,
-    row_ticks,
-    tick_columns,
-)
+from bats_lab.plots.potential import potential_columns, potential_limits, potential_plots, row_ticks, tick_columns
 from bats_lab.spikes.rules import RULES, rule_on
 
 __all__ = ["describe_neuron", "explore_neuron"]

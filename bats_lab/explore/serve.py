@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from jupyter_core.paths import jupyter_path
 
@@ -56,7 +57,8 @@ def prepare_dashboard(
     source = _SOURCE.format(
         folder=str(Path(folder).resolve()), deployment=None if deployment is None else str(Path(deployment).resolve())
     )
-    cell = dict(cell_type="code", execution_count=None, id="all", metadata={}, outputs=[], source=source)
+    about: dict[str, Any] = {"cell_type": "code", "execution_count": None, "id": "all", "metadata": {}, "outputs": []}
+    cell = about | {"source": source}
     notebook = {"cells": [cell], "metadata": {"kernelspec": _KERNEL}, "nbformat": 4, "nbformat_minor": 5}
     (place / "bats_lab.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     _write_page(place / "voila" / "templates" / "bats_lab")

@@ -87,11 +87,7 @@ def draw_potential(neurons: Sequence[Neuron], *, title: str = "") -> hv.Layout:
 
 
 def potential_plots(
-    neurons: Sequence[Neuron],
-    *,
-    complete: bool = False,
-    width: int = _WIDTH,
-    heights: tuple[int, int, int] = _HEIGHTS,
+    neurons: Sequence[Neuron], *, complete: bool = False, width: int = _WIDTH, heights: tuple[int, int, int] = _HEIGHTS
 ) -> list[hv.Overlay]:
     """Draw the three panels of :func:`draw_potential`: potential, inputs, spikes.
 

@@ -115,11 +115,7 @@ def kept_rasters(run: xr.Dataset, sample: int, layers: str | Sequence[str] | Non
 
 
 def draw_raster(
-    layers: Sequence[RasterLayer],
-    delta_t: float,
-    *,
-    window: tuple[float, float] | None = None,
-    title: str = "",
+    layers: Sequence[RasterLayer], delta_t: float, *, window: tuple[float, float] | None = None, title: str = ""
 ) -> hv.Overlay | hv.Layout:
     """Draw rasters of the layers of a network, from the input on, below each other and on one time axis.
 
@@ -245,13 +241,12 @@ def _series(name: str, columns: dict[str, np.ndarray], layer: RasterLayer, delta
 
 
 def _legend_entry(name: str, delta_t: float) -> style.LegendEntry:
-    if name == "true":
-        return style.LegendEntry("true class", style.ACCENT_COLOR, line=2)
-    if name == "computed":
-        return style.LegendEntry("computed", style.NEUTRAL_COLOR, marker=0)
-    if name == "lost":
-        return style.LegendEntry("not sent", style.ACCENT_COLOR, marker=3)
-    return style.LegendEntry(sent_label(delta_t), style.delta_t_color(delta_t), marker=0)
+    entries = {
+        "true": style.LegendEntry("true class", style.ACCENT_COLOR, line=2),
+        "computed": style.LegendEntry("computed", style.NEUTRAL_COLOR, marker=0),
+        "lost": style.LegendEntry("not sent", style.ACCENT_COLOR, marker=3),
+    }
+    return entries.get(name) or style.LegendEntry(sent_label(delta_t), style.delta_t_color(delta_t), marker=0)
 
 
 def sent_label(delta_t: float) -> str:

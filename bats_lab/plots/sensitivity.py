@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 
+from bats_lab.network.gradient_check import Slope
 from bats_lab.network.sensitivity import SpikeTimeSweep
 from bats_lab.plots import style
 
-__all__ = ["Slope", "plot_sensitivity", "sensitivity_columns", "sensitivity_limits", "sensitivity_plots"]
+__all__ = ["plot_sensitivity", "sensitivity_columns", "sensitivity_limits", "sensitivity_plots"]
 
 _WIDTH, _HEIGHTS, _LEFT = 480, (260, 120), 70
-
-
-@dataclass(frozen=True)
-class Slope:
-    """How the time of a spike changes with a weight, at one value of the weight.
-
-    Attributes
-    ----------
-    weight : float
-        The value.
-    time : float
-        Time of the spike there, in seconds; NaN where there is none.
-    gradient : float
-        Derivative by backpropagation, in seconds per unit of weight.
-    step : float
-        How far the weight is moved to either side for the difference quotient.
-    around : (float, float)
-        Time of the spike at `weight` ∓ `step`, in seconds.
-    """
-
-    weight: float
-    time: float
-    gradient: float
-    step: float
-    around: tuple[float, float]
-
-    @property
-    def quotient(self) -> float:
-        """The central difference quotient, in seconds per unit of weight."""
-        return (self.around[1] - self.around[0]) / (2 * self.step)
 
 
 def plot_sensitivity(

@@ -203,13 +203,7 @@ def line(
 
 def band(spread: hv.Spread, color: str) -> hv.Spread:
     """Style an error band."""
-    return styled(
-        spread,
-        alpha=0.16,
-        color=color,
-        screen={"line_alpha": 0},
-        paper={"facecolor": color, "linewidth": 0},
-    )
+    return styled(spread, alpha=0.16, color=color, screen={"line_alpha": 0}, paper={"facecolor": color, "linewidth": 0})
 
 
 def bars(errors: hv.ErrorBars, color: str) -> hv.ErrorBars:

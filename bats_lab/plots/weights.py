@@ -94,13 +94,7 @@ _PRE = hv.Dimension("pre", label="neuron of the layer below")
 
 
 def layer_image(
-    values: np.ndarray,
-    limit: float,
-    title: str,
-    *,
-    width: int = 460,
-    height: int = 340,
-    marks: Sequence[Any] = (),
+    values: np.ndarray, limit: float, title: str, *, width: int = 460, height: int = 340, marks: Sequence[Any] = ()
 ) -> hv.Overlay:
     """Draw the weights of a layer (post, pre) as a heatmap, an element of group ``weights``, below other elements."""
     x, y = _PRE, hv.Dimension("post", label="neuron")
@@ -115,11 +109,7 @@ def neuron_image(values: np.ndarray, limit: float, title: str, *, width: int = 2
 
 
 def _image(
-    values: np.ndarray,
-    limit: float,
-    axes: tuple[hv.Dimension, hv.Dimension],
-    marks: Sequence[Any] = (),
-    **both: Any,
+    values: np.ndarray, limit: float, axes: tuple[hv.Dimension, hv.Dimension], marks: Sequence[Any] = (), **both: Any
 ) -> hv.Overlay:
     rows, columns = values.shape
     image = hv.Image((np.arange(columns), np.arange(rows), values), [*axes], _WEIGHT, group="weights")
