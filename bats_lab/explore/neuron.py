@@ -183,8 +183,8 @@ def describe_neuron(continuous: Neuron, on_grid: Neuron | None) -> str:
         facts["Above the threshold to the end, and silent, from"] = f"{1e3 * on_grid.silenced_from:.0f} ms"
     step = style.delta_t_label(on_grid.delta_t)
     collision = f"A crossing before the neuron's last spike has left {RULES[on_grid.rule].collision}."
-    told = [f"{name}: {value}." for name, value in facts.items() if value]
-    return " ".join([f"{sent}, {on_grid.spike_count} with Δt = {step} and rule {on_grid.rule}.", collision, *told])
+    listed = [f"{name}: {value}." for name, value in facts.items() if value]
+    return " ".join([f"{sent}, {on_grid.spike_count} with Δt = {step} and rule {on_grid.rule}.", collision, *listed])
 
 
 def _table(continuous: Neuron, by_rule: dict[str, Neuron], chosen: str) -> str:

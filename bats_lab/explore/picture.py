@@ -228,16 +228,13 @@ class Panel:
             if text is not None:
                 axes[0].axis_label = text
 
+    def x_ticks(self, ticks: Sequence[tuple[float, str]]) -> None:
+        """Set the ticks of the x axis and their labels."""
+        _set_ticks(self.figure.xaxis[0], ticks)
+
     def y_ticks(self, ticks: Sequence[tuple[float, str]]) -> None:
         """Set the ticks of the y axis and their labels."""
-        axis = self.figure.yaxis[0]
-        places = [place for place, _ in ticks]
-        if isinstance(axis.ticker, FixedTicker):
-            axis.ticker.ticks = places
-        else:
-            # Another model makes Bokeh go through the whole document, which takes longer than all the rest.
-            axis.ticker = FixedTicker(ticks=places)
-        axis.major_label_overrides = {place: text for place, text in ticks}
+        _set_ticks(self.figure.yaxis[0], ticks)
 
     def show(self, visible: bool) -> None:
         """Show the plot, or take it away together with its room."""
@@ -247,6 +244,16 @@ class Panel:
 def _column(values: Any) -> Any:
     values = np.asarray(values)
     return values.tolist() if values.dtype.kind in "UO" else values
+
+
+def _set_ticks(axis: Any, ticks: Sequence[tuple[float, str]]) -> None:
+    places = [place for place, _ in ticks]
+    if isinstance(axis.ticker, FixedTicker):
+        axis.ticker.ticks = places
+    else:
+        # Another model makes Bokeh go through the whole document, which takes longer than all the rest.
+        axis.ticker = FixedTicker(ticks=places)
+    axis.major_label_overrides = dict(ticks)
 
 
 def _set_range(axis_range: Any, start: float, end: float) -> None:

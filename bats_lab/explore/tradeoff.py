@@ -119,8 +119,8 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
             best = max(keys, key=lambda k: kept[part].get(k, 0), default=None)
             run_choice.value = run if run in keys else best
         key = run_choice.value
-        at = [i for i in range(len(table["cost"])) if _row_key(table, i) == key]
-        panel.set("chosen", {"cost": table["cost"][at], "accuracy": table["accuracy"][at]})
+        row = [i for i in range(len(table["cost"])) if _row_key(table, i) == key]
+        panel.set("chosen", {"cost": table["cost"][row], "accuracy": table["accuracy"][row]})
         return detail.draw(runs[part].get(key) if key is not None else None)
 
     def body() -> Any:

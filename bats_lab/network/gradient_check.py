@@ -92,8 +92,8 @@ class GradientCheck:
 
     def sweep(self, values: Any) -> SpikeTimeSweep:
         """Give the weight some values and watch the output neuron."""
-        place = {"layer": self.layer, "post": self.post, "pre": self.pre}
-        return sweep_weight(self.network, self.spikes, values, **place, rule=self.rule)
+        connection = {"layer": self.layer, "post": self.post, "pre": self.pre}
+        return sweep_weight(self.network, self.spikes, values, **connection, rule=self.rule)
 
     def slope(self, weight: float, step: float) -> Slope:
         """Return the derivative of the output's first spike time where the weight has a value, and the quotient."""
@@ -104,5 +104,5 @@ class GradientCheck:
         gradient = spike_time_gradient(self.network, self.spikes, rule=self.rule)[self.layer][self.post, self.pre]
         moved[self.layer][self.post, self.pre] = before
         self.network.set_weights(moved)
-        left, here, right = self.sweep([weight - step, weight, weight + step]).time
-        return Slope(weight, float(here), float(gradient), step, (float(left), float(right)))
+        left, middle, right = self.sweep([weight - step, weight, weight + step]).time
+        return Slope(weight, float(middle), float(gradient), step, (float(left), float(right)))

@@ -114,11 +114,11 @@ def decision_plots(
 
 def bar_columns(counts: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Return where the bars begin and end: of the class decided for (``leader``) and of the ``others``."""
-    places = np.arange(len(counts))
-    leads = (places == counts.argmax()) & (counts > 0) if len(counts) else np.zeros(0, bool)
+    classes = np.arange(len(counts))
+    leads = (classes == counts.argmax()) & (counts > 0) if len(counts) else np.zeros(0, bool)
 
     def bars(which: np.ndarray) -> dict[str, np.ndarray]:
-        at = places[which]
-        return {"count": np.zeros(len(at)), "label": at, "end": counts[which], "label_end": at}
+        rows = classes[which]
+        return {"count": np.zeros(len(rows)), "label": rows, "end": counts[which], "label_end": rows}
 
     return {"leader": bars(leads), "others": bars(~leads & (counts > 0))}

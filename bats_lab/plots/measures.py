@@ -207,15 +207,15 @@ def plot_measures(
     columns = max(len(chosen) if len(chosen) > 1 else len(wanted), 1)
     width, height = size or {1: (400, 280), 2: (340, 250)}.get(columns, (280, 210))
     columns = 2 if columns == 1 else columns
+    end = min(columns, len(cells)) - 1
     plots = []
     for i, (own_rule, layer, measure, v) in enumerate(cells):
         v = v.sel(layer=layer) if "layer" in v.dims else v
         label = "" if layer is None else style.layer_label(layer, len(layers_of(by_layer[0], None)) - 1)
         options: dict[str, Any] = {
             "title": ", ".join(part for part in (label, own_rule if own_rule and len(rules) > 1 else "") if part),
-            # At the end of each row; all rows over the time step have one legend.
-            "show_legend": i == len(cells) - 1
-            or (i % columns == columns - 1 and not (over == "delta_t" and i > columns)),
+            # At the end of each row; over the time step, where all rows have the same, of the first.
+            "show_legend": i == end if over == "delta_t" else i % columns == columns - 1 or i == len(cells) - 1,
             "width": width,
             "height": height,
         }

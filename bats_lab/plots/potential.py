@@ -99,8 +99,8 @@ def potential_plots(
         raise ValueError("neurons is empty; a plot of potentials needs at least one.")
     elements: list[list[Any]] = [[], [], []]
     limits = potential_limits(neurons)
-    for panel, found in enumerate(elements):
-        found.append(_ticks(tick_columns(neurons, panel, limits[panel]), _Y[panel]))
+    for panel, series_of_panel in enumerate(elements):
+        series_of_panel.append(_ticks(tick_columns(neurons, panel, limits[panel]), _Y[panel]))
     elements[0].append(_threshold(neurons[0]))
     for i, neuron in enumerate(neurons):
         for panel, series in enumerate(potential_columns(neuron, -i)):
@@ -116,8 +116,8 @@ def potential_plots(
     )
     end = 1e3 * neurons[0].duration
     return [
-        style.overlay(found, width=width, height=height, left=_LEFT, xlim=(-0.01 * end, 1.01 * end), **own)
-        for found, height, own in zip(elements, heights, options, strict=True)
+        style.overlay(series_of_panel, width=width, height=height, left=_LEFT, xlim=(-0.01 * end, 1.01 * end), **own)
+        for series_of_panel, height, own in zip(elements, heights, options, strict=True)
     ]
 
 

@@ -151,7 +151,7 @@ def raster_plots(
     legend = [_legend_entry(name, delta_t) for name in names if name != "links"]
     return [
         style.overlay(
-            [_series(name, found[name], layer, delta_t, i) for name in _SERIES if name in names],
+            [_series(name, series[name], layer, delta_t, i) for name in _SERIES if name in names],
             width=width,
             height=height,
             legend=legend if i == len(layers) - 1 else (),
@@ -162,7 +162,7 @@ def raster_plots(
             ylim=neuron_limits(layer),
             **_named_neurons(layer),
         )
-        for i, (layer, found) in enumerate(zip(layers, columns, strict=True))
+        for i, (layer, series) in enumerate(zip(layers, columns, strict=True))
     ]
 
 

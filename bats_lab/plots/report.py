@@ -145,8 +145,8 @@ def describe_runs(dataset: xr.Dataset) -> str:
         "epochs": runs.sizes["epoch"],
         "missing so far": f"{known.size - int(known.sum())} of {known.size} combinations",
     }
-    told = "; ".join(f"{name}: {value}" for name, value in facts.items())
-    return f"{counted(int(known.sum()), 'run')} on {dataset_name(runs) or 'one data set'}. {told}."
+    listed = "; ".join(f"{name}: {value}" for name, value in facts.items())
+    return f"{counted(int(known.sum()), 'run')} on {dataset_name(runs) or 'one data set'}. {listed}."
 
 
 def describe_accuracy(dataset: xr.Dataset) -> str:
@@ -181,14 +181,14 @@ def describe_silent_classes(dataset: xr.Dataset) -> str:
     """
     runs = after_epoch(runs_to_draw(dataset, "class_silent"), None)
     silent = (runs["class_silent"] > 0).sum("true_class").stack(run=("delta_t", "rule", "seed"))
-    found = [
+    silent_runs = [
         f"{delta_t_label(delta_t)}, {rule}, seed {seed}: {int(n)}"
         for (delta_t, rule, seed), n in zip(silent["run"].values.tolist(), silent.values, strict=True)
         if n
     ]
-    if not found:
+    if not silent_runs:
         return "In no run was an output neuron silent over the whole test set."
-    return f"Output neurons silent over the whole test set: {'; '.join(found)}."
+    return f"Output neurons silent over the whole test set: {'; '.join(silent_runs)}."
 
 
 def describe_spike_count(dataset: xr.Dataset) -> str:

@@ -90,7 +90,7 @@ def sensitivity_columns(
     low, high = continuous.weight[[0, -1]]
     ends = np.array([low, high]) if np.isfinite(slope.time) else none
     sides = np.array([slope.weight - slope.step, slope.weight + slope.step]) if np.isfinite(slope.quotient) else none
-    here = np.array([slope.weight]) if np.isfinite(slope.time) else none
+    point = np.array([slope.weight]) if np.isfinite(slope.time) else none
 
     def curve(sweep: SpikeTimeSweep | None, values: str) -> dict[str, np.ndarray]:
         if sweep is None:
@@ -109,7 +109,7 @@ def sensitivity_columns(
             "computed": curve(on_grid, "time"),
             "tangent": {"weight": ends, "time": 1e3 * (slope.time + slope.gradient * (ends - slope.weight))},
             "secant": {"weight": sides, "time": 1e3 * np.array(slope.around)[: len(sides)]},
-            "here": {"weight": here, "time": np.full(len(here), 1e3 * slope.time)},
+            "here": {"weight": point, "time": np.full(len(point), 1e3 * slope.time)},
         },
         {"continuous": loss(continuous), "computed": loss(on_grid)},
     )

@@ -244,8 +244,8 @@ def measure_gradients(
         by_layer = zip(config.layer_names(), network.gradients(inputs, errors, rule=config.rule), strict=True)
         arrays = []
         for name, values in by_layer:
-            places = {"post": np.arange(values.shape[0]), "pre": np.arange(values.shape[1])}
-            arrays.append(xr.DataArray(np.abs(values), places, ("post", "pre")).expand_dims(layer=[name]))
+            coords = {"post": np.arange(values.shape[0]), "pre": np.arange(values.shape[1])}
+            arrays.append(xr.DataArray(np.abs(values), coords, ("post", "pre")).expand_dims(layer=[name]))
         return xr.Dataset({"gradients": xr.concat(arrays, "layer", join="outer")})
 
     return _with_measured(results.drop_vars("gradients", errors="ignore"), gradients, seed=seed, rule=rule)
