@@ -118,12 +118,12 @@ def explore_weights(
         seed: int = first.key[3],
         epoch: int = n_epochs,
     ) -> str:
-        sides: list[tuple[float, np.ndarray | None]] = []
+        sides = []
         missing = []
         for delta_t in (left, right):
             run, label = by_key.get((part, delta_t, rule, seed)), style.delta_t_label(delta_t)
             of_epoch = None if run is None or epoch == run.config.epochs or n_epochs == 0 else epoch
-            weights = None
+            weights = _NOTHING
             if run is None:
                 others = ", ".join(f"{r} with seed {s}" for r, s in sorted({k[2:] for k in by_key if k[1] == delta_t}))
                 asked = f"No weights were kept for {label}, {rule}, seed {seed}"
@@ -135,7 +135,7 @@ def explore_weights(
             else:
                 weights = run.weights(of_epoch)[layer]
             sides.append((delta_t, weights))
-        highest = max((len(w) for _, w in sides if w is not None), default=1) - 1
+        highest = max(len(w) for _, w in sides) - 1
         if number.max != highest:
             # A value past the new end moves by itself, and draws anew.
             number.max = highest
@@ -166,35 +166,32 @@ class _Weights:
             steps, bin_edges(values), x, title="all weights of the layer", width=600, height=160
         )
         self.histogram = Picture([histogram], toolbar=False)
-        self._shown: list[np.ndarray | None] = [None, None]
-        self._neuron: int | None = None
+        self._shown: list[np.ndarray] = []
         self._limit = 1.0
 
-    def draw(self, sides: list[tuple[float, np.ndarray | None]], layer: str, neuron: int) -> None:
-        """Show a layer and a neuron of the networks of two time steps; None: there is no such network."""
+    def draw(self, sides: list[tuple[float, np.ndarray]], layer: str, neuron: int) -> None:
+        """Show a layer and a neuron of the networks of two time steps."""
         # Most changes are of the neuron, and a layer is more than half a million numbers.
-        if not all(shown is w for shown, (_, w) in zip(self._shown, sides, strict=True)) or self._neuron is None:
+        if [id(w) for w in self._shown] != [id(w) for _, w in sides]:
             self._draw_layers(sides)
-        for side, (_, weights) in enumerate(sides):
-            w = _NOTHING if weights is None else weights
-            line = {"pre": [-0.5, w.shape[1] - 0.5], "post": [neuron, neuron]}
-            self._heatmaps[side].set("neuron", line)
-            self._draw_neuron(side, w[neuron] if weights is not None else w[0], layer, neuron)
-        self._shown, self._neuron = [w for _, w in sides], neuron
+        for side, (_, w) in enumerate(sides):
+            self._heatmaps[side].set("neuron", {"pre": [-0.5, w.shape[1] - 0.5], "post": [neuron, neuron]})
+            self._draw_neuron(side, w[min(neuron, len(w) - 1)], layer, neuron)
+        self._shown = [w for _, w in sides]
 
-    def _draw_layers(self, sides: list[tuple[float, np.ndarray | None]]) -> None:
-        known = [w for _, w in sides if w is not None]
+    def _draw_layers(self, sides: list[tuple[float, np.ndarray]]) -> None:
+        known = [w for _, w in sides if w is not _NOTHING]
         self._limit = max((color_limit(w) for w in known), default=1.0)
         edges = bin_edges(known)
         histogram, tallest = self.histogram.panels[0], 0.0
         for side, (delta_t, weights) in enumerate(sides):
             label = style.delta_t_label(delta_t)
             heatmap = self._heatmaps[side]
-            if weights is None or weights is not self._shown[side]:
-                heatmap.set_image("weights", _NOTHING if weights is None else weights)
+            if not self._shown or weights is not self._shown[side]:
+                heatmap.set_image("weights", weights)
             heatmap.scale("weights", self._limit)
             heatmap.title(f"Δt: {label}")
-            columns = histogram_columns(_NOTHING if weights is None else weights, edges, "weight")
+            columns = histogram_columns(weights, edges, "weight")
             tallest = max(tallest, float(columns["share"].max()))
             name = f"step {side}"
             histogram.set(name, columns)

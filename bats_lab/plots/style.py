@@ -121,19 +121,11 @@ def _in_ms(seconds: float) -> float:
 class DeltaTAxis:
     """A logarithmic axis of time steps in ms, with a place of its own for continuous time left of the smallest.
 
-    Attributes
-    ----------
-    positions : dict of float to float
-        Place of each time step (s) on the axis, in ms.
-    ticks : list of (float, str)
-        Places and their labels; of time steps too close together, one is labelled.
-    limits : (float, float)
-        Ends of the axis.
+    `positions` are the places of the time steps (s) on the axis, in ms; of `ticks` too close together, one is there.
 
     Examples
     --------
-    >>> axis = DeltaTAxis.over([0, 0.001, 0.01])
-    >>> axis.ticks
+    >>> DeltaTAxis.over([0, 0.001, 0.01]).ticks
     [(0.501187, 'continuous'), (1.0, '1'), (10.0, '10')]
     """
 
@@ -284,14 +276,7 @@ def numbers(
 class LegendEntry:
     """One line of a legend: what an element with this label looks like.
 
-    Attributes
-    ----------
-    label : str
-        Label of the elements meant.
-    color : str
-        Their colour.
-    line, marker : int or None
-        The series whose dash and whose marker they have; None: they have no line, or no marker.
+    `line` and `marker` are the series whose dash and whose marker it has; None: it has no line, or no marker.
     """
 
     label: str
