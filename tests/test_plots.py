@@ -598,11 +598,11 @@ def test_report_chooses_on_held_out_samples_and_tells_test_accuracy_beside_it(kn
 
 def test_report_tells_what_was_run_and_what_is_missing(results: xr.Dataset, gaps: xr.Dataset) -> None:
     assert report.describe_runs(results) == (
-        "9 runs on mnist_small. time steps: continuous, 1 ms, 4 ms; rules: drop; seeds: 3; layers: 6-3; training "
+        "9 runs on mnist_small; time steps: continuous, 1 ms, 4 ms; rules: drop; seeds: 3; layers: 6-3; training "
         "samples: 20; test samples: 20; epochs: 2; missing so far: 0 of 9 combinations."
     )
     assert report.describe_runs(gaps).endswith("missing so far: 4 of 8 combinations.")
-    assert report.describe_runs(make_run()).startswith("1 run on mnist_small. time steps: continuous; rules: drop")
+    assert report.describe_runs(make_run()).startswith("1 run on mnist_small; time steps: continuous; rules: drop")
 
 
 def test_report_tells_each_rule_apart(gaps: xr.Dataset) -> None:

@@ -117,7 +117,14 @@ OVER: dict[str, hv.Dimension] = {
 }
 
 
-def measured(runs: xr.Dataset, measure: Measure, *, split: str = "test", epoch: int | None = None) -> xr.DataArray:
+def measured(
+    runs: xr.Dataset,
+    measure: Measure,
+    *,
+    split: str = "test",
+    epoch: int | None = None,
+    every_epoch: bool = False,
+) -> xr.DataArray:
     """Return a measure in the unit of its axis, over `rule`, `delta_t` and `seed`; coordinates of time are in ms.
 
     Parameters
@@ -128,19 +135,14 @@ def measured(runs: xr.Dataset, measure: Measure, *, split: str = "test", epoch: 
     split : str
         Part of the data, where the measure is taken of several.
     epoch : int or None
-        After which epoch; None: each run's last; -1: after each, along `epoch`.
-
-    Raises
-    ------
-    ValueError
-        If no run has measured it.
+        After which epoch; None: each run's last.
+    every_epoch : bool
+        Whether all epochs are returned, along `epoch`.
     """
-    known = runs if epoch == -1 or "epoch" not in measure.dims else after_epoch(runs, epoch)
+    known = runs if every_epoch or "epoch" not in measure.dims else after_epoch(runs, epoch)
     values = measure.factor * known[measure.variable]
     values = values.sel(split=split) if "split" in values.dims else values
     values = values.sum("layer", min_count=1) if measure.total else values
-    if not bool(values.notnull().any()):
-        raise ValueError(f"No run has measured {measure.variable!r}; there is nothing to plot.")
     times = [dim for dim in ("time", "stop_time") if dim in values.dims]
     return values.assign_coords({dim: np.round(values[dim].values * 1e3, 6) for dim in times})
 
@@ -193,7 +195,9 @@ def plot_measures(
     if rule is not None:
         check_choice("rule", rule, tuple(rules))
         rules = [rule]
-    values = [measured(runs, m, split=split, epoch=-1 if over == "epoch" else epoch) for m in chosen]
+    values = [measured(runs, m, split=split, epoch=epoch, every_epoch=over == "epoch") for m in chosen]
+    if not any(bool(v.notnull().any()) for v in values):
+        raise ValueError(f"No run has measured {', '.join(names)}; there is nothing to plot.")
     by_layer = [v for v in values if "layer" in v.dims]
     if layers is not None and not by_layer:
         raise ValueError(f"layers is {layers!r}; {chosen[0].axis(split).label} belongs to the whole network.")

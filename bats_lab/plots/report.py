@@ -146,7 +146,7 @@ def describe_runs(dataset: xr.Dataset) -> str:
         "missing so far": f"{known.size - int(known.sum())} of {known.size} combinations",
     }
     listed = "; ".join(f"{name}: {value}" for name, value in facts.items())
-    return f"{counted(int(known.sum()), 'run')} on {dataset_name(runs) or 'one data set'}. {listed}."
+    return f"{counted(int(known.sum()), 'run')} on {dataset_name(runs) or 'one data set'}; {listed}."
 
 
 def describe_accuracy(dataset: xr.Dataset) -> str:
