@@ -64,7 +64,6 @@ examples:
   bats-lab reproduce all --data-dir data
 """
 
-_STUDIES = "; ".join(f"{name}: {row.question}" for name, row in REGISTRY.items()) + "; or all"
 _SEEDS = "seeds, counted from 0 (default: one with --quick; else as many as in the thesis, or two to five)"
 
 _STYLE: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
@@ -77,6 +76,11 @@ _LIBRARIES = ("numpy", "numba", "xarray", "netcdf4", "holoviews", "bokeh", "pane
 
 #: Units of time and their power of ten.
 _UNITS = {"us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
+
+
+def _studies() -> str:
+    """List what can be reproduced, and what each study asks."""
+    return "; ".join(f"{name}: {row.question}" for name, row in REGISTRY.items()) + "; or all"
 
 
 def _complain(text: str) -> None:
@@ -372,7 +376,7 @@ def _info(args: argparse.Namespace) -> int:
 # The table of commands, and the parser
 
 # An option or argument: its metavar ("" for a flag), its default, and its help. What takes N takes a whole number.
-_OPTIONS: dict[str, tuple[str, Any, str]] = {
+_OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "--out": ("DIR", "results", "folder of results (default: %(default)s)"),
     "--data-dir": ("DIR", None, "folder of full data sets (default: BATS_LAB_DATA, or a folder in the user's cache)"),
     "--device": ("DEVICE", "auto", "where networks run: auto, cuda or cpu (default: %(default)s)"),
@@ -383,7 +387,7 @@ _OPTIONS: dict[str, tuple[str, Any, str]] = {
     "--timeout": ("S", None, "end a run as failed after so many seconds"),
     "--no-report": ("", True, "leave out the report"),
     "--quiet": ("", False, "a line for each run in place of a progress bar"),
-    "study": ("STUDY", None, _STUDIES),
+    "study": ("STUDY", None, _studies),
     "--quick": ("", False, "few epochs on mnist_small: a look in minutes"),
     "--seeds": ("N", None, _SEEDS),
     "folder": ("folder", None, "folder of results, as given to --out"),
@@ -489,7 +493,8 @@ def _add_commands(parser: argparse.ArgumentParser, table: Mapping[str, _Command]
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, own_default: str | None = None) -> None:
-    metavar, default, text = _OPTIONS[name]
+    metavar, default, help_text = _OPTIONS[name]
+    text = help_text() if callable(help_text) else help_text
     if metavar == "":
         dest = name.removeprefix("--no-" if default else "--").replace("-", "_")
         parser.add_argument(name, dest=dest, action="store_false" if default else "store_true", help=text)

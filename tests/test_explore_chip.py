@@ -93,7 +93,7 @@ def test_energies_follow_hardware_and_updates(
     )
     label = explorer.pictures[1].panels[0].figure.xaxis[0].axis_label
     assert ("µJ" in label) == (hardware != "Loihi 2") and hardware in label
-    assert ("no published energy" in explorer.told.text) == (hardware == "Loihi 2")
+    assert ("no published energy" in explorer.numbers.text) == (hardware == "Loihi 2")
     ends = explorer.pictures[1].panels[0].figure.x_range
     ticks = explorer.pictures[1].panels[0].figure.xaxis[0].ticker.ticks
     assert len(ticks) > 1 and all(ends.start <= tick <= ends.end for tick in ticks)
@@ -128,7 +128,7 @@ def test_sentence_tells_all_numbers_of_the_selected_point(explorer: explore.Expl
         "µJ on Loihi",
         "decided after 7",
     ):
-        assert words in explorer.told.text
+        assert words in explorer.numbers.text
 
 
 def test_click_on_a_cell_chooses_clock_and_word(explorer: explore.Explorer) -> None:
@@ -157,7 +157,7 @@ def test_what_was_not_measured_is_said(explorer: explore.Explorer) -> None:
     with explorer.together():
         explorer.controls["rule"].value = "clocked"
         explorer.controls["delta_t"].value = 0.0
-    assert "nothing was measured here" in explorer.told.text
+    assert "nothing was measured here" in explorer.numbers.text
     with explorer.together():
         explorer.controls["rule"].value = "drop"
         explorer.controls["updates"].value = "clocked"
@@ -174,7 +174,7 @@ def test_every_control_has_every_value_there_is(made: explore.Explorer) -> None:
 def test_folder_of_one_data_set_and_seed_can_be_explored(tmp_path: Path) -> None:
     save_deployment(make_deployment(seeds=(0,)), tmp_path)
     explorer = explore.explore_chip(str(tmp_path), rule="drop", quantity="spikes", hardware="TrueNorth", split="test")
-    assert "part" not in explorer.controls and "(1 seed, mean ± std)" in explorer.told.text
+    assert "part" not in explorer.controls and "(1 seed, mean ± std)" in explorer.numbers.text
     assert np.isfinite(list(cells(explorer).values())).all()
 
 

@@ -1,6 +1,7 @@
 """Explorers: plots with controls, for JupyterLab and Voilà.
 
-Each ``explore_`` function returns an :class:`Explorer`, a widget whose controls can be set from Python as well::
+Each ``explore_`` function returns an :class:`Explorer`, a widget whose controls can be set from Python as well; where
+there is nothing to explore it returns a :class:`Sentence` that says why::
 
     from bats_lab import explore
 
@@ -8,40 +9,13 @@ Each ``explore_`` function returns an :class:`Explorer`, a widget whose controls
     explorer = explore.explore_rasters("results/mnist_study")
     explorer                                        # shows it in a notebook
     explorer.controls["delta_t"].value = 0.004      # the same as moving the slider
+
+Options common to explorers: `results`, an :class:`xarray.Dataset` of one run or of many, or a folder of results;
+`source`, such results, of which some runs kept their weights, or a :class:`bats_lab.Network`; `samples`, the images to
+be shown (:class:`Samples`; None: the first test images of the data set); `sample`, the one shown first; `delta_t` (s),
+`rule` and what else is a control, its value at the start.
 """
 
-from bats_lab.explore.chip import explore_chip
-from bats_lab.explore.digit import explore_digit
-from bats_lab.explore.gradient import GradientCheck, explore_gradient
-from bats_lab.explore.latency import explore_latency, measure_stopping
-from bats_lab.explore.live import LiveNetwork, Samples, runs_with_spikes, runs_with_weights
-from bats_lab.explore.neuron import explore_neuron
-from bats_lab.explore.picture import Panel, Picture, load_bokeh
-from bats_lab.explore.rasters import explore_rasters
-from bats_lab.explore.tabs import dashboard
-from bats_lab.explore.tradeoff import explore_tradeoff
-from bats_lab.explore.weights import explore_weights
-from bats_lab.explore.widgets import Explorer, Sentence
+import lazy_loader
 
-__all__ = [
-    "Explorer",
-    "GradientCheck",
-    "LiveNetwork",
-    "Panel",
-    "Picture",
-    "Samples",
-    "Sentence",
-    "dashboard",
-    "explore_chip",
-    "explore_digit",
-    "explore_gradient",
-    "explore_latency",
-    "explore_neuron",
-    "explore_rasters",
-    "explore_tradeoff",
-    "explore_weights",
-    "load_bokeh",
-    "measure_stopping",
-    "runs_with_spikes",
-    "runs_with_weights",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,8 +13,9 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.explore.picture import Panel, Picture
-from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words
+from bats_lab.explore.widgets import Explorer, Sentence, choice, if_several, in_words, side_by_side
 from bats_lab.plots import style
+from bats_lab.plots.report import counted
 from bats_lab.plots.runs import check_choice
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies.chip.deployment import by_dataset, open_deployment
@@ -59,8 +60,7 @@ def explore_chip(
     -------
     Explorer
         With the controls `rule`, `quantity`, `hardware`, `updates`, `split`, `delta_t` and `bits`, and `part` where
-        there are several data sets. A click on a cell or a point chooses clock, word and rule. A :class:`Sentence`
-        where there is no deployment.
+        there are several data sets. A click on a cell or a point chooses clock, word and rule.
     """
     if isinstance(deployment, (str, Path)):
         deployment = open_deployment(deployment)
@@ -81,23 +81,23 @@ def explore_chip(
     rule = rule or ("graded" if "graded" in rules else rules[0])
     steps, words = (deployment[name].values.tolist() for name in ("delta_t", "bits"))
     start = parts[first].best(rule, split)
-    controls: dict[str, Any] = {
-        "rule": choice("rule", rules, rule),
-        "quantity": choice("shown", _QUANTITIES, quantity),
-        "split": choice("images", splits, split),
-        "hardware": choice("hardware", list(HARDWARE), hardware),
-        "updates": choice("updates", _UPDATES),
-        "delta_t": choice("Δt", [(style.delta_t_label(v), v) for v in steps], start[0]),
-        "bits": choice("bits", [(quantities.word_label(v), v) for v in words], start[1]),
-    }
-    rows = [["rule", "quantity", "split"], ["hardware", "updates"], ["delta_t", "bits"]]
-    if len(parts) > 1:
-        controls["part"] = choice("data set", list(parts))
-        rows[0].insert(0, "part")
+    rows = [
+        {
+            **if_several("part", "data set", list(parts)),
+            "rule": choice("rule", rules, rule),
+            "quantity": choice("shown", _QUANTITIES, quantity),
+            "split": choice("images", splits, split),
+        },
+        {"hardware": choice("hardware", list(HARDWARE), hardware), "updates": choice("updates", _UPDATES)},
+        {
+            "delta_t": choice("Δt", [(style.delta_t_label(v), v) for v in steps], start[0]),
+            "bits": choice("bits", [(quantities.word_label(v), v) for v in words], start[1]),
+        },
+    ]
 
     grid = Picture([_first_grid(parts[first], quantity, hardware, rule, split)])
     plane = Picture([_first_plane(parts[first], hardware, split)])
-    told = Sentence()
+    numbers = Sentence()
     shown: dict[str, tuple[Any, ...]] = {}
 
     def changed(name: str, *values: Any) -> bool:
@@ -108,51 +108,45 @@ def explore_chip(
     def draw(
         rule: str, quantity: str, split: str, hardware: str, updates: str, delta_t: float, bits: int, part: str = first
     ) -> str:
-        here = parts[part]
+        own = parts[part]
         if changed("grid", part, quantity, rule, split, *((hardware, updates) if quantity == "energy" else ())):
-            _show_grid(grid.panels[0], here, quantity, hardware, updates, rule, split)
+            _show_grid(grid.panels[0], own, quantity, hardware, updates, rule, split)
         if changed("plane", part, hardware, updates, split):
-            _show_plane(plane.panels[0], here, hardware, updates, split)
+            _show_plane(plane.panels[0], own, hardware, updates, split)
         column, row = sorted(steps).index(delta_t), sorted(words).index(bits)
         corners = {"left": column - 0.5, "bottom": row - 0.5, "right": column + 0.5, "top": row + 0.5}
-        grid.panels[0].set("selected", {name: np.array([place]) for name, place in corners.items()})
-        table, _ = here.table(hardware, updates, split)
-        here_is = (table["rule"] == rule) & (table["delta_t"] == delta_t) & (table["bits"] == bits)
-        if delta_t == 0:  # the first rule stands for all
-            here_is = (table["delta_t"] == 0) & (table["bits"] == bits)
-        chosen = np.flatnonzero(here_is)
+        grid.panels[0].set("selected", {name: np.array([corner]) for name, corner in corners.items()})
+        table, _ = own.table(hardware, updates, split)
+        # In continuous time the first rule stands for all.
+        of_rule = (table["rule"] == rule) | (delta_t == 0)
+        chosen = np.flatnonzero(of_rule & (table["delta_t"] == delta_t) & (table["bits"] == bits))
         plane.panels[0].set("selected", {name: table[name][chosen] for name in ("energy", "accuracy")})
-        told.tell(here.tell(rule, delta_t, bits, hardware, split))
+        numbers.tell(own.numbers(rule, delta_t, bits, hardware, split))
         missing = "Continuous time has no ticks on which neurons could be updated." if delta_t == 0 else ""
         return missing if updates == "clocked" and not len(chosen) else ""
 
     def body() -> Any:
-        row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="2px 10px")
-        return ipywidgets.VBox([ipywidgets.Box([grid.widget, plane.widget], layout=row), told])
+        both = side_by_side([grid.widget, plane.widget], align_items="flex-start", grid_gap="2px 10px")
+        return ipywidgets.VBox([both, numbers])
 
-    explorer = Explorer(controls, draw, [grid, plane], body=body, rows=rows)
-    explorer.told = told
+    explorer = Explorer(rows, draw, [grid, plane], body=body)
+    explorer.numbers = numbers
 
-    def choose(point: dict[str, Any]) -> None:
-        with explorer.together():
-            for name, value in point.items():
-                explorer.controls[name].value = value
+    def on_cell(mark: dict[str, Any]) -> None:
+        column, row = (round(float(mark[name]) + 0.5) for name in ("x0", "y0"))
+        explorer.choose({"delta_t": sorted(steps)[column], "bits": sorted(words)[row]})
 
-    def on_cell(source: Any, index: int) -> dict[str, Any]:
-        column, row = (round(float(source.data[name][index]) + 0.5) for name in ("x0", "y0"))
-        return {"delta_t": sorted(steps)[column], "bits": sorted(words)[row]}
-
-    def on_point(source: Any, index: int) -> dict[str, Any]:
+    def on_point(mark: dict[str, Any]) -> None:
         values = explorer.values
         table, _ = parts[values.get("part", first)].table(values["hardware"], values["updates"], values["split"])
-        row = int(source.data["point"][index])
+        row = int(mark["point"])
         point = {"delta_t": float(table["delta_t"][row]), "bits": int(table["bits"][row])}
         # In continuous time all rules but one are the same: the rule stays.
-        return point | ({"rule": str(table["rule"][row])} if point["delta_t"] else {})
+        explorer.choose(point | ({"rule": str(table["rule"][row])} if point["delta_t"] else {}))
 
-    _on_click(grid.panels[0].source("cells"), on_cell, choose)
+    grid.panels[0].on_click("cells", on_cell)
     for name in _SERIES:
-        _on_click(plane.panels[0].source(name), on_point, choose)
+        plane.panels[0].on_click(name, on_point)
     return explorer
 
 
@@ -160,92 +154,70 @@ def explore_chip(
 _SERIES = [f"rule {name}" for name in (*RULES, "continuous time")]
 
 
-def _on_click(source: Any, point_of: Any, choose: Any) -> None:
-    """Let a click on a mark choose what it stands for."""
-
-    def click(_: str, __: Any, indices: list[int]) -> None:
-        if indices:
-            choose(point_of(source, indices[-1]))
-            # So that the same one can be clicked again.
-            source.selected.indices = []
-
-    source.selected.on_change("indices", click)
-
-
 class _Part:
     """What is known of one data set; each table is made when it is first asked for."""
 
     def __init__(self, deployment: xr.Dataset) -> None:
-        self.here = quantities.narrowed(deployment).load()
-        self.costs = deployment_costs(self.here)
-        self.rules = quantities.rules_of(self.here)
+        self.results = quantities.narrowed(deployment).load()
+        self.costs = deployment_costs(self.results)
+        self.rules = quantities.rules_of(self.results)
         self.table = functools.cache(self._table)
         self.values = functools.cache(self._values)
 
     def _values(
         self, quantity: str, hardware: str, updates: str, split: str
     ) -> tuple[xr.DataArray, hv.Dimension, clock_and_word.ColorScale]:
-        found, axis = quantities.measured(
-            self.here.sel(split=split), quantity, hardware=hardware, updates=updates, costs=self.costs.sel(split=split)
-        )
-        means = found.sel(rule=self.rules).mean("seed")
-        return found, axis, clock_and_word.ColorScale.over(means, good=quantities.QUANTITIES[quantity].large_is_good)
+        results, costs = self.results.sel(split=split), self.costs.sel(split=split)
+        values, axis = quantities.measured(results, quantity, hardware=hardware, updates=updates, costs=costs)
+        means = values.sel(rule=self.rules).mean("seed")
+        return values, axis, clock_and_word.ColorScale.over(means, good=quantities.QUANTITIES[quantity].large_is_good)
 
     def _table(self, hardware: str, updates: str, split: str) -> tuple[dict[str, np.ndarray], hv.Dimension]:
-        return three_way.three_way_table(self.here, hardware=hardware, updates=updates, split=split, costs=self.costs)
+        options: dict[str, Any] = {"hardware": hardware, "updates": updates, "split": split, "costs": self.costs}
+        return three_way.three_way_table(self.results, **options)
 
     def best(self, rule: str, split: str) -> tuple[float, int]:
         """Return the clock and word of the best accuracy on a clock, on which the look begins."""
         check_choice("rule", rule, tuple(self.rules))
-        accuracy = self.here["accuracy"].sel(rule=rule, split=split).mean("seed")
+        accuracy = self.results["accuracy"].sel(rule=rule, split=split).mean("seed")
         on_clock = accuracy.sel(delta_t=accuracy["delta_t"] > 0) if (accuracy["delta_t"] > 0).any() else accuracy
         best = on_clock.stack(point=("delta_t", "bits")).idxmax("point").item()
         return float(best[0]), int(best[1])
 
-    def tell(self, rule: str, delta_t: float, bits: int, hardware: str, split: str) -> str:
+    def numbers(self, rule: str, delta_t: float, bits: int, hardware: str, split: str) -> str:
         """Tell all numbers of a point."""
-        name = f"{style.delta_t_label(delta_t)}, {quantities.word_label(bits)} bits, {rule}".replace(
-            "trained bits", "trained"
-        )
-        place = {"delta_t": delta_t, "bits": bits}
-        point = self.here.sel(place | {"rule": rule}) if rule in self.rules else None
-        if point is None or not bool(point["accuracy"].sel(split=split).notnull().any()):
+        word = quantities.word_label(bits)
+        name = f"{style.delta_t_label(delta_t)}, {word if word.endswith('trained') else f'{word} bits'}, {rule}"
+        chosen = {"delta_t": delta_t, "bits": bits, "rule": rule}
+        of_splits = self.results.sel(chosen) if rule in self.rules else None
+        if of_splits is None or not bool(of_splits["accuracy"].sel(split=split).notnull().any()):
             return f"{name}: nothing was measured here."
-        accuracies = [
-            f"{_mean_std(100 * point['accuracy'].sel(split=s).values)} % of {s} images"
-            for s in self.here["split"].values.tolist()
-        ]
-        n = int(point["accuracy"].sel(split=split).notnull().sum())
-        shown = point.sel(split=split)
+        point = of_splits.sel(split=split)
+        right = ", ".join(
+            f"{_mean_std(100 * of_splits['accuracy'].sel(split=s))} % of {s} images"
+            for s in self.results["split"].values
+        )
         spikes, events = (
-            _mean_std(shown[v].sum("layer", min_count=1).values, "{:,.0f}") for v in ("spike_count", "synaptic_events")
+            _mean_std(point[v].sum("layer", min_count=1), "{:,.0f}") for v in ("spike_count", "synaptic_events")
         )
-        energy = self._energy(place | {"rule": rule}, hardware, split)
-        decided = _mean_std(1e3 * shown["decision_time"].values, "{:.0f}")
+        both, axis = quantities.energies(self.results, hardware, self.costs)
+        form, unit, note = ("{:.2f}", axis.unit, "")
+        if axis.unit is None:
+            form, unit, note = "{:,.0f}", "effective synaptic operations", f" ({NO_ENERGY})"
+        energies = {text: both[updates].sel(chosen | {"split": split}) for updates, text in quantities.UPDATES.items()}
+        energy = " and ".join(f"{_mean_std(v, form)} {text}" for text, v in energies.items() if v.notnull().any())
         return (
-            f"{name} ({n} seed{'' if n == 1 else 's'}, mean ± std): right on {', '.join(accuracies)}. "
-            f"On {split} images: {spikes} spikes and {events} synaptic events per inference; {energy}; "
-            f"decided after {decided} ms."
+            f"{name} ({counted(int(point['accuracy'].notnull().sum()), 'seed')}, mean ± std): right on {right}. "
+            f"On {split} images: {spikes} spikes and {events} synaptic events per inference; {energy}, in {unit} on "
+            f"{hardware}{note}; decided after {_mean_std(1e3 * point['decision_time'], '{:.0f}')} ms."
         )
 
-    def _energy(self, place: dict[str, Any], hardware: str, split: str) -> str:
-        both, axis = quantities.energies(self.here, hardware, self.costs)
-        found = []
-        for name, text in quantities.UPDATES.items():
-            values = both[name].sel(place | {"split": split}).values
-            if np.isfinite(values).any():
-                found.append(f"{_mean_std(values, '{:,.0f}' if axis.unit is None else '{:.2f}')} {text}")
-        unit = "effective synaptic operations" if axis.unit is None else axis.unit
-        note = f" ({NO_ENERGY})" if axis.unit is None else ""
-        return f"{' and '.join(found)}, in {unit} on {hardware}{note}"
 
-
-def _mean_std(values: np.ndarray, form: str = "{:.2f}") -> str:
-    known = values[np.isfinite(values)]
+def _mean_std(values: xr.DataArray, form: str = "{:.2f}") -> str:
+    known = values.values[np.isfinite(values.values)]
     if not known.size:
         return "unknown"
-    std = known.std(ddof=1) if known.size > 1 else math.nan
-    return form.format(known.mean()) + ("" if math.isnan(std) else f" ± {form.format(std)}")
+    return form.format(known.mean()) + (f" ± {form.format(known.std(ddof=1))}" if known.size > 1 else "")
 
 
 # ------------------------------------------------------------------------------------------------- the two plots
@@ -253,12 +225,10 @@ def _mean_std(values: np.ndarray, form: str = "{:.2f}") -> str:
 
 def _first_grid(part: _Part, quantity: str, hardware: str, rule: str, split: str) -> hv.Overlay:
     values, axis, scale = part.values(quantity, hardware, "event_driven", split)
+    color = style.CONTINUOUS_COLOR
+    screen = {"fill_color": None, "line_color": color, "line_width": 3}
     frame = hv.Rectangles([(0.0, 0.0, 0.0, 0.0)], group="selected")
-    frame = style.styled(
-        frame,
-        screen={"fill_color": None, "line_color": style.CONTINUOUS_COLOR, "line_width": 3},
-        paper={"facecolor": "none", "edgecolor": style.CONTINUOUS_COLOR},
-    )
+    frame = style.styled(frame, screen=screen, paper={"facecolor": "none", "edgecolor": color})
     # All cells there are, so that each series exists.
     return clock_and_word.draw_cells(values.sel(rule=rule), axis, scale, title=" ", marks=[frame], cell=_CELL)
 
@@ -267,23 +237,15 @@ def _first_plane(part: _Part, hardware: str, split: str) -> hv.Overlay:
     table, axis = part.table(hardware, "event_driven", split)
     nowhere = hv.Scatter(([np.nan], [np.nan]), axis, "accuracy", group="selected", label="selected")
     mark = style.ring(nowhere, size=17, color=style.CONTINUOUS_COLOR)
-    return three_way.draw_three_way(
-        table,
-        axis,
-        title=" ",
-        split=split,
-        top=_TOP,
-        marks=[style.styled(mark, screen={"line_width": 2.5}, paper={})],
-        every_rule=True,
-        width=_WIDTH,
-        height=_HEIGHT,
-    )
+    marks = [style.styled(mark, screen={"line_width": 2.5})]
+    options: dict[str, Any] = {"top": _TOP, "every_rule": True, "width": _WIDTH, "height": _HEIGHT}
+    return three_way.draw_three_way(table, axis, title=" ", split=split, marks=marks, **options)
 
 
 def _show_grid(panel: Panel, part: _Part, quantity: str, hardware: str, updates: str, rule: str, split: str) -> None:
     values, axis, scale = part.values(quantity, hardware, updates, split)
-    here = values.sel(rule=rule) if rule in part.rules else values.isel(rule=0) * math.nan
-    columns = clock_and_word.cell_columns(here, axis, scale)
+    of_rule = values.sel(rule=rule) if rule in part.rules else values.isel(rule=0) * math.nan
+    columns = clock_and_word.cell_columns(of_rule, axis, scale)
     corners = {"left": "x0", "bottom": "y0", "right": "x1", "top": "y1"}  # Bokeh's names
     panel.set("cells", columns | {name: columns[own] for name, own in corners.items()})
     for name, texts in clock_and_word.cell_texts(columns).items():
@@ -303,9 +265,7 @@ def _show_plane(panel: Panel, part: _Part, hardware: str, updates: str, split: s
         x_limits, y_limits = three_way.three_way_limits(table, _TOP)
         panel.x_limits(*x_limits)
         panel.y_limits(*y_limits)
-        ticks, axis_of_x = style.log_ticks(*x_limits), panel.figure.xaxis[0]
-        axis_of_x.ticker.ticks = [place for place, _ in ticks]
-        axis_of_x.major_label_overrides = dict(ticks)
+        panel.x_ticks(style.log_ticks(*x_limits))
         times = [f"{time:.0f} ms" for time, _ in three_way.time_legend(table)]
         for i, text in enumerate(times):
             panel.name(f"legend {len(_SERIES) + i}", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 import xarray as xr
 from bokeh.models import FreehandDrawTool
 
-from bats_lab.explore.live import LiveNetwork, Samples, first_shown, live_networks, load_samples, same_depth
+from bats_lab.explore.live import LiveNetwork, Offer, Samples
 from bats_lab.explore.picture import Picture
 from bats_lab.explore.rasters import show_raster
-from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider, step_slider
+from bats_lab.explore.widgets import Explorer, choice, in_words, side_by_side, slider, step_slider
 from bats_lab.network.feedforward import Network
 from bats_lab.plots import style
 from bats_lab.plots.decision import bar_columns, decision_plots, spikes_until
@@ -35,67 +36,37 @@ def explore_digit(
 
     Parameters
     ----------
-    source : xarray.Dataset, Network, str or Path
-        Results of one run or of many, some of which kept their weights; a folder of results; or a network of 28 × 28
-        inputs.
-    samples : Samples or None
-        Images that can be picked; None: the first test images of the data set.
-    sample : int
-        Image shown first.
+    source, samples, sample
+        As in all explorers (:mod:`bats_lab.explore`); a network has 28 × 28 inputs.
 
     Returns
     -------
     Explorer
         With the controls `sample`, `delta_t`, `rule`, `time` (ms) and, where there are several, `network`, and the
-        button `clear`, which goes back to the sample; or a :class:`Sentence` where there is no network to run.
+        button `clear`, which goes back to the sample.
         `strokes` is Bokeh's data source of what is drawn, as lists of x and y in pixels.
     """
-    networks = live_networks(source if isinstance(source, Network) else opened(source))
-    # The coarsest clock shows most.
-    first = first_shown(networks)
-    networks = same_depth(networks, first)
+    offer = Offer(source, samples, sample)
+    first = offer.first
     if first.network.sizes[0] != _N * _N:
         raise ValueError(f"The network has {first.network.sizes[0]} inputs; to look at a drawing it must have 28 × 28.")
-    known: dict[str, Samples] = {}
-
-    def of(network: LiveNetwork) -> Samples:
-        """Return the images that a network is shown: of the data set that it was trained on."""
-        if samples is not None:
-            return samples
-        name = network.config.dataset
-        if name not in known:
-            known[name] = load_samples(network.config)
-        return known[name]
-
-    images = of(first)
-    if not 0 <= sample < len(images):
-        raise ValueError(f"sample is {sample}; there are samples 0 to {len(images) - 1}.")
+    images = offer.images(first)
     duration = first.config.duration
-    controls: dict[str, Any] = {
-        "sample": slider("sample", 0, len(images) - 1, sample),
-        "delta_t": step_slider(value=first.config.delta_t),
-        "rule": choice("rule", list(RULES), first.config.rule),
-        "time": slider("time", 0.0, 1e3 * duration, 1e3 * duration, step=1e3 * duration / _N_STEPS, unit="ms"),
-    }
-    rows = [["sample", "delta_t"], ["time", "rule"]]
-    if len(networks) > 1:
-        controls["network"] = choice("network", [(n.title, n) for n in networks], first)
-        rows.append(["network"])
+    time_slider = slider("time", 0.0, 1e3 * duration, 1e3 * duration, step=1e3 * duration / _N_STEPS, unit="ms")
+    rows = [
+        {"sample": slider("sample", 0, len(images) - 1, sample), "delta_t": step_slider(value=first.config.delta_t)},
+        {"time": time_slider, "rule": choice("rule", list(RULES), first.config.rule)},
+        offer.control(),
+    ]
     play = ipywidgets.Play(min=0, max=_N_STEPS, interval=_INTERVAL_MS, layout=ipywidgets.Layout(width="120px"))
 
-    found = first.rasters(images.images[sample], delta_t=0.0, rule="drop", class_names=images.class_names)
+    rasters_of_first = first.rasters(images.images[sample], delta_t=0.0, rule="drop", class_names=images.class_names)
     options: dict[str, Any] = {"window": (0.0, duration), "complete": True, "width": 360, "height": 130}
-    rasters = Picture(raster_plots(found, 0.0, **options), share_x=True)
+    rasters = Picture(raster_plots(rasters_of_first, 0.0, **options), share_x=True)
     target, highest = first.config.target_true, first.config.max_spikes_output
-    looks = decision_plots(
-        images.images[sample],
-        np.zeros(len(found[-1].labels), int),
-        found[-1].labels,
-        target=target,
-        highest=min(highest, 1.6 * target),
-        size=210,
-    )
-    look = Picture(looks, toolbar=False)
+    labels = rasters_of_first[-1].labels
+    bars: dict[str, Any] = {"target": target, "highest": min(highest, 1.6 * target), "size": 210}
+    look = Picture(decision_plots(images.images[sample], np.zeros(len(labels), int), labels, **bars), toolbar=False)
     pad = look.panels[0].figure
     drawn = pad.multi_line(xs=[], ys=[], line_width=4, line_color=style.ACCENT_COLOR, line_alpha=0.5)
     pen = FreehandDrawTool(renderers=[drawn])
@@ -104,23 +75,19 @@ def explore_digit(
     pad.outline_line_color = style.NEUTRAL_COLOR
     pad.title.text = "draw here"
     strokes = drawn.data_source
-    state: dict[str, Any] = {"run": None, "rasters": found, "sample": sample}
+    state: dict[str, Any] = {"run": None, "rasters": rasters_of_first, "sample": sample}
 
     def draw(sample: int, delta_t: float, rule: str, time: float, network: LiveNetwork = first) -> str:
         if sample != state["sample"]:
             state["sample"] = sample
             strokes.data = {"xs": [], "ys": []}
-        images = of(network)
-        sample = min(sample, len(images) - 1)
         lines = [np.array([x, y], float) for x, y in zip(strokes.data["xs"], strokes.data["ys"], strict=True)]
-        image = draw_strokes(lines) if lines else images.images[sample]
-        label = None if lines or images.labels is None else int(images.labels[sample])
+        image, label = (draw_strokes(lines), None) if lines else offer.sample(network, sample)
         run = (image.tobytes(), delta_t, rule, network.title)
         if run != state["run"]:
             state["run"] = run
-            state["rasters"] = network.rasters(
-                image, delta_t=delta_t, rule=rule, class_names=images.class_names, label=label
-            )
+            names = offer.images(network).class_names
+            state["rasters"] = network.rasters(image, delta_t=delta_t, rule=rule, class_names=names, label=label)
             look.panels[0].set_image("image", image.astype(float))
         until = time / 1e3
         for panel, raster in zip(rasters.panels, state["rasters"], strict=True):
@@ -129,39 +96,30 @@ def explore_digit(
         counts = spikes_until(output.sent, np.inf if until >= duration else until)
         for name, columns in bar_columns(counts).items():
             look.panels[1].set(name, columns)
-        told = output.labels[int(counts.argmax())] if counts.any() else "nothing yet"
-        look.panels[1].title(f"so far: {told}")
-        what = (
-            "Your drawing" if lines else f"Sample {sample}" + ("" if label is None else f", a {output.labels[label]},")
-        )
-        return f"{what} at {time:.0f} ms is taken for {told}, by {counts.max(initial=0)} spikes of {counts.sum()}."
+        leader = output.labels[int(counts.argmax())] if counts.any() else "nothing yet"
+        look.panels[1].title(f"so far: {leader}")
+        truth = "" if label is None else f", a {output.labels[label]},"
+        what = "Your drawing" if lines else f"Sample {sample}{truth}"
+        return f"{what} at {time:.0f} ms is taken for {leader}, by {counts.max(initial=0)} spikes of {counts.sum()}."
 
-    def body() -> Any:
-        return ipywidgets.HBox([look.widget, rasters.widget], layout=ipywidgets.Layout(flex_flow="row wrap"))
-
-    buttons = {"play": play, "clear": "clear the drawing"}
-    explorer = Explorer(controls, draw, [look, rasters], body=body, rows=rows, buttons=buttons)
+    explorer = Explorer(
+        rows,
+        draw,
+        [look, rasters],
+        body=lambda: side_by_side([look.widget, rasters.widget]),
+        buttons={"play": play, "clear": "clear the drawing"},
+    )
     explorer.strokes = strokes
-    play.observe(lambda change: setattr(controls["time"], "value", change.new * 1e3 * duration / _N_STEPS), "value")
-
-    def clear(_: Any) -> None:
-        strokes.data = {"xs": [], "ys": []}
-
+    play.observe(lambda change: setattr(time_slider, "value", change.new * 1e3 * duration / _N_STEPS), "value")
     strokes.on_change("data", lambda attribute, old, new: explorer.redraw())
-    explorer.buttons["clear"].on_click(clear)
+    explorer.buttons["clear"].on_click(lambda _: strokes.update(data={"xs": [], "ys": []}))
     return explorer
 
 
 def _until(raster: RasterLayer, time: float) -> RasterLayer:
     """Leave out the spikes that are computed after a time (s)."""
     later = ~(raster.times <= time)
-    return RasterLayer(
-        raster.name,
-        np.where(later, np.inf, raster.times),
-        np.where(later, np.inf, raster.sent),
-        raster.labels,
-        raster.marked,
-    )
+    return replace(raster, times=np.where(later, np.inf, raster.times), sent=np.where(later, np.inf, raster.sent))
 
 
 def draw_strokes(strokes: list[np.ndarray], *, size: int = _N, inner: int = 20, pen: float = 1.1) -> np.ndarray:

@@ -9,14 +9,12 @@ import ipywidgets
 import numpy as np
 
 from bats_lab.explore.picture import Picture
-from bats_lab.explore.widgets import Explorer, choice, in_words, slider, step_slider
-from bats_lab.network.feedforward import Network
-from bats_lab.network.sensitivity import SpikeTimeSweep, spike_time_gradient, sweep_weight
+from bats_lab.explore.widgets import Explorer, choice, dot, in_words, slider, step_slider
+from bats_lab.network.gradient_check import GradientCheck, Slope
+from bats_lab.network.sensitivity import SpikeTimeSweep
 from bats_lab.plots import style
-from bats_lab.plots.sensitivity import Slope, sensitivity_columns, sensitivity_limits, sensitivity_plots
-from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.plots.sensitivity import sensitivity_columns, sensitivity_limits, sensitivity_plots
 from bats_lab.spikes.rules import RULES, rule_on
-from bats_lab.spikes.trains import Spikes
 
 __all__ = ["GradientCheck", "describe_slope", "explore_gradient"]
 
@@ -26,69 +24,6 @@ _RULES = [name for name, rule in RULES.items() if not rule.clocked]
 #: How far the weight is moved to either side of where it is, and over how many values.
 _REACH, _VALUES = 4.0, 241
 _WIDTH, _HEIGHTS = 460, (250, 120)
-
-
-class GradientCheck:
-    """A network of three inputs, two hidden neurons and an output neuron, small enough to look at one weight.
-
-    Parameters
-    ----------
-    delta_t : float
-        Time step in seconds; 0 is continuous time.
-    rule : str
-        Collision rule.
-    layer, post, pre : int
-        The weight that is looked at: which of `network.weights`, and its place there.
-
-    Attributes
-    ----------
-    network : Network
-    spikes : Spikes
-        What the network sees: one spike of each input, at 5, 20 and 40 ms, on the time grid.
-    """
-
-    #: Spikes that the output neuron should send.
-    target = 10.0
-
-    def __init__(
-        self, *, delta_t: float = 0.0, rule: str = "graded", layer: int = 0, post: int = 0, pre: int = 0
-    ) -> None:
-        self.delta_t, self.rule = delta_t, rule
-        self.layer, self.post, self.pre = layer, post, pre
-        self.network = Network(
-            (3, 2, 1),
-            thresholds=[0.2, 0.3],
-            max_spikes=[60, 60],
-            tau_syn=0.13,
-            duration=0.2,
-            weights=[np.array([[5.0, 4.0, 3.0], [3.0, 2.0, 6.0]]), np.array([[8.0, 6.0]])],
-            dtype="float64",
-            device="cpu",
-            threads=1,
-        )
-        self.spikes = discretize_spikes(Spikes.from_padded(np.array([[0.005, 0.02, 0.04]])), delta_t)
-
-    @property
-    def weight(self) -> float:
-        """The weight that is looked at, as the network has it."""
-        return float(self.network.weights[self.layer][self.post, self.pre])
-
-    def sweep(self, values: Any) -> SpikeTimeSweep:
-        """Give the weight some values and watch the output neuron."""
-        place = {"layer": self.layer, "post": self.post, "pre": self.pre}
-        return sweep_weight(self.network, self.spikes, values, **place, rule=self.rule)
-
-    def slope(self, weight: float, step: float) -> Slope:
-        """Return the derivative of the output's first spike time where the weight has a value, and the quotient."""
-        moved = [w.copy() for w in self.network.weights]
-        before = moved[self.layer][self.post, self.pre]
-        moved[self.layer][self.post, self.pre] = weight
-        self.network.set_weights(moved)
-        gradient = spike_time_gradient(self.network, self.spikes, rule=self.rule)[self.layer][self.post, self.pre]
-        moved[self.layer][self.post, self.pre] = before
-        self.network.set_weights(moved)
-        left, here, right = self.sweep([weight - step, weight, weight + step]).time
-        return Slope(weight, float(here), float(gradient), step, (float(left), float(right)))
 
 
 @in_words
@@ -108,7 +43,7 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
     -------
     Explorer
         With the controls `delta_t`, `rule`, `connection` (the weight), `change` (how far it is from its value at the
-        start) and `step`; or a :class:`Sentence` where a value is not allowed.
+        start) and `step`.
     """
     if rule not in _RULES:
         raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(_RULES)}.")
@@ -136,12 +71,9 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
     check, continuous = swept(0.0, rule, connections[0][1])
     target = check.target
     first = check.slope(check.weight, step)
-    picture = Picture(
-        sensitivity_plots(
-            continuous, None, first, delta_t=delta_t, target=target, complete=True, width=_WIDTH, heights=_HEIGHTS
-        ),
-        share_x=True,
-    )
+    size: dict[str, Any] = {"width": _WIDTH, "heights": _HEIGHTS}
+    plots = sensitivity_plots(continuous, None, first, delta_t=delta_t, target=target, complete=True, **size)
+    picture = Picture(plots, share_x=True)
     legend = ipywidgets.HTML()
 
     def draw(delta_t: float, rule: str, connection: tuple[int, int, int], change: float, step: float) -> str:
@@ -149,10 +81,9 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
         check, sweep = swept(delta_t, rule_on(rule, delta_t), connection)
         on_grid = sweep if delta_t else None
         slope = check.slope(check.weight + change, step)
-        found = sensitivity_columns(continuous, on_grid, slope, target=target)
-        for panel, series, ends in zip(
-            picture.panels, found, sensitivity_limits(continuous, on_grid, target=target), strict=True
-        ):
+        columns_of = sensitivity_columns(continuous, on_grid, slope, target=target)
+        limits = sensitivity_limits(continuous, on_grid, target=target)
+        for panel, series, ends in zip(picture.panels, columns_of, limits, strict=True):
             for name, columns in series.items():
                 panel.set(name, columns)
             for name in ("computed", "sent"):
@@ -161,42 +92,26 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
             panel.x_limits(*style.limits(continuous.weight))
             panel.y_limits(*ends)
         legend.value = _legend(delta_t)
-        return describe_slope(slope, delta_t)
+        return describe_slope(slope)
 
-    return Explorer(
-        controls,
-        draw,
-        [picture],
-        body=lambda: ipywidgets.VBox([legend, picture.widget]),
-        rows=[[name] for name in controls],
-        beside=True,
-    )
+    return Explorer([controls], draw, [picture], body=lambda: ipywidgets.VBox([legend, picture.widget]), beside=True)
 
 
-def describe_slope(slope: Slope, delta_t: float) -> str:
+def describe_slope(slope: Slope) -> str:
     """Say how the derivative by backpropagation and the difference quotient compare.
 
     Examples
     --------
     >>> check = GradientCheck()
-    >>> print(describe_slope(check.slope(check.weight, 0.01), 0.0))
-    At a weight of 5.00 backpropagation says -3.532 ms per unit of weight, and the difference quotient with h = 0.01
-    says -3.532 ms.
+    >>> print(describe_slope(check.slope(check.weight, 0.01)))
+    At a weight of 5.00 (ms per unit of weight): -3.532 by backpropagation, -3.532 by the quotient with h = 0.01.
     """
+    where = f"At a weight of {slope.weight:.2f}"
     if not np.isfinite(slope.time):
-        return (
-            f"At a weight of {slope.weight:.2f} the output neuron does not spike, so there is nothing to differentiate."
-        )
-    told = f"At a weight of {slope.weight:.2f} backpropagation says {1e3 * slope.gradient:.3f} ms per unit of weight"
-    if not np.isfinite(slope.quotient):
-        return told + "; the output neuron does not spike on both sides of it, so there is no difference quotient."
-    told += f", and the difference quotient with h = {slope.step:g} says {1e3 * slope.quotient:.3f} ms"
-    if delta_t and slope.quotient == 0:
-        return told + (
-            ": within ± h no spike changes its tick, so the curve is flat; straight-through goes on as if spikes were "
-            "sent when they are computed."
-        )
-    return told + "."
+        return f"{where} the output neuron does not spike."
+    by_quotient = f"{1e3 * slope.quotient:.3f}" if np.isfinite(slope.quotient) else "unknown (silent on one side)"
+    gradient = f"{1e3 * slope.gradient:.3f} by backpropagation"
+    return f"{where} (ms per unit of weight): {gradient}, {by_quotient} by the quotient with h = {slope.step:g}."
 
 
 def _legend(delta_t: float) -> str:
@@ -206,4 +121,4 @@ def _legend(delta_t: float) -> str:
     if delta_t:
         entries += [(step, "━", "computed"), (step, "╍", "sent")]
     entries += [(style.ACCENT_COLOR, "━", "backpropagation"), (style.NEUTRAL_COLOR, "━", "difference quotient")]
-    return " &nbsp; ".join(f"<span style='color:{color}'><b>{sign}</b></span> {text}" for color, sign, text in entries)
+    return " &nbsp; ".join(f"<b>{dot(color, sign)}</b> {text}" for color, sign, text in entries)

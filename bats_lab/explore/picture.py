@@ -124,15 +124,7 @@ class _Model(BokehModel):  # type: ignore[misc]
 
 
 class Panel:
-    """One plot of a picture.
-
-    Its elements are known by their HoloViews group; see :meth:`set`.
-
-    Attributes
-    ----------
-    figure : bokeh.plotting.figure
-        The plot as Bokeh has it.
-    """
+    """One plot of a picture, `figure` as Bokeh has it; its elements are known by their HoloViews group."""
 
     def __init__(self, plot: Any) -> None:
         self.figure = plot.state
@@ -154,24 +146,26 @@ class Panel:
         """Return the Bokeh glyph renderer of an element."""
         return self._plots[name].handles["glyph_renderer"]
 
+    def on_click(self, name: str, choose: Callable[[dict[str, Any]], None]) -> None:
+        """Hand over the columns of a mark of an element, at its place, when a person clicks it."""
+        source = self.source(name)
+
+        def click(_: str, __: Any, indices: list[int]) -> None:
+            if indices:
+                choose({key: values[indices[-1]] for key, values in source.data.items()})
+                # So that the same one can be clicked again, and none is drawn as if the others were not there.
+                source.selected.indices = []
+
+        source.selected.on_change("indices", click)
+
     def columns(self, name: str) -> dict[str, Any]:
         """Return what an element shows now, by column."""
         return dict(self.source(name).data)
 
     def set(self, name: str, columns: Mapping[str, Any]) -> None:
-        """Exchange what an element shows.
+        """Exchange what an element shows: the values of each of its dimensions, all of one length.
 
-        Parameters
-        ----------
-        name : str
-            Its HoloViews group.
-        columns : mapping of str to array_like
-            The values of each of its dimensions, all of one length.
-
-        Raises
-        ------
-        ValueError
-            If the columns are not those that the element has.
+        A ValueError if the columns are not those that the element has.
         """
         source = self.source(name)
         if set(columns) != set(source.data):
@@ -182,16 +176,9 @@ class Panel:
             entry.visible = any(len(values) for values in columns.values())
 
     def set_image(self, name: str, values: np.ndarray, *, limit: float | None = None) -> None:
-        """Exchange an image of values with one pixel a value, first row on top.
+        """Exchange an image of values (row, column), one pixel a value and the first row on top.
 
-        Parameters
-        ----------
-        name : str
-            Its HoloViews group.
-        values : ndarray, (row, column)
-            Values.
-        limit : float or None
-            Values at the ends of the colour scale, ±`limit`; None: as they are.
+        The ends of the colour scale are ±`limit`; None: as they are.
         """
         rows, columns = values.shape
         data = {"image": [np.ascontiguousarray(values, np.float32)], "x": [-0.5], "y": [-0.5]}
@@ -241,16 +228,13 @@ class Panel:
             if text is not None:
                 axes[0].axis_label = text
 
+    def x_ticks(self, ticks: Sequence[tuple[float, str]]) -> None:
+        """Set the ticks of the x axis and their labels."""
+        _set_ticks(self.figure.xaxis[0], ticks)
+
     def y_ticks(self, ticks: Sequence[tuple[float, str]]) -> None:
         """Set the ticks of the y axis and their labels."""
-        axis = self.figure.yaxis[0]
-        places = [place for place, _ in ticks]
-        if isinstance(axis.ticker, FixedTicker):
-            axis.ticker.ticks = places
-        else:
-            # Another model makes Bokeh go through the whole document, which takes longer than all the rest.
-            axis.ticker = FixedTicker(ticks=places)
-        axis.major_label_overrides = {place: text for place, text in ticks}
+        _set_ticks(self.figure.yaxis[0], ticks)
 
     def show(self, visible: bool) -> None:
         """Show the plot, or take it away together with its room."""
@@ -260,6 +244,16 @@ class Panel:
 def _column(values: Any) -> Any:
     values = np.asarray(values)
     return values.tolist() if values.dtype.kind in "UO" else values
+
+
+def _set_ticks(axis: Any, ticks: Sequence[tuple[float, str]]) -> None:
+    places = [place for place, _ in ticks]
+    if isinstance(axis.ticker, FixedTicker):
+        axis.ticker.ticks = places
+    else:
+        # Another model makes Bokeh go through the whole document, which takes longer than all the rest.
+        axis.ticker = FixedTicker(ticks=places)
+    axis.major_label_overrides = dict(ticks)
 
 
 def _set_range(axis_range: Any, start: float, end: float) -> None:
@@ -336,14 +330,8 @@ class Picture:
     def drag_points(self, panel: Panel, name: str, moved: Callable[[dict[str, Any]], None]) -> None:
         """Let people drag the points of an element; call it before the widget is made.
 
-        Parameters
-        ----------
-        panel : Panel
-            The plot they are in.
-        name : str
-            The element's HoloViews group.
-        moved : callable
-            Called some ten times a second with the element's columns while a point is dragged, and once it is let go.
+        `moved` is called some ten times a second with the element's columns while a point is dragged, and once it is
+        let go.
         """
         source, renderer = panel.source(name), panel.renderer(name)
         tool = PointDrawTool(renderers=[renderer], add=False, description="Drag the points")

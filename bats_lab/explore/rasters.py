@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from bats_lab.explore.live import LiveNetwork, Samples, decision, first_shown, live_networks, load_samples, same_depth
+from bats_lab.explore.live import LiveNetwork, Offer, Samples
 from bats_lab.explore.picture import Panel, Picture
-from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider, step_slider, window_slider
+from bats_lab.explore.widgets import Explorer, choice, in_words, slider, step_slider, window_slider
 from bats_lab.network.feedforward import Network
 from bats_lab.plots import style
 from bats_lab.plots.raster import (
@@ -22,6 +21,7 @@ from bats_lab.plots.raster import (
     sent_label,
     time_limits,
 )
+from bats_lab.runs.metrics import NO_CLASS
 from bats_lab.spikes.rules import RULES
 
 __all__ = ["explore_rasters"]
@@ -44,12 +44,8 @@ def explore_rasters(
 
     Parameters
     ----------
-    source : xarray.Dataset, Network, str or Path
-        Results of one run or of many, some of which kept their weights; a folder of results; or a network.
-    samples : Samples or None
-        Images to be shown; None: the first test images of the data set.
-    sample : int
-        Image shown first.
+    source, samples, sample
+        As in all explorers (:mod:`bats_lab.explore`).
     delta_t : float or None
         Time step at the start, in seconds; None: the largest with which one was trained.
     rule : str or None
@@ -58,57 +54,33 @@ def explore_rasters(
     Returns
     -------
     Explorer
-        With the controls `network` (where there are several), `sample`, `delta_t`, `rule`, `layer` and `window`; or a
-        :class:`Sentence` where there is no network to run.
+        With the controls `network` (where there are several), `sample`, `delta_t`, `rule`, `layer` and `window`.
     """
-    networks = live_networks(source if isinstance(source, Network) else opened(source))
-    first = first_shown(networks)
-    networks = same_depth(networks, first)
-    known: dict[str, Samples] = {}
-
-    def of(network: LiveNetwork) -> Samples:
-        """Return the images that a network is shown: of the data set that it was trained on."""
-        if samples is not None:
-            return samples
-        name = network.config.dataset
-        if name not in known:
-            known[name] = load_samples(network.config)
-        return known[name]
-
-    images = of(first)
-    if not len(images):
-        raise ValueError("samples is empty; there must be at least one image.")
-    if not 0 <= sample < len(images):
-        raise ValueError(f"sample is {sample}; there are samples 0 to {len(images) - 1}.")
-    names = list(first.config.layer_names())
-    start = first.config.delta_t if delta_t is None else delta_t
-    duration_ms = 1e3 * first.config.duration
+    offer = Offer(source, samples, sample)
+    config = offer.first.config
+    names = config.layer_names()
     layers = [("all", _ALL), ("input", 0)]
     layers += [(style.layer_label(name, len(names) - 1), i + 1) for i, name in enumerate(names)]
-    controls: dict[str, Any] = {
-        "sample": slider("sample", 0, len(images) - 1, sample),
-        "delta_t": step_slider(value=start),
-        "rule": choice("rule", list(RULES), first.config.rule if rule is None else rule),
-        "layer": choice("layer", layers),
-        "window": window_slider("time", duration_ms),
-    }
-    rows = [["sample", "delta_t", "rule"], ["layer", "window"]]
-    if len(networks) > 1:
-        controls = {"network": choice("network", [(n.title, n) for n in networks], first), **controls}
-        rows = [["network"], *rows]
+    rows = [
+        offer.control(),
+        {
+            "sample": slider("sample", 0, len(offer.images(offer.first)) - 1, sample),
+            "delta_t": step_slider(value=config.delta_t if delta_t is None else delta_t),
+            "rule": choice("rule", list(RULES), config.rule if rule is None else rule),
+        },
+        {"layer": choice("layer", layers), "window": window_slider("time", 1e3 * config.duration)},
+    ]
 
     def shown(network: LiveNetwork, sample: int, delta_t: float, rule: str) -> list[RasterLayer]:
-        images = of(network)
-        sample = min(sample, len(images) - 1)
-        label = None if images.labels is None else int(images.labels[sample])
-        return network.rasters(
-            images.images[sample], delta_t=delta_t, rule=rule, class_names=images.class_names, label=label
-        )
+        image, label = offer.sample(network, sample)
+        class_names = offer.images(network).class_names
+        return network.rasters(image, delta_t=delta_t, rule=rule, class_names=class_names, label=label)
 
-    found = shown(first, sample, start, controls["rule"].value)
-    picture = Picture(
-        raster_plots(found, start, window=(0, first.config.duration), complete=True, height=150), share_x=True
+    start, first_rule = rows[1]["delta_t"].value, rows[1]["rule"].value
+    first = raster_plots(
+        shown(offer.first, sample, start, first_rule), start, window=(0, config.duration), complete=True, height=150
     )
+    picture = Picture(first, share_x=True)
 
     def draw(
         sample: int,
@@ -116,16 +88,15 @@ def explore_rasters(
         rule: str,
         layer: int | str,
         window: tuple[float, float],
-        network: LiveNetwork = first,
+        network: LiveNetwork = offer.first,
     ) -> str:
         rasters = shown(network, sample, delta_t, rule)
-        seconds = (window[0] / 1e3, window[1] / 1e3)
         for i, (panel, raster) in enumerate(zip(picture.panels, rasters, strict=True)):
-            show_raster(panel, raster, delta_t, seconds)
+            show_raster(panel, raster, delta_t, (window[0] / 1e3, window[1] / 1e3))
             panel.show(layer in (_ALL, i))
         return _summary(sample, rasters)
 
-    return Explorer(controls, draw, [picture], rows=rows)
+    return Explorer(rows, draw, [picture])
 
 
 def show_raster(panel: Panel, raster: RasterLayer, delta_t: float, window: tuple[float, float]) -> None:
@@ -145,10 +116,9 @@ def show_raster(panel: Panel, raster: RasterLayer, delta_t: float, window: tuple
 def _summary(sample: int, rasters: list[RasterLayer]) -> str:
     output = rasters[-1]
     counts = np.isfinite(output.sent).sum(axis=1)
-    told = decision(counts, output.labels)
+    prediction = output.labels[int(counts.argmax())] if counts.any() else NO_CLASS
     truth = "" if output.marked is None else f" is {output.labels[output.marked]} and"
     sent = [int(np.isfinite(r.sent).sum()) for r in rasters]
-    lost = [int(np.isfinite(r.times).sum()) - n for r, n in zip(rasters, sent, strict=True)]
+    unsent = sum(int(np.isfinite(r.times).sum()) for r in rasters) - sum(sent)
     spikes = ", ".join(f"{n} in {r.name}" for n, r in zip(sent, rasters, strict=True))
-    merged = f"; {sum(lost)} crossings sent nothing" if sum(lost) else ""
-    return f"Sample {sample}{truth} is taken for {told}. Spikes sent: {spikes}{merged}."
+    return f"Sample {sample}{truth} is taken for {prediction}. Spikes sent: {spikes}; {unsent} crossings sent nothing."

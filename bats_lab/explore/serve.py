@@ -16,6 +16,7 @@ from bats_lab.studies.chip.deployment import holds_deployments
 
 __all__ = ["prepare_dashboard"]
 
+_KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _SOURCE = """\
 from bats_lab import explore
 
@@ -40,10 +41,8 @@ def prepare_dashboard(
 
     Returns
     -------
-    command : list of str
-        Serves the dashboard on this machine only; a port can be added to it.
-    environment : dict of str to str
-        Environment in which to run it.
+    (list of str, dict of str to str)
+        The command that serves the dashboard on this machine only, to which a port can be added, and its environment.
 
     Raises
     ------
@@ -58,16 +57,9 @@ def prepare_dashboard(
     source = _SOURCE.format(
         folder=str(Path(folder).resolve()), deployment=None if deployment is None else str(Path(deployment).resolve())
     )
-    cell: dict[str, Any] = {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": "all",
-        "metadata": {},
-        "outputs": [],
-        "source": source,
-    }
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook = {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    about: dict[str, Any] = {"cell_type": "code", "execution_count": None, "id": "all", "metadata": {}, "outputs": []}
+    cell = about | {"source": source}
+    notebook = {"cells": [cell], "metadata": {"kernelspec": _KERNEL}, "nbformat": 4, "nbformat_minor": 5}
     (place / "bats_lab.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     _write_page(place / "voila" / "templates" / "bats_lab")
     command = [

@@ -36,17 +36,16 @@ def dashboard(results: xr.Dataset | str | Path, *, deployment: str | Path | None
 
     Parameters
     ----------
-    results : xarray.Dataset, str or Path
-        Results of one run or of many, or a folder of results.
+    results
+        As in all explorers (:mod:`bats_lab.explore`).
     deployment : str, Path or None
-        Folder of networks that were run on clocks (`deploy.run_deployment`), which get a tab, too; None:
-        the folder of the results, if there are any in it.
+        Folder of networks that were run on clocks (`deploy.run_deployment`), which get a tab, too; None: the folder of
+        the results, if there are any in it.
 
     Returns
     -------
     ipywidgets.Tab
-        With the chip's tab only where a folder holds no runs but deployments. Or a :class:`Sentence` where there are
-        no results.
+        With the chip's tab only where a folder holds no runs but deployments.
     """
     folder = deployment or _folder_of_deployments(results)
     explorers: dict[str, Callable[[], Any]] = {}

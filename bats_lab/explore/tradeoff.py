@@ -11,16 +11,15 @@ import ipywidgets
 import numpy as np
 import xarray as xr
 
-from bats_lab.config import Config
-from bats_lab.errors import BatsLabError
-from bats_lab.explore.live import single_runs
 from bats_lab.explore.picture import Picture
 from bats_lab.explore.rasters import show_raster
-from bats_lab.explore.widgets import Explorer, Sentence, choice, in_words, opened, several
+from bats_lab.explore.widgets import EXPECTED, Explorer, Sentence, choice, if_several, in_words, parts_of, several
 from bats_lab.plots import style
+from bats_lab.plots.measures import MEASURES
 from bats_lab.plots.raster import RasterLayer, kept_rasters, raster_plots
-from bats_lab.plots.runs import run_title, split_results
+from bats_lab.plots.runs import run_title
 from bats_lab.plots.tradeoff import (
+    COSTS,
     axes_of,
     draw_tradeoff,
     front_of,
@@ -30,17 +29,12 @@ from bats_lab.plots.tradeoff import (
 )
 from bats_lab.plots.weights import color_limit, layer_image
 from bats_lab.runs.experiment import config_of
+from bats_lab.runs.kept import single_runs
 from bats_lab.runs.metrics import RUN_DIMS, VARIABLES
 from bats_lab.runs.results import load_large
 
 __all__ = ["explore_tradeoff"]
 
-_COSTS = (
-    ("spikes", "spike_count"),
-    ("synaptic events", "synaptic_events"),
-    ("time to decision", "decision_time"),
-    ("time to first output spike", "first_spike_time"),
-)
 #: What is needed of a run to show it; every variable more takes its time.
 _SMALL = ("path", "accuracy", "spike_count", "layer_size", "confusion", "sample_label", "sample_prediction")
 _SPIKES = ("spike_times", "sent_times", "input_times", "input_sent_times")
@@ -52,8 +46,8 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
 
     Parameters
     ----------
-    results : xarray.Dataset, str or Path
-        Results of one run or of many, or a folder of results.
+    results
+        As in all explorers (:mod:`bats_lab.explore`).
     cost : str
         Cost shown first: ``spike_count``, ``synaptic_events``, ``decision_time`` or ``first_spike_time``.
 
@@ -62,39 +56,36 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
     Explorer
         With the controls `cost`, `delta_t`, `rule` and `seed` (of which several values can be chosen), `run`, and
         `part` where there are several data sets. A click on a point chooses its run. The button `save` writes the runs
-        chosen as CSV and NetCDF (:func:`save_selection`). A :class:`Sentence` where there is no finished run.
+        chosen as CSV and NetCDF (:func:`save_selection`).
     """
-    results = opened(results)
-    parts = dict(split_results(results))
-    if not parts:
-        raise ValueError("The results hold no finished run; there is nothing to explore.")
-    tables = {name: {c: _table(part, c) for _, c in _COSTS} for name, part in parts.items()}
+    parts = parts_of(results)
+    tables = {name: {c: _table(part, c) for c in COSTS} for name, part in parts.items()}
     runs = {name: {_key(run): run for run in single_runs(part)} for name, part in parts.items()}
-    kept = {name: {key: _n_kept(run) for key, run in own.items()} for name, own in runs.items()}
+    kept = {name: {key: sum(_kept(run).values()) for key, run in own.items()} for name, own in runs.items()}
     first = next(iter(parts))
-    tables_of_first = tables[first]
-    if not len(tables_of_first[cost]["cost"]):
+    if not len(tables[first][cost]["cost"]):
         raise ValueError("No run has an accuracy and a cost; there is nothing to explore.")
-    everything = {
-        name: np.concatenate([t[cost][name] for t in tables.values()]) for name in ("delta_t", "rule", "seed", "cost")
-    }
-    steps = sorted(set(everything["delta_t"].tolist()))
-    rules = list(dict.fromkeys(everything["rule"].tolist()))
-    seeds = sorted(set(everything["seed"].tolist()))
+    steps, rules, seeds = (
+        list(dict.fromkeys(value for t in tables.values() for value in t[cost][name].tolist()))
+        for name in ("delta_t", "rule", "seed")
+    )
 
     plane = Picture([_plane(tables, cost, width=420, height=300)])
+    panel = plane.panels[0]
     detail = _Detail()
-    controls: dict[str, Any] = {
-        "cost": choice("cost", _COSTS, cost),
-        "delta_t": several("Δt", [(style.delta_t_label(v), v) for v in steps]),
-        "rule": several("rule", [(r, r) for r in rules]),
-        "seed": several("seed", [(str(s), s) for s in seeds]),
-        "run": choice("run", [("", None)]),
-    }
-    first_row = ["cost", "run"]
-    if len(parts) > 1:
-        controls["part"] = choice("data set", list(parts))
-        first_row.insert(0, "part")
+    run_choice = choice("run", [("", None)])
+    rows = [
+        {
+            **if_several("part", "data set", list(parts)),
+            "cost": choice("cost", [(MEASURES[c].label.removesuffix(" per sample"), c) for c in COSTS], cost),
+        },
+        {
+            "delta_t": several("Δt", [(style.delta_t_label(v), v) for v in sorted(steps)]),
+            "rule": several("rule", [(r, r) for r in rules]),
+            "seed": several("seed", [(str(s), s) for s in sorted(seeds)]),
+            "run": run_choice,
+        },
+    ]
 
     def chosen(delta_t: Sequence[float], rule: Sequence[str], seed: Sequence[int], part: str, cost: str) -> Any:
         table = tables[part][cost]
@@ -110,7 +101,6 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         part: str = first,
     ) -> str:
         table, which = chosen(delta_t, rule, seed, part, cost)
-        panel = plane.panels[0]
         for name in rules:
             panel.set(f"rule {name}", point_columns(table, which & (table["rule"] == name)))
         selected = {name: values[which] for name, values in table.items()}
@@ -122,29 +112,22 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         panel.y_limits(*style.limits(selected["accuracy"]))
         count = f"{which.sum()} of {len(which)} runs"
         panel.title(f"{count} are chosen\n{hypervolume_text(share, worst, cost) if which.any() else ' '}")
-        options = [(_label(k), k) for k in _best_first(selected)]
-        if [k for _, k in controls["run"].options] != [k for _, k in options]:
-            controls["run"].options = options or [("none", None)]
-            keys = [k for _, k in options]
+        keys = [_row_key(selected, int(i)) for i in np.argsort(-selected["accuracy"], kind="stable")]
+        if [k for _, k in run_choice.options] != keys:
+            run_choice.options = [(_label(k), k) for k in keys] or [("none", None)]
             # The best of those behind which there is most to see: of equals, max takes the first.
             best = max(keys, key=lambda k: kept[part].get(k, 0), default=None)
-            controls["run"].value = run if run in keys else best
-        key = controls["run"].value
-        at = [i for i in range(len(table["cost"])) if _row_key(table, i) == key]
-        panel.set("chosen", {"cost": table["cost"][at], "accuracy": table["accuracy"][at]})
+            run_choice.value = run if run in keys else best
+        key = run_choice.value
+        row = [i for i in range(len(table["cost"])) if _row_key(table, i) == key]
+        panel.set("chosen", {"cost": table["cost"][row], "accuracy": table["accuracy"][row]})
         return detail.draw(runs[part].get(key) if key is not None else None)
 
     def body() -> Any:
         return ipywidgets.VBox([plane.widget, detail.heading, detail.rasters.widget, detail.weights.widget])
 
-    explorer = Explorer(
-        controls,
-        draw,
-        [plane, detail.rasters, detail.weights],
-        body=body,
-        rows=[first_row, ["delta_t", "rule", "seed"]],
-        buttons={"save": "save these runs (CSV, NetCDF)"},
-    )
+    buttons = {"save": "save these runs (CSV, NetCDF)"}
+    explorer = Explorer(rows, draw, [plane, detail.rasters, detail.weights], body=body, buttons=buttons)
 
     def save(_: Any) -> None:
         values: dict[str, Any] = {name: explorer.values[name] for name in ("delta_t", "rule", "seed", "cost")}
@@ -153,24 +136,16 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         try:
             paths = save_selection(parts[part], table, which)
             explorer.sentence.tell(f"Saved {which.sum()} runs as {paths[0]} and {paths[1]}.")
-        except (BatsLabError, OSError, ValueError) as error:
+        except EXPECTED as error:
             explorer.sentence.tell(str(error))
 
+    def show(point: dict[str, Any]) -> None:
+        table = tables[explorer.values.get("part", first)][explorer.values["cost"]]
+        run_choice.value = _row_key(table, int(point["run"]))
+
     explorer.buttons["save"].on_click(save)
-
     for name in rules:
-        source = plane.panels[0].source(f"rule {name}")
-
-        def click(_: str, __: Any, indices: list[int], source: Any = source) -> None:
-            if indices:
-                part = explorer.values.get("part", first)
-                table = tables[part][explorer.values["cost"]]
-                row = int(source.data["run"][indices[-1]])
-                explorer.controls["run"].value = _row_key(table, row)
-                # So that the same point can be clicked again, and no point is drawn as if the others were not there.
-                source.selected.indices = []
-
-        source.selected.on_change("indices", click)
+        panel.on_click(f"rule {name}", show)
     return explorer
 
 
@@ -192,10 +167,6 @@ def _row_key(table: dict[str, np.ndarray], row: int) -> tuple[float, str, int]:
     return (float(table["delta_t"][row]), str(table["rule"][row]), int(table["seed"][row]))
 
 
-def _best_first(table: dict[str, np.ndarray]) -> list[tuple[float, str, int]]:
-    return [_row_key(table, int(i)) for i in np.argsort(-table["accuracy"], kind="stable")]
-
-
 def _label(key: tuple[float, str, int]) -> str:
     return f"{style.delta_t_label(key[0])}, {key[1]}, seed {key[2]}"
 
@@ -204,26 +175,18 @@ def _plane(tables: dict[str, dict[str, dict[str, np.ndarray]]], cost: str, **siz
     """Draw the plane with every rule and time step that there is in any part, so that each has its marker."""
     several = [t[cost] for t in tables.values()]
     together = {name: np.concatenate([t[name] for t in several]) for name in several[0]}
-    ring = hv.Scatter({"cost": [np.nan], "accuracy": [np.nan]}, *axes_of(cost), group="chosen")
-    ring = style.styled(
-        ring,
-        screen={"size": 16, "fill_color": None, "line_color": style.ACCENT_COLOR, "line_width": 2},
-        paper={"s": 90, "facecolors": "none", "edgecolors": style.ACCENT_COLOR},
-    )
+    nowhere = hv.Scatter({"cost": [np.nan], "accuracy": [np.nan]}, *axes_of(cost), group="chosen")
+    ring = style.styled(style.ring(nowhere, size=16), screen={"line_width": 2})
     return draw_tradeoff(together, cost, whole_title=" ", marks=[ring], **size)
 
 
-def _kept_spikes(run: xr.Dataset, config: Config) -> bool:
-    return "spike_times" in run and config.keep_samples > 0
-
-
-def _kept_weights(run: xr.Dataset, config: Config) -> bool:
-    return "weights" in run and config.keep_weights != "none"
-
-
-def _n_kept(run: xr.Dataset) -> int:
+def _kept(run: xr.Dataset) -> dict[str, bool]:
+    """Return whether a run kept spikes and weights."""
     config = config_of(run)
-    return _kept_spikes(run, config) + _kept_weights(run, config)
+    return {
+        "spikes": "spike_times" in run and config.keep_samples > 0,
+        "weights": "weights" in run and config.keep_weights != "none",
+    }
 
 
 class _Detail:
@@ -254,8 +217,8 @@ class _Detail:
                 picture.show(False)
             self.heading.tell("")
             return ""
-        config = config_of(run)
-        spikes, weights = _kept_spikes(run, config), _kept_weights(run, config)
+        config, kept = config_of(run), _kept(run)
+        spikes, weights = kept["spikes"], kept["weights"]
         self.rasters.show(spikes)
         self.weights.show(weights)
         wanted = [*(_SPIKES if spikes else ()), *(["weights"] if weights else ())]
@@ -265,9 +228,9 @@ class _Detail:
         loaded = loaded.squeeze([d for d in RUN_DIMS if d in loaded.dims])
         self.heading.tell(f"{run_title(run)}: {self._what(loaded, spikes)}")
         if spikes:
-            found = kept_rasters(loaded, int(loaded["sample"].values[0]))
+            rasters = kept_rasters(loaded, int(loaded["sample"].values[0]))
             # Of networks of more layers: input, first hidden and output layer.
-            for panel, raster in zip(self.rasters.panels, [found[0], found[1], found[-1]], strict=True):
+            for panel, raster in zip(self.rasters.panels, [*rasters[:2], rasters[-1]], strict=True):
                 panel.title(raster.name)
                 show_raster(panel, raster, config.delta_t, (0.0, config.duration))
         if weights:
@@ -275,7 +238,7 @@ class _Detail:
             values = values[np.isfinite(values[:, 0])][:, np.isfinite(values[0])]
             self.weights.panels[0].set_image("weights", values, limit=color_limit(values))
             self.weights.panels[0].title("weights of the first layer")
-        names = [name for name, kept in (("spikes", spikes), ("weights", weights)) if not kept]
+        names = [name for name, there in kept.items() if not there]
         return f"This run kept no {' and no '.join(names)}." if names else ""
 
     @staticmethod
@@ -285,13 +248,11 @@ class _Detail:
         text = f"test accuracy {100 * accuracy[-1]:.2f} %" if len(accuracy) else "accuracy unknown"
         if not spikes:
             return text
-        label, told = (str(run[name].values[0]) for name in ("sample_label", "sample_prediction"))
-        return f"{text}; the first test sample is {label} and is taken for {told}"
+        label, prediction = (str(run[name].values[0]) for name in ("sample_label", "sample_prediction"))
+        return f"{text}; the first test sample is {label} and is taken for {prediction}"
 
 
-def save_selection(
-    results: xr.Dataset, table: dict[str, np.ndarray], which: np.ndarray, folder: str | Path | None = None
-) -> tuple[Path, Path]:
+def save_selection(results: xr.Dataset, table: dict[str, np.ndarray], which: np.ndarray) -> tuple[Path, Path]:
     """Write chosen runs as a table and as a Dataset.
 
     Parameters
@@ -301,32 +262,21 @@ def save_selection(
     table : dict of str to ndarray, (run,)
         What :func:`bats_lab.plots.tradeoff.tradeoff_table` returned for them.
     which : ndarray of bool, (run,)
-        The runs chosen.
-    folder : str, Path or None
-        Where to; None: the folder of the runs, or the current one if they come from none.
+        The runs chosen; a ValueError if there is none.
 
     Returns
     -------
     (Path, Path)
         ``selection.csv``: time step (s), rule, seed, accuracy (%), cost and file of each run. ``selection.nc``: all
-        their metrics; runs that were not chosen are NaN, weights and spikes stay where they are.
-
-    Raises
-    ------
-    ValueError
-        If no run is chosen.
-    OSError
-        If the files cannot be written.
+        their metrics; runs that were not chosen are NaN, weights and spikes stay where they are. Both lie in the folder
+        of the runs, or in the current one if they come from none.
     """
     import pandas as pd
 
     if not which.any():
         raise ValueError("No run is chosen; there is nothing to save.")
-    if folder is None:
-        paths = [p for p in np.ravel(results["path"].values) if p] if "path" in results else []
-        folder = Path(paths[0]).parent if paths else Path()
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    paths = [p for p in np.ravel(results["path"].values) if p] if "path" in results else []
+    folder = Path(paths[0]).parent if paths else Path()
     columns = ("delta_t", "rule", "seed", "accuracy", "cost", "file")
     as_csv, as_netcdf = folder / "selection.csv", folder / "selection.nc"
     pd.DataFrame({name: table[name][which] for name in columns}).to_csv(as_csv, index=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,14 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
-from bats_lab.config import Config
-from bats_lab.explore.live import runs_with_weights
 from bats_lab.explore.picture import Picture
-from bats_lab.explore.widgets import Explorer, choice, in_words, opened, slider, step_slider
+from bats_lab.explore.widgets import Explorer, choice, if_several, in_words, opened, slider, step_slider
 from bats_lab.plots import style
 from bats_lab.plots.histograms import bin_edges, draw_histograms, histogram_columns
 from bats_lab.plots.runs import dataset_name
 from bats_lab.plots.weights import color_limit, layer_image, neuron_image, neuron_stems, stem_columns
 from bats_lab.runs.experiment import config_of
+from bats_lab.runs.kept import runs_with_weights, weights_of
 
 __all__ = ["explore_weights"]
 
@@ -34,27 +34,16 @@ class _Run:
     """A run that kept its weights."""
 
     dataset: xr.Dataset
-    config: Config
-    _read: dict[int | None, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.config = config_of(self.dataset)
+        #: Weights (post, pre) of each layer after an epoch; None: after the last.
+        self.weights = functools.cache(lambda epoch: weights_of(self.dataset, epoch=epoch))
 
     @property
     def key(self) -> tuple[str, float, str, int]:
         """What it is chosen by: data set (and what else differs), time step, rule, seed."""
         return (_part(self.dataset), self.config.delta_t, self.config.rule, self.config.seed)
-
-    def weights(self, epoch: int | None) -> dict[str, np.ndarray]:
-        """Return the weights (post, pre) of each layer after an epoch; None: after the last."""
-        if epoch not in self._read:
-            name = "weights" if epoch is None else "weights_by_epoch"
-            kept = self.dataset[name] if epoch is None else self.dataset[name].sel(epoch=epoch)
-            layers = list(self.config.layer_names())
-            alone = {d: 0 for d in kept.dims if d not in ("layer", "post", "pre")}
-            values = kept.isel(alone).sel(layer=layers).transpose("layer", "post", "pre").values
-            # Layers are padded with NaN to the size of the largest.
-            self._read[epoch] = {
-                layer: w[np.isfinite(w[:, 0])][:, np.isfinite(w[0])] for layer, w in zip(layers, values, strict=True)
-            }
-        return self._read[epoch]
 
 
 def _part(run: xr.Dataset) -> str:
@@ -76,8 +65,8 @@ def explore_weights(
 
     Parameters
     ----------
-    results : xarray.Dataset, str or Path
-        Results of one run or of many, some of which kept their weights; or a folder of results.
+    results
+        As in all explorers (:mod:`bats_lab.explore`).
     layer : str
         Layer shown first, as ``hidden_1`` or ``output``.
     neuron : int
@@ -89,14 +78,11 @@ def explore_weights(
     -------
     Explorer
         With the controls `left` and `right` (time steps), `layer`, `neuron`, and `part`, `rule`, `seed` and `epoch`
-        where there is a choice; or a :class:`Sentence` where no run kept its weights.
+        where there is a choice.
     """
-    runs = [_Run(run, config_of(run)) for run in runs_with_weights(opened(results))]
+    runs = [_Run(run) for run in runs_with_weights(opened(results))]
     by_key = {run.key: run for run in runs}
-    parts = list(dict.fromkeys(key[0] for key in by_key))
-    steps = sorted({key[1] for key in by_key})
-    rules = list(dict.fromkeys(key[2] for key in by_key))
-    seeds = sorted({key[3] for key in by_key})
+    parts, steps, rules, seeds = (list(dict.fromkeys(values)) for values in zip(*by_key, strict=True))
     first, last = runs[0], max(runs, key=lambda run: run.config.delta_t)
     layers = list(dict.fromkeys(name for run in runs for name in run.config.layer_names()))
     layers.sort(key=lambda name: name == "output")
@@ -106,76 +92,57 @@ def explore_weights(
         run.weights(None)
     start = (min(steps), max(steps)) if delta_t is None else delta_t
     n_epochs = max((run.config.epochs for run in runs if run.config.keep_weights == "each"), default=0)
-
-    controls: dict[str, Any] = {
-        "left": step_slider("Δt left", steps, start[0]),
-        "right": step_slider("Δt right", steps, start[1]),
-        "layer": choice("layer", [(style.layer_label(n, len(layers) - 1), n) for n in layers], layer),
-        "neuron": slider("neuron", 0, _size(runs, layer) - 1, neuron),
-    }
-    rows = [["left", "right"], ["layer", "neuron"]]
-    more: list[str] = []
-    choices: list[tuple[str, str, list[Any], Any]] = [
-        ("part", "data set", parts, first.key[0]),
-        ("rule", "rule", rules, first.key[2]),
-        ("seed", "seed", seeds, first.key[3]),
+    rows: list[dict[str, Any]] = [
+        {"left": step_slider("Δt left", steps, start[0]), "right": step_slider("Δt right", steps, start[1])},
+        {
+            "layer": choice("layer", [(style.layer_label(n, len(layers) - 1), n) for n in layers], layer),
+            "neuron": slider("neuron", 0, len(first.weights(None)[layer]) - 1, neuron),
+        },
+        {
+            **if_several("part", "data set", parts, first.key[0]),
+            **if_several("rule", "rule", rules, first.key[2]),
+            **if_several("seed", "seed", sorted(seeds), first.key[3]),
+            **({"epoch": slider("epoch", 1, n_epochs, n_epochs)} if n_epochs > 1 else {}),
+        },
     ]
-    for name, text, options, value in choices:
-        if len(options) > 1:
-            controls[name] = choice(text, options, value)
-            more.append(name)
-    if n_epochs > 1:
-        controls["epoch"] = slider("epoch", 1, n_epochs, n_epochs)
-        more.append("epoch")
-    rows += [more] if more else []
-
-    shown = [first.weights(None), last.weights(None)]
-    picture = _Weights(shown, layer, neuron)
+    number = rows[1]["neuron"]
+    picture = _Weights([first.weights(None), last.weights(None)], layer, neuron)
 
     def draw(
         left: float,
         right: float,
         layer: str,
         neuron: int,
-        part: str = parts[0],
-        rule: str = rules[0],
-        seed: int = seeds[0],
+        part: str = first.key[0],
+        rule: str = first.key[2],
+        seed: int = first.key[3],
         epoch: int = n_epochs,
     ) -> str:
-        sides: list[tuple[float, np.ndarray | None]] = []
+        sides = []
         missing = []
         for delta_t in (left, right):
-            run = by_key.get((part, delta_t, rule, seed))
-            chosen = None if run is None or epoch == run.config.epochs or n_epochs == 0 else epoch
+            run, label = by_key.get((part, delta_t, rule, seed)), style.delta_t_label(delta_t)
+            of_epoch = None if run is None or epoch == run.config.epochs or n_epochs == 0 else epoch
+            weights = _NOTHING
             if run is None:
-                missing.append(_absent(delta_t, rule, seed, list(by_key)))
+                others = ", ".join(f"{r} with seed {s}" for r, s in sorted({k[2:] for k in by_key if k[1] == delta_t}))
+                asked = f"No weights were kept for {label}, {rule}, seed {seed}"
+                missing.append(f"{asked}; of this time step there are: {others}.")
             elif layer not in run.config.layer_names():
-                missing.append(f"{style.delta_t_label(delta_t)}: this network has no {layer}.")
-            elif chosen is not None and run.config.keep_weights != "each":
-                missing.append(f"{style.delta_t_label(delta_t)}: this run kept the weights of its last epoch only.")
+                missing.append(f"{label}: this network has no {layer}.")
+            elif of_epoch is not None and run.config.keep_weights != "each":
+                missing.append(f"{label}: this run kept the weights of its last epoch only.")
             else:
-                sides.append((delta_t, run.weights(chosen)[layer]))
-                continue
-            sides.append((delta_t, None))
-        highest = max((len(w) for _, w in sides if w is not None), default=1) - 1
-        if controls["neuron"].max != highest:
+                weights = run.weights(of_epoch)[layer]
+            sides.append((delta_t, weights))
+        highest = max(len(w) for _, w in sides) - 1
+        if number.max != highest:
             # A value past the new end moves by itself, and draws anew.
-            controls["neuron"].max = highest
+            number.max = highest
         picture.draw(sides, layer, min(neuron, highest))
         return " ".join(missing)
 
-    return Explorer(controls, draw, [picture.sides, picture.histogram], rows=rows)
-
-
-def _size(runs: list[_Run], layer: str) -> int:
-    return max(len(run.weights(None)[layer]) for run in runs[:1])
-
-
-def _absent(delta_t: float, rule: str, seed: int, keys: list[tuple[str, float, str, int]]) -> str:
-    others = sorted({(r, s) for _, d, r, s in keys if d == delta_t})
-    there = ", ".join(f"{r} with seed {s}" for r, s in others)
-    asked = f"No weights were kept for {style.delta_t_label(delta_t)}, {rule}, seed {seed}"
-    return f"{asked}; of this time step there are: {there}."
+    return Explorer(rows, draw, [picture.sides, picture.histogram])
 
 
 class _Weights:
@@ -199,35 +166,32 @@ class _Weights:
             steps, bin_edges(values), x, title="all weights of the layer", width=600, height=160
         )
         self.histogram = Picture([histogram], toolbar=False)
-        self._shown: list[np.ndarray | None] = [None, None]
-        self._neuron: int | None = None
+        self._shown: list[np.ndarray] = []
         self._limit = 1.0
 
-    def draw(self, sides: list[tuple[float, np.ndarray | None]], layer: str, neuron: int) -> None:
-        """Show a layer and a neuron of the networks of two time steps; None: there is no such network."""
+    def draw(self, sides: list[tuple[float, np.ndarray]], layer: str, neuron: int) -> None:
+        """Show a layer and a neuron of the networks of two time steps."""
         # Most changes are of the neuron, and a layer is more than half a million numbers.
-        if not all(shown is w for shown, (_, w) in zip(self._shown, sides, strict=True)) or self._neuron is None:
+        if [id(w) for w in self._shown] != [id(w) for _, w in sides]:
             self._draw_layers(sides)
-        for side, (_, weights) in enumerate(sides):
-            w = _NOTHING if weights is None else weights
-            line = {"pre": [-0.5, w.shape[1] - 0.5], "post": [neuron, neuron]}
-            self._heatmaps[side].set("neuron", line)
-            self._draw_neuron(side, w[neuron] if weights is not None else w[0], layer, neuron)
-        self._shown, self._neuron = [w for _, w in sides], neuron
+        for side, (_, w) in enumerate(sides):
+            self._heatmaps[side].set("neuron", {"pre": [-0.5, w.shape[1] - 0.5], "post": [neuron, neuron]})
+            self._draw_neuron(side, w[min(neuron, len(w) - 1)], layer, neuron)
+        self._shown = [w for _, w in sides]
 
-    def _draw_layers(self, sides: list[tuple[float, np.ndarray | None]]) -> None:
-        known = [w for _, w in sides if w is not None]
+    def _draw_layers(self, sides: list[tuple[float, np.ndarray]]) -> None:
+        known = [w for _, w in sides if w is not _NOTHING]
         self._limit = max((color_limit(w) for w in known), default=1.0)
         edges = bin_edges(known)
         histogram, tallest = self.histogram.panels[0], 0.0
         for side, (delta_t, weights) in enumerate(sides):
             label = style.delta_t_label(delta_t)
             heatmap = self._heatmaps[side]
-            if weights is None or weights is not self._shown[side]:
-                heatmap.set_image("weights", _NOTHING if weights is None else weights)
+            if not self._shown or weights is not self._shown[side]:
+                heatmap.set_image("weights", weights)
             heatmap.scale("weights", self._limit)
             heatmap.title(f"Δt: {label}")
-            columns = histogram_columns(_NOTHING if weights is None else weights, edges, "weight")
+            columns = histogram_columns(weights, edges, "weight")
             tallest = max(tallest, float(columns["share"].max()))
             name = f"step {side}"
             histogram.set(name, columns)

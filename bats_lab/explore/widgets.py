@@ -15,13 +15,14 @@ import xarray as xr
 
 from bats_lab.errors import BatsLabError
 from bats_lab.explore.picture import Picture
+from bats_lab.plots.runs import split_results
 from bats_lab.plots.style import delta_t_label
 from bats_lab.runs.results import open_results
 
-__all__ = ["Explorer", "Sentence", "choice", "in_words", "opened", "several", "slider", "step_slider", "window_slider"]
+__all__ = ["EXPECTED", "Explorer", "Sentence", "in_words", "opened", "parts_of"]
 
 #: What a person can do something about, and is told in a sentence. Anything else is a mistake of the program.
-_TOLD = (BatsLabError, OSError, ValueError)
+EXPECTED = (BatsLabError, OSError, ValueError)
 
 #: Time steps that can be chosen where a network is run, in seconds.
 DELTA_T_CHOICES = (
@@ -51,7 +52,7 @@ def in_words(explore: Callable[..., Any]) -> Callable[..., Any]:
     def explore_or_tell(*args: Any, **kwargs: Any) -> Any:
         try:
             return explore(*args, **kwargs)
-        except _TOLD as error:
+        except EXPECTED as error:
             return Sentence(str(error))
 
     return explore_or_tell
@@ -66,13 +67,22 @@ def opened(results: xr.Dataset | str | Path) -> xr.Dataset:
     return results
 
 
+def parts_of(results: xr.Dataset | str | Path) -> dict[str, xr.Dataset]:
+    """Split results into those of each data set (:func:`bats_lab.plots.split_results`); there is at least one."""
+    parts = dict(split_results(opened(results)))
+    if not parts:
+        raise ValueError("The results hold no finished run; there is nothing to explore.")
+    return parts
+
+
 class Explorer(ipywidgets.VBox):  # type: ignore[misc]
     """Controls, and a picture that follows them.
 
     Parameters
     ----------
-    controls : mapping of str to ipywidgets.Widget
-        Controls by name; `draw` is called whenever the value of one of them changes, and once at the start.
+    rows : sequence of mapping of str to ipywidgets.Widget
+        Controls by name, those side by side in one row; empty rows are left out. `draw` is called whenever the value of
+        one of them changes, and once at the start.
     draw : callable
         Takes the values of the controls as keyword arguments and changes the pictures. What it returns is written below
         the controls. An error a person can do something about is told there in a sentence.
@@ -80,10 +90,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         What `draw` changes.
     body : callable or None
         Returns a widget in which the pictures are laid out; None: below each other.
-    rows : sequence of sequence of str, or None
-        Which controls stand side by side; None: all of them, in as many rows as they need.
     beside : bool
-        Whether the controls stand right of the pictures, and not above them.
+        Whether the controls stand right of the pictures, one in a row, and not above them.
     buttons : mapping, or None
         Names and texts of buttons at the end of the controls, whose `on_click` tells what they do; or other widgets.
 
@@ -103,28 +111,25 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
 
     def __init__(
         self,
-        controls: Mapping[str, Any],
+        rows: Sequence[Mapping[str, Any]],
         draw: Callable[..., str | None],
         pictures: Sequence[Picture],
         *,
         body: Callable[[], Any] | None = None,
-        rows: Sequence[Sequence[str]] | None = None,
         buttons: Mapping[str, Any] | None = None,
         beside: bool = False,
     ) -> None:
-        self.controls = dict(controls)
+        self.controls = {name: control for row in rows for name, control in row.items()}
         self.buttons = {name: _button(given) for name, given in (buttons or {}).items()}
         self.pictures = list(pictures)
         self.sentence = Sentence()
         self._draw = draw
         self._busy = False
-        row = ipywidgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 18px")
-        lines = [
-            ipywidgets.Box([self.controls[n] for n in names], layout=row) for names in rows or [list(self.controls)]
-        ]
-        if self.buttons:
-            lines[-1].children += tuple(self.buttons.values())
-        panel = ipywidgets.VBox(lines)
+        lines = [list(row.values()) for row in rows if row]
+        if beside:
+            lines = [[control] for control in self.controls.values()]
+        lines[-1] += self.buttons.values()
+        panel = ipywidgets.VBox([side_by_side(line, align_items="center", grid_gap="2px 18px") for line in lines])
         # Drawn before there are widgets, so that what is displayed is what has been drawn.
         self.redraw()
         below = ipywidgets.VBox([p.widget for p in self.pictures]) if body is None else body()
@@ -149,7 +154,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
                 for picture in self.pictures:
                     changes.enter_context(picture.changing())
                 text = self._draw(**self.values) or ""
-        except _TOLD as error:
+        except EXPECTED as error:
             text = str(error)
         finally:
             self._busy = False
@@ -165,10 +170,21 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
             self._busy = False
         self.redraw()
 
+    def choose(self, values: Mapping[str, Any]) -> None:
+        """Give several controls a value each, and redraw once."""
+        with self.together():
+            for name, value in values.items():
+                self.controls[name].value = value
+
     def _changed(self, _: Any) -> None:
         # While drawing, a control may be given other limits or options, and with them another value.
         if not self._busy:
             self.redraw()
+
+
+def side_by_side(widgets: Sequence[Any], **layout: str) -> ipywidgets.Box:
+    """Lay widgets out in a row, or in several where there is not enough room."""
+    return ipywidgets.Box(widgets, layout=ipywidgets.Layout(flex_flow="row wrap", **layout))
 
 
 def _button(given: Any) -> Any:
@@ -177,17 +193,17 @@ def _button(given: Any) -> Any:
     return ipywidgets.Button(description=given, layout=ipywidgets.Layout(width="max-content"))
 
 
-_WIDE = {"description_width": "initial"}
+def _described(text: str, width: str, **layout: str) -> dict[str, Any]:
+    layout = ipywidgets.Layout(width=width, **layout)
+    return {"description": text, "style": {"description_width": "initial"}, "layout": layout}
 
 
 def slider(text: str, low: float, high: float, value: float, *, step: float = 1, unit: str = "") -> Any:
     """Return a slider of whole numbers, or of others if `step` is none."""
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
-    label = f"{text} ({unit})" if unit else text
-    layout = ipywidgets.Layout(width="320px")
     form = "d" if isinstance(step, int) else ".0f" if step >= 1 else ".2f"
-    options = {"readout_format": form, "description": label, "style": _WIDE, "layout": layout}
-    return kind(value=value, min=low, max=high, step=step, **options)
+    options = _described(f"{text} ({unit})" if unit else text, "320px")
+    return kind(value=value, min=low, max=high, step=step, readout_format=form, **options)
 
 
 def step_slider(
@@ -195,13 +211,9 @@ def step_slider(
 ) -> ipywidgets.SelectionSlider:
     """Return a slider over time steps (s), which are shown in ms; `value`, if it is none of them, is added."""
     steps = sorted({float(v) for v in values} | ({float(value)} if value is not None else set()))
-    return ipywidgets.SelectionSlider(
-        options=[(delta_t_label(v), v) for v in steps],
-        value=steps[0] if value is None else float(value),
-        description=text,
-        style=_WIDE,
-        layout=ipywidgets.Layout(width="320px"),
-    )
+    options = [(delta_t_label(v), v) for v in steps]
+    start = steps[0] if value is None else float(value)
+    return ipywidgets.SelectionSlider(options=options, value=start, **_described(text, "320px"))
 
 
 def choice(text: str, options: Sequence[Any], value: Any = None) -> ipywidgets.Dropdown:
@@ -209,35 +221,43 @@ def choice(text: str, options: Sequence[Any], value: Any = None) -> ipywidgets.D
     options = [v.item() if isinstance(v, np.generic) else v for v in options]
     first = options[0][1] if isinstance(options[0], tuple) else options[0]
     return ipywidgets.Dropdown(
-        options=options,
-        value=first if value is None else value,
-        description=text,
-        style=_WIDE,
-        layout=ipywidgets.Layout(width="max-content"),
+        options=options, value=first if value is None else value, **_described(text, "max-content")
     )
+
+
+def if_several(name: str, text: str, options: Sequence[Any], value: Any = None) -> dict[str, Any]:
+    """Return a :func:`choice` by its name where there is one, and nothing where there is one option only."""
+    return {name: choice(text, options, value)} if len(options) > 1 else {}
 
 
 def window_slider(text: str, duration_ms: float) -> ipywidgets.FloatRangeSlider:
     """Return a slider of a window of time within a duration, in ms."""
-    return ipywidgets.FloatRangeSlider(
-        value=(0.0, duration_ms),
-        min=0.0,
-        max=duration_ms,
-        step=duration_ms / 100,
-        readout_format=".0f",
-        description=f"{text} (ms)",
-        style=_WIDE,
-        layout=ipywidgets.Layout(width="360px"),
-    )
+    whole: dict[str, Any] = {"value": (0.0, duration_ms), "min": 0.0, "max": duration_ms, "step": duration_ms / 100}
+    return ipywidgets.FloatRangeSlider(readout_format=".0f", **whole, **_described(f"{text} (ms)", "360px"))
 
 
 def several(text: str, options: Sequence[tuple[str, Any]]) -> ipywidgets.SelectMultiple:
     """Return a list of which several options can be chosen; at the start all are."""
-    return ipywidgets.SelectMultiple(
-        options=options,
-        value=[value for _, value in options],
-        rows=min(len(options), 5),
-        description=text,
-        style=_WIDE,
-        layout=ipywidgets.Layout(width="max-content", min_width="140px"),
-    )
+    look = _described(text, "max-content", min_width="140px")
+    values = [value for _, value in options]
+    return ipywidgets.SelectMultiple(options=options, value=values, rows=min(len(options), 5), **look)
+
+
+def dot(color: str, sign: str = "●") -> str:
+    """Return a coloured sign, as HTML, that tells which of a picture's marks is meant."""
+    return f'<span style="color:{color}">{sign}</span>'
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, bold: int | None = None) -> str:
+    """Lay out texts as an HTML table, one column of it bold."""
+
+    def line(kind: str, cells: Sequence[str]) -> str:
+        looks = ["text-align:right" if i else "text-align:left" for i in range(len(cells))]
+        looks = [f"{look};font-weight:bold" if i == bold else look for i, look in enumerate(looks)]
+        return "".join(
+            f"<{kind} style='padding:0 10px;{look}'>{cell}</{kind}>" for look, cell in zip(looks, cells, strict=True)
+        )
+
+    lines = [line("th", head), *(line("td", row) for row in rows)]
+    table = "".join(f"<tr>{cells}</tr>" for cells in lines)
+    return f"<table style='line-height:1.5;white-space:nowrap'>{table}</table>"

@@ -1,44 +1,31 @@
-"""Plots of results: HoloViews elements that Bokeh draws on the screen and Matplotlib on paper."""
+"""Plots of results: HoloViews elements that Bokeh draws on the screen and Matplotlib on paper.
 
-from bats_lab.plots.accuracy import plot_accuracy_over_delta_t, plot_accuracy_over_epochs
-from bats_lab.plots.collisions import plot_collisions
-from bats_lab.plots.confidence import plot_confidence, plot_confidence_over_delta_t
-from bats_lab.plots.confusion import plot_confusion
-from bats_lab.plots.decision import plot_decision
-from bats_lab.plots.discretization import plot_discretization
-from bats_lab.plots.histograms import plot_gradient_histogram, plot_weight_histogram
-from bats_lab.plots.potential import draw_potential, plot_potential
-from bats_lab.plots.raster import plot_raster
-from bats_lab.plots.runs import split_results
-from bats_lab.plots.sensitivity import plot_sensitivity
-from bats_lab.plots.spike_count import plot_spike_count_over_delta_t, plot_spike_count_over_epochs
-from bats_lab.plots.stopping import plot_stopping
-from bats_lab.plots.style import delta_t_color, save_figure, show_figure
-from bats_lab.plots.tradeoff import plot_tradeoff
-from bats_lab.plots.weights import plot_weights
+A plot draws what it is given; it trains, loads and runs nothing. Means over seeds stand with a band of ±1 standard
+deviation (n - 1), each time step has its colour wherever it appears (:func:`delta_t_color`), and collision rules are
+told apart by dash and marker. Every plot goes to :func:`save_figure` and :func:`show_figure`.
 
-__all__ = [
-    "delta_t_color",
-    "draw_potential",
-    "plot_accuracy_over_delta_t",
-    "plot_accuracy_over_epochs",
-    "plot_collisions",
-    "plot_confidence",
-    "plot_confidence_over_delta_t",
-    "plot_confusion",
-    "plot_decision",
-    "plot_discretization",
-    "plot_gradient_histogram",
-    "plot_potential",
-    "plot_raster",
-    "plot_sensitivity",
-    "plot_spike_count_over_delta_t",
-    "plot_spike_count_over_epochs",
-    "plot_stopping",
-    "plot_tradeoff",
-    "plot_weight_histogram",
-    "plot_weights",
-    "save_figure",
-    "show_figure",
-    "split_results",
-]
+Options common to all plots, where they have them:
+
+dataset : xarray.Dataset
+    Results of one run or of many, as :func:`bats_lab.open_results` gives them: over `delta_t`, `seed` and `rule`; every
+    other dimension has to be narrowed to one value first (:func:`split_results`).
+split : str
+    ``test``, ``train``, or ``validation`` where runs hold out training samples.
+layers : str, sequence of str or None
+    Layers to draw, as ``hidden_1`` and ``output``; None: all.
+epoch : int or None
+    After which epoch; None: each run's last. Weights are of the last, unless runs keep those of each.
+delta_t, seed, rule : float (s), int, str or None
+    The run that is drawn; each is needed where there are several.
+sample : int
+    Which of the samples whose spikes were kept.
+title : str or None
+    Title; None: data set, rule and number of seeds, or the run.
+
+All plots of results raise a `ValueError`, which says what is missing and what can be chosen, where there is no finished
+run, no such run, layer, epoch, sample or split, or where the results do not hold or have not kept what is drawn.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

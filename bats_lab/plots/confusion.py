@@ -29,24 +29,15 @@ def plot_confusion(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
-    delta_t, rule : float (s), str or None
-        Time step and collision rule; needed where there are several.
+    dataset, delta_t, rule, title
+        As in all plots (:mod:`bats_lab.plots`).
     seed : int or None
         Seed; None: all runs together.
-    title : str or None
-        Title; None: data set, time step, rule and seed.
 
     Returns
     -------
     holoviews.Overlay
         Share in % of each true class's samples; the last column is samples without an output spike.
-
-    Raises
-    ------
-    ValueError
-        If there is no such run, or if it is not clear which time step or rule is meant.
     """
     runs = one_time_step(dataset, "confusion", delta_t=delta_t, rule=rule, seed=seed)
     n_runs = int(runs["accuracy"].isel(epoch=0, split=0).notnull().sum())
@@ -76,13 +67,10 @@ def plot_confusion(
         width=430,
         height=390,
         title=title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
+        axes=(x, y),
         xticks=ticks,
         yticks=ticks[:-1],
-        xlim=(-0.5, n + 0.5),
-        ylim=(n - 0.5, -0.5),
-        grid=False,
         colorbar=z.pprint_label,
         xrotation=0 if short else 90,
+        **style.cells(n, n + 1),
     )

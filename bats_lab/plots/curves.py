@@ -32,19 +32,11 @@ def over_delta_t(
     Parameters
     ----------
     series : mapping of str to DataArray, (delta_t, seed)
-        What is drawn, by the label in the legend; series differ in dash and marker.
+        What is drawn, by the label in the legend, which is titled `legend_title`; series differ in dash and marker.
     y : holoviews.Dimension
         Name, label and unit of the values.
-    title : str
-        Title of the plot.
-    legend_title : str
-        What labels are.
-    show_legend : bool
-        Whether there is a legend, if there are several series.
-    marks : sequence of HoloViews elements
-        What is drawn above the curves.
-    **both
-        Options of the overlay.
+    title, legend_title, show_legend, marks, **both
+        Options of the overlay; `marks` are elements above the curves.
 
     Notes
     -----
@@ -59,16 +51,16 @@ def over_delta_t(
         mean, std, n = statistics(values)
         delta_t = values["delta_t"].values
         seen += [mean, mean - std, mean + std]
-        place = np.array([axis.positions[float(v)] for v in delta_t])
+        x_values = np.array([axis.positions[float(v)] for v in delta_t])
         grid = delta_t > 0
-        elements += _bands(place, mean, np.where(grid, std, np.nan), style.NEUTRAL_COLOR, x, y)
-        elements += _bands(place[~grid], mean[~grid], std[~grid], style.NEUTRAL_COLOR, x, y)
+        elements += _bands(x_values, mean, np.where(grid, std, np.nan), style.NEUTRAL_COLOR, x, y)
+        elements += _bands(x_values[~grid], mean[~grid], std[~grid], style.NEUTRAL_COLOR, x, y)
         shown = label if len(series) > 1 else ""
         elements.append(
-            style.line(hv.Curve((place[grid], mean[grid]), x, y, label=shown), style.NEUTRAL_COLOR, series=i)
+            style.line(hv.Curve((x_values[grid], mean[grid]), x, y, label=shown), style.NEUTRAL_COLOR, series=i)
         )
         columns = {
-            x.name: place,
+            x.name: x_values,
             y.name: mean,
             "std": std,
             "runs": n,
@@ -106,31 +98,25 @@ def curves_by_delta_t(
     Parameters
     ----------
     values : DataArray, (delta_t, seed, x)
-        Values to draw; the place on the x axis is the coordinate of the last dimension.
+        Values to draw; their places on the x axis are the coordinate of the last dimension.
     x, y : holoviews.Dimension
         Name, label and unit of both axes.
-    title : str
-        Title of the plot.
-    show_legend : bool
-        Whether there is a legend of time steps.
-    marks : sequence of HoloViews elements
-        What is drawn above the curves.
-    **both
-        Options of the overlay.
+    title, show_legend, marks, **both
+        Options of the overlay; `marks` are elements above the curves.
     """
-    places = values[values.dims[-1]].values.astype(float)
+    x_values = values[values.dims[-1]].values.astype(float)
     bands, lines, legend, seen = [], [], [], []
     for delta_t in values["delta_t"].values:
         mean, std, n = statistics(values.sel(delta_t=delta_t).transpose(..., "seed"))
         seen += [mean, mean - std, mean + std]
         color, label = style.delta_t_color(delta_t), style.delta_t_label(delta_t)
-        bands += _bands(places, mean, std, color, x, y, group=f"band {delta_t:g}")
-        columns = curve_columns(places, mean, std, n, delta_t, x, y)
+        bands += _bands(x_values, mean, std, color, x, y, group=f"band {delta_t:g}")
+        columns = curve_columns(x_values, mean, std, n, delta_t, x, y)
         tooltips = [("Δt", "@step"), *_value_tooltips(x, error=False), *_value_tooltips(y)]
         vdims = [y, "std", "runs", "step"]
         curve = hv.Curve(columns, x, vdims, label=label, group=f"curve {delta_t:g}")
         lines.append(style.line(curve, color, tooltips=tooltips))
-        marked = len(places) <= _MARKED
+        marked = len(x_values) <= _MARKED
         if marked:
             known = {k: np.asarray(v)[n > 0] for k, v in columns.items()}
             lines.append(style.points(hv.Scatter(known, x, vdims, label=label), color, size=0.8))
@@ -140,8 +126,7 @@ def curves_by_delta_t(
         legend=legend if show_legend else (),
         legend_title="Δt",
         title=title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
+        axes=(x, y),
         **{"ylim": style.limits(*seen), **both},
     )
 
@@ -161,9 +146,6 @@ def common_limits(values: xr.DataArray) -> dict[str, Any]:
     return {"ylim": style.limits(mean, mean - std, mean + std)}
 
 
-EPOCH = hv.Dimension("epoch", label="epoch")
-
-
 def statistics(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return mean, standard deviation (n - 1; NaN for one run) and number of runs, over the seeds."""
     n = values.notnull().sum("seed")
@@ -173,7 +155,7 @@ def statistics(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def curve_columns(
-    places: np.ndarray,
+    x_values: np.ndarray,
     mean: np.ndarray,
     std: np.ndarray,
     n: np.ndarray,
@@ -183,11 +165,11 @@ def curve_columns(
 ) -> dict[str, Any]:
     """Return the columns of a time step's curve, an element of group ``curve <delta_t>``."""
     label = style.delta_t_label(delta_t)
-    return {x.name: places, y.name: mean, "std": std, "runs": n, "step": [label] * len(places)}
+    return {x.name: x_values, y.name: mean, "std": std, "runs": n, "step": [label] * len(x_values)}
 
 
 def _bands(
-    place: np.ndarray,
+    x_values: np.ndarray,
     mean: np.ndarray,
     std: np.ndarray,
     color: str,
@@ -196,14 +178,14 @@ def _bands(
     group: str = "band",
 ) -> list[Any]:
     """Draw a band wherever neighbouring places have a standard deviation, and bars where one stands alone."""
-    found = []
+    elements: list[Any] = []
     for part in _stretches(np.isfinite(std)):
-        data = (place[part], mean[part], std[part])
+        data = (x_values[part], mean[part], std[part])
         if len(data[0]) > 1:
-            found.append(style.band(hv.Spread(data, x, [y, "std"], group=group), color))
+            elements.append(style.band(hv.Spread(data, x, [y, "std"], group=group), color))
         else:
-            found.append(style.bars(hv.ErrorBars(data, x, [y, "std"]), color))
-    return found
+            elements.append(style.bars(hv.ErrorBars(data, x, [y, "std"]), color))
+    return elements
 
 
 def _stretches(mask: np.ndarray) -> Iterator[slice]:

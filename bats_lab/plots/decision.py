@@ -11,8 +11,9 @@ import xarray as xr
 
 from bats_lab.plots import style
 from bats_lab.plots.raster import kept_rasters
-from bats_lab.plots.runs import one_run, run_title
+from bats_lab.plots.runs import check_sample, one_run, run_title
 from bats_lab.runs.experiment import config_of
+from bats_lab.runs.kept import image_of
 
 __all__ = ["plot_decision"]
 
@@ -33,40 +34,22 @@ def plot_decision(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Results of one run or of many, which kept spikes of some samples.
-    sample : int
-        Which of the kept samples.
+    dataset, sample, delta_t, seed, rule, title
+        As in all plots (:mod:`bats_lab.plots`).
     time : float or None
         Spikes sent up to this time count, in seconds; None: all.
-    delta_t, seed, rule : float (s), int, str or None
-        The run; each is needed where there are several.
-    title : str or None
-        Title; None: sample, its class, and the run.
 
     Returns
     -------
     holoviews.Layout
         The image that the input spikes stand for, and a bar a class; the class decided for is red, the dotted line is
         the target of the true class.
-
-    Raises
-    ------
-    ValueError
-        If there is no such run or sample, or if its spikes were not kept.
     """
     run = one_run(dataset, "spike_times", "sent_times", delta_t=delta_t, seed=seed, rule=rule)
-    kept = run["sample"].values
-    if sample not in kept:
-        raise ValueError(f"sample is {sample}; the results keep samples {', '.join(map(str, kept))}.")
-    config = config_of(run)
-    source, *_, output = kept_rasters(run, sample)
-    brightness = 1 - source.times[:, 0] / config.encoding_window
-    n = round(len(brightness) ** 0.5)
-    shape = (n, n) if n * n == len(brightness) else (1, len(brightness))
-    image = np.where(np.isfinite(brightness), 255 * brightness, 0).reshape(shape)
+    check_sample(run, sample)
+    *_, output = kept_rasters(run, sample)
     counts = spikes_until(output.sent, np.inf if time is None else time)
-    plots = decision_plots(image, counts, output.labels, target=config.target_true)
+    plots = decision_plots(image_of(run, sample), counts, output.labels, target=config_of(run).target_true)
     if title is None:
         title = f"sample {sample}: {run['sample_label'].sel(sample=sample).item()}; {run_title(run)}"
     return style.panels(plots, columns=2, title=title, width=_SIZE, height=_SIZE)
@@ -86,27 +69,10 @@ def decision_plots(
     size: int = _SIZE,
     highest: float = 0,
 ) -> list[hv.Overlay]:
-    """Draw an image (row, column), an element of group ``image``, and a bar for each class.
+    """Draw an image (row, column; 0 to 255), an element of group ``image``, and a bar for the spikes of each class.
 
-    Parameters
-    ----------
-    image : ndarray, (row, column)
-        Brightness, 0 to 255.
-    counts : ndarray, (class,)
-        Spikes for each class.
-    labels : sequence of str
-        Names of the classes.
-    target : float
-        Spikes that the true class's neuron should send.
-    size : int
-        Size of each frame.
-    highest : float
-        What the axis of spikes reaches to at least.
-
-    Returns
-    -------
-    list of holoviews.Overlay
-        Elements of the second are of the groups ``leader`` and ``others`` (:func:`bar_columns`).
+    The second plot's axis reaches to `highest` at least; a line marks the `target` of the true class's neuron. Its
+    elements are of the groups ``leader`` and ``others`` (:func:`bar_columns`).
     """
     rows, columns = image.shape
     x, y = hv.Dimension("column"), hv.Dimension("row")
@@ -115,15 +81,13 @@ def decision_plots(
     bounds = (-0.5, -0.5, columns - 0.5, rows - 0.5)
     seen = hv.Image(np.asarray(image, dtype=float)[::-1], [x, y], z, bounds=bounds, group="image")
     picture = style.overlay(
-        [style.styled(seen, cmap="Greys", clim=(0, 255), screen={}, paper={"interpolation": "nearest"})],
+        [style.styled(seen, cmap="Greys", clim=(0, 255), paper={"interpolation": "nearest"})],
         width=size,
         height=max(60, round(size * rows / columns)),
         title="what the network sees",
         xaxis=None,
         yaxis=None,
-        xlim=(-0.5, columns - 0.5),
-        ylim=(rows - 0.5, -0.5),
-        grid=False,
+        **style.cells(rows, columns),
     )
     count, label = hv.Dimension("count", label="spikes so far"), hv.Dimension("label", label="class")
     elements: list[Any] = []
@@ -140,8 +104,7 @@ def decision_plots(
         width=size,
         height=size,
         title=" ",
-        xlabel=count.pprint_label,
-        ylabel=label.pprint_label,
+        axes=(count, label),
         xlim=(0, 1.05 * max(target, highest, counts.max(initial=0))),
         ylim=(-0.6, len(counts) - 0.4),
         yticks=ticks if len(ticks) <= 12 else ticks[::4],
@@ -151,11 +114,11 @@ def decision_plots(
 
 def bar_columns(counts: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Return where the bars begin and end: of the class decided for (``leader``) and of the ``others``."""
-    places = np.arange(len(counts))
-    leads = (places == counts.argmax()) & (counts > 0) if len(counts) else np.zeros(0, bool)
+    classes = np.arange(len(counts))
+    leads = (classes == counts.argmax()) & (counts > 0) if len(counts) else np.zeros(0, bool)
 
     def bars(which: np.ndarray) -> dict[str, np.ndarray]:
-        at = places[which]
-        return {"count": np.zeros(len(at)), "label": at, "end": counts[which], "label_end": at}
+        rows = classes[which]
+        return {"count": np.zeros(len(rows)), "label": rows, "end": counts[which], "label_end": rows}
 
     return {"leader": bars(leads), "others": bars(~leads & (counts > 0))}

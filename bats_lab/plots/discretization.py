@@ -85,8 +85,7 @@ def plot_discretization(
         legend=legend,
         legend_title="Δt",
         title="d(t) = t + (Δt − t mod Δt)" if title is None else title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
+        axes=(x, y),
         xlim=style.limits([0, 1e3 * end]),
         ylim=style.limits([0, 1e3 * (end + steps[-1])]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import holoviews as hv
@@ -11,8 +11,7 @@ import xarray as xr
 
 from bats_lab.plots import style
 from bats_lab.plots.runs import layers_of, narrowed, one_run, runs_title
-from bats_lab.runs.experiment import config_of, first_samples, network_of
-from bats_lab.runs.training import input_spikes
+from bats_lab.runs.kept import weights_of
 
 __all__ = ["plot_gradient_histogram", "plot_weight_histogram"]
 
@@ -33,16 +32,8 @@ def plot_weight_histogram(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Results of one run or of many, some of which kept their weights.
-    layers : str, sequence of str or None
-        Layers to draw, as ``hidden_1`` and ``output``; None: all.
-    seed, rule : int, str or None
-        The runs; each is needed where there are several.
-    epoch : int or None
-        After which epoch, for runs that keep the weights of each; None: after the last.
-    title : str or None
-        Title; None: data set, rule and number of seeds.
+    dataset, layers, seed, rule, epoch, title
+        As in all plots (:mod:`bats_lab.plots`); some of the runs kept their weights.
 
     Returns
     -------
@@ -52,21 +43,18 @@ def plot_weight_histogram(
     Raises
     ------
     ValueError
-        If no run kept its weights, or there is no such run, layer or epoch.
+        If no run kept its weights, and as all plots do.
     """
-    networks = _by_delta_t(dataset, seed, rule, lambda run: network_of(run, epoch=epoch).weights)
     x = hv.Dimension("weight", label="weight")
-    return _histograms(dataset, networks, x, layers, seed, rule, title, logarithmic=False)
+    return _histograms(dataset, "weights", x, layers=layers, seed=seed, rule=rule, epoch=epoch, title=title)
 
 
 def plot_gradient_histogram(
     dataset: xr.Dataset,
     *,
     layers: str | Sequence[str] | None = None,
-    n_samples: int = 50,
     seed: int | None = None,
     rule: str | None = None,
-    epoch: int | None = None,
     title: str | None = None,
 ) -> hv.Overlay | hv.Layout:
     """Plot how large the gradients of the trained weights are: one line a time step, one plot a layer.
@@ -74,98 +62,52 @@ def plot_gradient_histogram(
     Parameters
     ----------
     dataset : xarray.Dataset
-        Results of one run or of many, some of which kept their weights.
-    layers : str, sequence of str or None
-        Layers to draw, as ``hidden_1`` and ``output``; None: all.
-    n_samples : int
-        Training images, from the first on, over which the gradient is taken: a batch.
-    seed, rule : int, str or None
-        The runs; each is needed where there are several.
-    epoch : int or None
-        After which epoch, for runs that keep the weights of each; None: after the last.
-    title : str or None
-        Title; None: data set, rule and number of seeds.
+        Results with their gradients, as :func:`bats_lab.runs.kept.measure_gradients` returns them.
+    layers, seed, rule, title
+        As in all plots (:mod:`bats_lab.plots`).
 
     Returns
     -------
     holoviews.Overlay or holoviews.Layout
         Share of the weights in % in each of 60 equal bins of the magnitude's logarithm. What is missing to 100 % has
         no gradient at all: no spike went through it.
-
-    Raises
-    ------
-    ValueError
-        If no run kept its weights, or there is no such run, layer or epoch.
-    DataError
-        If the images are not there.
-
-    Notes
-    -----
-    Gradients are not stored: the networks are run, on the time grid and by the rule of their training (eq. 11-16).
     """
-    if n_samples < 1:
-        raise ValueError(f"n_samples is {n_samples}; it must be at least 1.")
-
-    def gradients(run: xr.Dataset) -> list[np.ndarray]:
-        config = config_of(run)
-        data = first_samples(config, n_samples, split="train")
-        network = network_of(run, epoch=epoch)
-        inputs = input_spikes(data.x_train[:n_samples], config)
-        counts = network.simulate(inputs, rule=config.rule)[-1].spike_count
-        true = np.arange(counts.shape[1]) == data.y_train[:n_samples, None]
-        errors = np.where(true, config.target_true, config.target_false) - counts
-        return [np.abs(g) for g in network.gradients(inputs, errors, rule=config.rule)]
-
-    networks = _by_delta_t(dataset, seed, rule, gradients)
     x = hv.Dimension("gradient", label="magnitude of the gradient")
-    return _histograms(dataset, networks, x, layers, seed, rule, title, logarithmic=True)
-
-
-def _by_delta_t(
-    dataset: xr.Dataset, seed: int | None, rule: str | None, measure: Callable[[xr.Dataset], list[np.ndarray]]
-) -> dict[float, list[np.ndarray]]:
-    """Measure every run that kept its weights, one a time step."""
-    found: dict[float, list[np.ndarray]] = {}
-    reason = None
-    for delta_t in np.atleast_1d(dataset["delta_t"].values) if "delta_t" in dataset.coords else [None]:
-        try:
-            run = one_run(dataset, delta_t=delta_t, seed=seed, rule=rule)
-            found[float(run["delta_t"])] = measure(run)
-        except ValueError as error:
-            reason = error
-    if not found:
-        raise reason or ValueError("The results hold no run; there is nothing to plot.")
-    return found
+    return _histograms(
+        dataset, "gradients", x, layers=layers, seed=seed, rule=rule, epoch=None, title=title, logarithmic=True
+    )
 
 
 def _histograms(
     dataset: xr.Dataset,
-    networks: dict[float, list[np.ndarray]],
+    variable: str,
     x: hv.Dimension,
+    *,
     layers: str | Sequence[str] | None,
     seed: int | None,
     rule: str | None,
+    epoch: int | None,
     title: str | None,
-    *,
-    logarithmic: bool,
+    logarithmic: bool = False,
 ) -> hv.Overlay | hv.Layout:
     runs = narrowed(dataset, "spike_count", rule=rule, seed=seed)
     names = layers_of(runs["spike_count"], None)
     wanted = layers_of(runs["spike_count"], layers)
+    needed = variable if epoch is None else f"{variable}_by_epoch"
+    known = {}
+    for delta_t in runs["delta_t"].values:
+        run = one_run(dataset, needed, delta_t=delta_t, seed=seed, rule=rule)
+        known[float(delta_t)] = weights_of(run, epoch=epoch, variable=variable)
+    known = {delta_t: arrays for delta_t, arrays in known.items() if arrays}
+    if not known:
+        raise ValueError("None of these runs kept its weights; runs keep them with keep_weights='last' or 'each'.")
     plots = []
     for name in wanted:
-        values = {delta_t: arrays[names.index(name)].ravel() for delta_t, arrays in networks.items()}
+        values = {delta_t: arrays[name].ravel() for delta_t, arrays in known.items()}
         edges = bin_edges(list(values.values()), logarithmic=logarithmic)
-        plots.append(
-            draw_histograms(
-                values,
-                edges,
-                x,
-                title=style.layer_label(name, len(names) - 1),
-                show_legend=name == wanted[-1],
-                logx=logarithmic,
-            )
-        )
+        label = style.layer_label(name, len(names) - 1)
+        options: dict[str, Any] = {"title": label, "show_legend": name == wanted[-1], "logx": logarithmic}
+        plots.append(draw_histograms(values, edges, x, **options))
     title = runs_title(runs, averaged=False) if title is None else title
     return style.panels(plots, columns=2, title=title, width=_WIDTH, height=_HEIGHT)
 
@@ -215,8 +157,7 @@ def draw_histograms(
         legend=legend if show_legend else (),
         legend_title="Δt",
         title=title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
+        axes=(x, y),
         xlim=(float(edges[0]), float(edges[-1])),
         ylim=(0.0, 1.06 * max(tops) or 1.0),
         **both,

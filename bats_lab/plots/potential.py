@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,10 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
-from bats_lab.config import Config
 from bats_lab.network.neuron import Neuron
 from bats_lab.plots import style
-from bats_lab.plots.runs import layers_of, one_run, run_title
+from bats_lab.plots.runs import check_sample, layers_of, one_run, run_title
+from bats_lab.runs.kept import busiest_neuron, neuron_of
 from bats_lab.spikes.grid import ticks_within
 
 __all__ = ["draw_potential", "plot_potential", "potential_columns", "potential_plots"]
@@ -38,69 +37,27 @@ def plot_potential(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Results of one run or of many, which kept the spikes of some samples and the last weights.
+    dataset, sample, delta_t, seed, rule, title
+        As in all plots (:mod:`bats_lab.plots`); the run kept the spikes of some samples and its weights.
     layer : str
         Layer of the neuron, as ``hidden_1`` or ``output``.
     neuron : int or None
         Its number; None: the one that spiked most.
-    sample : int
-        Which of the kept samples.
-    delta_t, seed, rule : float (s), int, str or None
-        The run; each is needed where there are several.
-    title : str or None
-        Title; None: neuron, sample and run.
 
     Returns
     -------
     holoviews.Layout
-        Potential, inputs and spikes on one time axis.
-
-    Raises
-    ------
-    ValueError
-        If there is no such run, layer, neuron or sample, or spikes or weights were not kept.
+        As :func:`draw_potential` draws it.
     """
     run = one_run(dataset, "spike_times", "sent_times", "weights", delta_t=delta_t, seed=seed, rule=rule)
-    config = Config.from_dict(json.loads(run["config"].values.item()))
-    kept = run["sample"].values
-    if sample not in kept:
-        raise ValueError(f"sample is {sample}; the results keep samples {', '.join(map(str, kept))}.")
-    layers_of(run["spike_count"].isel(split=0), layer)
-    here = run.sel(sample=sample)
-    names = config.layer_names()
-    place = names.index(layer)
-    n_neurons = int(here["layer_size"].sel(layer=layer))
-    times, sent = (here[v].sel(layer=layer).transpose("neuron", "spike").values for v in ("spike_times", "sent_times"))
-    if neuron is None:
-        neuron = int(np.isfinite(sent[:n_neurons]).sum(axis=1).argmax())
-    if not 0 <= neuron < n_neurons:
-        raise ValueError(
-            f"neuron is {neuron}; the {style.layer_label(layer, len(names) - 1)} has 0 to {n_neurons - 1}."
-        )
-    if place == 0:
-        computed, arrived = here["input_times"].values[:, None], here["input_sent_times"].values[:, None]
-    else:
-        below = here.sel(layer=names[place - 1])
-        computed, arrived = (below[v].transpose("neuron", "spike").values for v in ("spike_times", "sent_times"))
-    pre, spike = np.nonzero(np.isfinite(arrived))
-    fired = np.isfinite(times[neuron])
-    limit = config.max_spikes[place]
-    shown = Neuron(
-        input_times=computed[pre, spike].astype(float),
-        input_sent=arrived[pre, spike].astype(float),
-        weights=here["weights"].sel(layer=layer).transpose("post", "pre").values[neuron, pre].astype(float),
-        times=times[neuron, fired].astype(float),
-        discretized=np.where(np.isfinite(sent), sent, np.inf)[neuron, fired].astype(float),
-        tau_syn=config.tau_syn,
-        threshold=config.thresholds[place],
-        duration=config.duration,
-        delta_t=config.delta_t,
-        rule=config.rule,
-        truncated=int(fired.sum()) == limit,
-    )
+    check_sample(run, sample)
+    spiking = run["spike_count"].isel(split=0)
+    layers_of(spiking, layer)
+    neuron = busiest_neuron(run, layer, sample) if neuron is None else neuron
+    shown = neuron_of(run, layer=layer, neuron=neuron, sample=sample)
+    label = style.layer_label(layer, len(layers_of(spiking, None)) - 1)
     if title is None:
-        title = f"neuron {neuron} of the {style.layer_label(layer, len(names) - 1)}, sample {sample}; {run_title(run)}"
+        title = f"neuron {neuron} of the {label}, sample {sample}; {run_title(run)}"
     return draw_potential([shown], title=title)
 
 
@@ -126,47 +83,24 @@ def draw_potential(neurons: Sequence[Neuron], *, title: str = "") -> hv.Layout:
     ValueError
         If there is no neuron.
     """
-    plots = [
-        style.styled(plot, screen={}, paper={"aspect": _WIDTH / height})
-        for plot, height in zip(potential_plots(neurons), _HEIGHTS, strict=True)
-    ]
-    layout = style.panels(plots, columns=1, title=title, width=_WIDTH, height=sum(_HEIGHTS) // 3, gap=50, linked=True)
-    return style.styled(layout, screen={}, paper={"aspect_weight": 1})
+    return style.stacked(potential_plots(neurons), width=_WIDTH, heights=_HEIGHTS, gap=50, title=title)
 
 
 def potential_plots(
-    neurons: Sequence[Neuron],
-    *,
-    complete: bool = False,
-    width: int = _WIDTH,
-    heights: tuple[int, int, int] = _HEIGHTS,
+    neurons: Sequence[Neuron], *, complete: bool = False, width: int = _WIDTH, heights: tuple[int, int, int] = _HEIGHTS
 ) -> list[hv.Overlay]:
-    """Draw the three panels of :func:`draw_potential`.
+    """Draw the three panels of :func:`draw_potential`: potential, inputs, spikes.
 
-    Parameters
-    ----------
-    neurons : sequence of Neuron
-        As in :func:`draw_potential`.
-    complete : bool
-        Whether series of which there is nothing to see now are there all the same, and no legend: an explorer fills
-        them with :func:`potential_columns` later and says itself what they are. Series of neuron `i` have the group
-        ``<name>_<i>``, ticks and threshold those names.
-    width : int
-        Width of the frames.
-    heights : (int, int, int)
-        Heights of the frames.
-
-    Returns
-    -------
-    list of holoviews.Overlay
-        Potential, inputs, spikes.
+    If `complete`, series of which there is nothing to see now are there all the same, and no legend: an explorer fills
+    them with :func:`potential_columns` later and says itself what they are. Series of neuron `i` have the group
+    ``<name>_<i>``, ticks and threshold those names.
     """
     if not neurons:
         raise ValueError("neurons is empty; a plot of potentials needs at least one.")
     elements: list[list[Any]] = [[], [], []]
     limits = potential_limits(neurons)
-    for panel, found in enumerate(elements):
-        found.append(_ticks(tick_columns(neurons, panel, limits[panel]), _Y[panel]))
+    for panel, series_of_panel in enumerate(elements):
+        series_of_panel.append(_ticks(tick_columns(neurons, panel, limits[panel]), _Y[panel]))
     elements[0].append(_threshold(neurons[0]))
     for i, neuron in enumerate(neurons):
         for panel, series in enumerate(potential_columns(neuron, -i)):
@@ -182,8 +116,8 @@ def potential_plots(
     )
     end = 1e3 * neurons[0].duration
     return [
-        style.overlay(found, width=width, height=height, left=_LEFT, xlim=(-0.01 * end, 1.01 * end), **own)
-        for found, height, own in zip(elements, heights, options, strict=True)
+        style.overlay(series_of_panel, width=width, height=height, left=_LEFT, xlim=(-0.01 * end, 1.01 * end), **own)
+        for series_of_panel, height, own in zip(elements, heights, options, strict=True)
     ]
 
 
@@ -192,21 +126,9 @@ def potential_columns(
 ) -> tuple[dict[str, dict[str, np.ndarray]], ...]:
     """Return what the panels show of a neuron: for each of them its series, and of each of these the columns.
 
-    Parameters
-    ----------
-    neuron : Neuron
-        What it received and did.
-    row : int
-        Place of its spikes on the last panel's y axis.
-    hidden : bool
-        Whether all series are empty.
-
-    Returns
-    -------
-    tuple of dict of str to dict of str to ndarray
-        ``potential``, ``crossings`` (those whose spike was sent) and ``unsent`` (those that sent none); ``stems`` and
-        ``inputs``; ``links`` (from each computed to its sent time), ``computed``, ``sent`` and ``unsent``. Times are in
-        ms.
+    They are ``potential``, ``crossings`` (those whose spike was sent) and ``unsent`` (those that sent none); ``stems``
+    and ``inputs``; ``links`` (from each computed to its sent time), ``computed``, ``sent`` and ``unsent``, in the `row`
+    of the last panel. Times are in ms. If `hidden`, all are empty.
     """
     left = np.isfinite(neuron.discretized)
     fired, sent = neuron.reset_times[left], neuron.discretized[left]
@@ -246,16 +168,7 @@ def potential_columns(
 
 
 def tick_columns(neurons: Sequence[Neuron], panel: int, limits: tuple[float, float]) -> dict[str, np.ndarray]:
-    """Return lines at the ticks of the first neuron that has a time step, unless there are too many to be seen.
-
-    Parameters
-    ----------
-    neurons : sequence of Neuron
-    panel : int
-        Which of the panels.
-    limits : (float, float)
-        Ends of its y axis.
-    """
+    """Return lines at the ticks of the first neuron that has a time step, unless there are too many to be seen."""
     ticks = np.array([])
     for neuron in neurons:
         n = ticks_within(neuron.duration, neuron.delta_t)

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.plots import style
-from bats_lab.plots.runs import layers_of, one_run, run_title
+from bats_lab.plots.runs import check_sample, layers_of, one_run, run_title
 
 __all__ = ["RasterLayer", "draw_raster", "kept_rasters", "plot_raster", "raster_columns", "raster_plots"]
 
@@ -58,111 +58,69 @@ def plot_raster(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Results of one run or of many, which kept spikes of some samples.
-    sample : int
-        Which of the kept samples.
-    delta_t, seed, rule : float (s), int, str or None
-        The run; each is needed where there are several.
+    dataset, sample, delta_t, seed, rule, title
+        As in all plots (:mod:`bats_lab.plots`).
     layers : str, sequence of str or None
         Layers to draw, as ``input``, ``hidden_1`` and ``output``; None: all.
     window : (float, float) or None
         Part of the time axis that is seen, in seconds; None: all of it.
-    title : str or None
-        Title; None: sample, its class and the predicted one, and the run.
 
     Returns
     -------
     holoviews.Overlay or holoviews.Layout
         One raster a layer, the input first.
-
-    Raises
-    ------
-    ValueError
-        If there is no such run, sample or layer, or if its spikes were not kept.
     """
     run = one_run(dataset, "spike_times", "sent_times", delta_t=delta_t, seed=seed, rule=rule)
-    kept = run["sample"].values
-    if sample not in kept:
-        raise ValueError(f"sample is {sample}; the results keep samples {', '.join(map(str, kept))}.")
+    check_sample(run, sample)
     rasters = kept_rasters(run, sample, layers)
-    run = run.sel(sample=sample)
-    label = str(run["sample_label"].values) if "sample_label" in run else ""
     if title is None:
-        predicted = str(run["sample_prediction"].values) if "sample_prediction" in run else ""
+        label, predicted = (
+            str(run[name].sel(sample=sample).values) if name in run else ""
+            for name in ("sample_label", "sample_prediction")
+        )
         title = f"sample {sample}: {label}, predicted {predicted}; {run_title(run)}"
     return draw_raster(rasters, float(run["delta_t"]), window=window, title=title)
 
 
 def kept_rasters(run: xr.Dataset, sample: int, layers: str | Sequence[str] | None = None) -> list[RasterLayer]:
-    """Return the spikes that a run kept of one sample: of its input and of each layer, or of the layers named.
-
-    Parameters
-    ----------
-    run : xarray.Dataset
-        Results of one run, without the dimensions that tell runs apart.
-    sample : int
-        Which of the kept samples.
-    layers : str, sequence of str or None
-        Layers, as ``input``, ``hidden_1`` and ``output``; None: all.
+    """Return the spikes that one run kept of a sample: of its input and of each layer, or of the layers named.
 
     Raises
     ------
     ValueError
         If there is no such layer, or if no spikes of the sample were kept.
     """
-    names = layers_of(run["spike_count"].isel(split=0), None)
-    times_of_layers = run[["spike_times", "sent_times"]].sel(sample=sample)
-    run = run.drop_vars(["spike_times", "sent_times"]).sel(sample=sample)
+    spiking = run["spike_count"].isel(split=0)
+    names = layers_of(spiking, None)
     wanted = ["input", *names] if layers is None else [layers] if isinstance(layers, str) else list(layers)
-    if not wanted:
-        raise ValueError(f"layers is empty; it must name at least one of input, {', '.join(names)}.")
-    label = str(run["sample_label"].values) if "sample_label" in run else ""
+    if wanted != ["input"]:
+        layers_of(spiking, [name for name in wanted if name != "input"])
+    label = str(run["sample_label"].sel(sample=sample).values) if "sample_label" in run else ""
+    spikes = run[["spike_times", "sent_times"]].sel(sample=sample)
     rasters = []
     for name in wanted:
         if name == "input":
-            times, sent = run["input_times"].values[:, None], run["input_sent_times"].values[:, None]
-            rasters.append(RasterLayer("input", times, sent))
+            computed, sent = (run[v].sel(sample=sample).values[:, None] for v in ("input_times", "input_sent_times"))
+            rasters.append(RasterLayer("input", computed, sent))
             continue
-        if name not in names:
-            layers_of(run["spike_count"].isel(split=0), name)  # says so
         size = int(run["layer_size"].sel(layer=name))
-        here = times_of_layers.sel(layer=name).isel(neuron=slice(size)).transpose("neuron", "spike", ...)
-        times, sent = here["spike_times"].values, here["sent_times"].values
-        if name == "output":
-            classes = [str(c) for c in run["true_class"].values][:size]
-            marked = classes.index(label) if label in classes else None
-            rasters.append(RasterLayer("output layer", times, sent, classes, marked))
-        else:
-            rasters.append(RasterLayer(style.layer_label(name, len(names) - 1), times, sent))
+        own = spikes.sel(layer=name).isel(neuron=slice(size)).transpose("neuron", "spike", ...)
+        classes = [str(c) for c in run["true_class"].values][:size] if name == "output" else []
+        marked = classes.index(label) if label in classes else None
+        text = style.layer_label(name, len(names) - 1)
+        rasters.append(RasterLayer(text, own["spike_times"].values, own["sent_times"].values, classes, marked))
     if not any(np.isfinite(r.times).any() for r in rasters):
         raise ValueError(f"This run kept no spikes of sample {sample}.")
     return rasters
 
 
 def draw_raster(
-    layers: Sequence[RasterLayer],
-    delta_t: float,
-    *,
-    window: tuple[float, float] | None = None,
-    title: str = "",
+    layers: Sequence[RasterLayer], delta_t: float, *, window: tuple[float, float] | None = None, title: str = ""
 ) -> hv.Overlay | hv.Layout:
-    """Draw rasters of the layers of a network, below each other and on one time axis.
+    """Draw rasters of the layers of a network, from the input on, below each other and on one time axis.
 
-    Parameters
-    ----------
-    layers : sequence of RasterLayer
-        Layers, from the input on.
-    delta_t : float
-        Time step in seconds, which gives sent spikes their colour; 0: computed and sent times are the same.
-    window : (float, float) or None
-        Part of the time axis that is seen, in seconds; None: all of it.
-    title : str
-        Title above all.
-
-    Returns
-    -------
-    holoviews.Overlay or holoviews.Layout
+    The time step (s) gives sent spikes their colour; at 0 computed and sent times are the same. `window` (s) is the
+    part of the time axis that is seen, None all of it.
     """
     plots = raster_plots(layers, delta_t, window=window)
     return style.panels(plots, columns=1, title=title, width=_WIDTH, height=_HEIGHT, gap=50, linked=True)
@@ -177,22 +135,10 @@ def raster_plots(
     width: int = _WIDTH,
     height: int = _HEIGHT,
 ) -> list[hv.Overlay]:
-    """Draw one raster a layer.
+    """Draw one raster a layer, as :func:`draw_raster` does.
 
-    Parameters
-    ----------
-    layers, delta_t, window
-        As in :func:`draw_raster`.
-    complete : bool
-        Whether series of which there is no spike now, as those not sent, are there all the same and stand in the
-        legend: an explorer fills them with the columns of :func:`raster_columns` later. Series have their group from
-        there.
-    width, height : int
-        Size of a raster's frame.
-
-    Returns
-    -------
-    list of holoviews.Overlay
+    If `complete`, series of which there is no spike now are there all the same: an explorer fills them with the columns
+    of :func:`raster_columns` later. Series have their group from there.
     """
     if not layers:
         raise ValueError("layers is empty; a raster needs at least one.")
@@ -205,7 +151,7 @@ def raster_plots(
     legend = [_legend_entry(name, delta_t) for name in names if name != "links"]
     return [
         style.overlay(
-            [_series(name, found[name], layer, delta_t, i) for name in _SERIES if name in names],
+            [_series(name, series[name], layer, delta_t, i) for name in _SERIES if name in names],
             width=width,
             height=height,
             legend=legend if i == len(layers) - 1 else (),
@@ -216,7 +162,7 @@ def raster_plots(
             ylim=neuron_limits(layer),
             **_named_neurons(layer),
         )
-        for i, (layer, found) in enumerate(zip(layers, columns, strict=True))
+        for i, (layer, series) in enumerate(zip(layers, columns, strict=True))
     ]
 
 
@@ -246,22 +192,10 @@ _SERIES = ("true", "links", "computed", "sent", "lost")
 
 
 def raster_columns(layer: RasterLayer, delta_t: float, window: tuple[float, float]) -> dict[str, dict[str, np.ndarray]]:
-    """Return what a raster shows: for each of its series the columns.
+    """Return what a raster shows: for each of its series the columns, with times in ms.
 
-    Parameters
-    ----------
-    layer : RasterLayer
-        Spikes.
-    delta_t : float
-        Time step in seconds; 0: there are sent spikes only.
-    window : (float, float)
-        Part of the time axis over which the line of the true class goes, in seconds.
-
-    Returns
-    -------
-    dict of str to dict of str to ndarray
-        ``true`` (line of the true class), ``links`` (from each computed to its sent time), ``computed``, ``sent`` and
-        ``lost`` (computed but not sent); times in ms.
+    They are ``true`` (line of the true class over the `window`, in s), ``links`` (from each computed to its sent time),
+    ``computed``, ``sent`` and ``lost`` (computed but not sent); in continuous time there are sent spikes only.
     """
     neuron, spike = np.nonzero(np.isfinite(layer.times))
     computed, sent = 1e3 * layer.times[neuron, spike], 1e3 * layer.sent[neuron, spike]
@@ -307,13 +241,12 @@ def _series(name: str, columns: dict[str, np.ndarray], layer: RasterLayer, delta
 
 
 def _legend_entry(name: str, delta_t: float) -> style.LegendEntry:
-    if name == "true":
-        return style.LegendEntry("true class", style.ACCENT_COLOR, line=2)
-    if name == "computed":
-        return style.LegendEntry("computed", style.NEUTRAL_COLOR, marker=0)
-    if name == "lost":
-        return style.LegendEntry("not sent", style.ACCENT_COLOR, marker=3)
-    return style.LegendEntry(sent_label(delta_t), style.delta_t_color(delta_t), marker=0)
+    entries = {
+        "true": style.LegendEntry("true class", style.ACCENT_COLOR, line=2),
+        "computed": style.LegendEntry("computed", style.NEUTRAL_COLOR, marker=0),
+        "lost": style.LegendEntry("not sent", style.ACCENT_COLOR, marker=3),
+    }
+    return entries.get(name) or style.LegendEntry(sent_label(delta_t), style.delta_t_color(delta_t), marker=0)
 
 
 def sent_label(delta_t: float) -> str:

@@ -1,7 +1,7 @@
-"""What a report says about results: tables and sentences computed from them, and figures put into files.
+"""What a report says about results: a table, sentences of one line with the figures in them, and plots put into files.
 
-Every sentence is a statement about the numbers at hand and holds for a sweep that is half finished, or has one seed
-or one time step only.
+What the figures mean stands in the notebook that shows them. Every sentence holds for a sweep that is half finished, or
+has one seed or one time step only.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import pandas as pd
 import xarray as xr
 
 from bats_lab.plots.runs import after_epoch, dataset_name, runs_to_draw
-from bats_lab.plots.style import delta_t_label, png_width, save_figure
+from bats_lab.plots.style import delta_t_label, save_figure, show_png
 from bats_lab.runs.metrics import choice_split, pareto_front, summary_table
 
 __all__ = [
+    "at_step",
+    "counted",
     "describe_accuracy",
     "describe_collisions",
     "describe_confidence",
@@ -30,6 +32,15 @@ __all__ = [
     "results_table",
     "show_figures",
 ]
+
+#: Columns of :func:`results_table` after what tells its rows apart: heading, column of the summary, factor, format.
+_COLUMNS = (
+    ("hidden spikes", "hidden_spikes", 1, "{:,.0f}"),
+    ("output spikes", "output_spikes", 1, "{:,.1f}"),
+    ("confidence", "confidence", 1, "{:.2f}"),
+    ("time to decision (ms)", "decision_time", 1e3, "{:.0f}"),
+    ("collisions", "collisions", 1, "{:,.1f}"),
+)
 
 
 def results_table(dataset: xr.Dataset) -> pd.DataFrame:
@@ -46,31 +57,20 @@ def results_table(dataset: xr.Dataset) -> pd.DataFrame:
         One row for each data set, rule, time step and other swept value.
     """
     table = summary_table(dataset)
-    std = table["accuracy_std"]
+    # Other swept parameters stand before the number of runs.
+    swept = [n for n in table.columns[: table.columns.get_loc("runs")] if n not in ("dataset", "rule", "delta_t")]
+    accuracies = zip(100 * table["accuracy"], 100 * table["accuracy_std"], strict=True)
     shown = {
         "data set": table["dataset"],
         "rule": table["rule"],
         "Δt": table["delta_t"].map(delta_t_label),
-        **{name: table[name] for name in _swept(table)},
+        **{name: table[name] for name in swept},
         "runs": table["runs"].astype(str),
-        "test accuracy (%)": [
-            f"{100 * a:.1f}" + ("" if np.isnan(s) else f" ± {100 * s:.1f}")
-            for a, s in zip(table["accuracy"], std, strict=True)
-        ],
-        "hidden spikes": table["hidden_spikes"].map("{:,.0f}".format),
-        "output spikes": table["output_spikes"].map("{:,.1f}".format),
-        "confidence": table["confidence"].map("{:.2f}".format),
-        "time to decision (ms)": (1e3 * table["decision_time"]).map("{:.0f}".format),
-        "collisions": table["collisions"].map("{:,.1f}".format),
+        "test accuracy (%)": [_mean_std(mean, std) for mean, std in accuracies],
+        **{heading: (factor * table[name]).map(form.format) for heading, name, factor, form in _COLUMNS},
     }
     # Row numbers would say nothing.
     return pd.DataFrame(shown).set_axis([""] * len(table), axis="index")
-
-
-def _swept(table: pd.DataFrame) -> list[str]:
-    """Name the columns of other swept parameters, which stand before the number of runs."""
-    before = list(table.columns)[: table.columns.get_loc("runs")]
-    return [name for name in before if name not in ("dataset", "rule", "delta_t")]
 
 
 def show_figures(
@@ -107,26 +107,23 @@ def show_figures(
     # Kept out of the module's imports: plots are of use where there is no notebook.
     from IPython import display as ipython
 
-    display: Any = ipython.display
-    markdown: Any = ipython.Markdown
-    image: Any = ipython.Image
-    if not parts:
-        display(markdown("Of this there are no results yet."))
+    def tell(text: str) -> None:
+        if text:
+            ipython.display(ipython.Markdown(text))
+
+    tell("" if parts else "Of this there are no results yet.")
     for title, part in parts.items():
         heading = f"**{title}.** " if len(parts) > 1 else ""
         try:
             sentence = describe(part) if describe is not None else ""
             plot = draw(part, **options)
         except ValueError as error:
-            display(markdown(f"{heading}{error}"))
+            tell(f"{heading}{error}")
             continue
-        if heading or sentence:
-            display(markdown(heading + sentence))
+        tell(heading + sentence)
         stem = name + (f"-{re.sub(r'[^A-Za-z0-9.]+', '_', title)}" if len(parts) > 1 else "")
         png, pdf = Path(folder) / f"{stem}.png", Path(folder) / f"{stem}.pdf"
-        picture = image(filename=save_figure(plot, png, pdf, dpi=_DPI))
-        # Pixels of the picture are smaller than those of the screen, so that it is sharp on a fine one.
-        display(image(data=picture.data, width=round(png_width(picture.data) * 100 / _DPI)))
+        show_png(save_figure(plot, png, pdf, dpi=_DPI).read_bytes(), dpi=_DPI)
 
 
 _DPI = 160
@@ -134,197 +131,154 @@ _DPI = 160
 
 def describe_runs(dataset: xr.Dataset) -> str:
     """Tell what was run, and what is missing."""
-    runs = runs_to_draw(dataset, "n_samples", "layer_size", "input_spikes")
+    runs = runs_to_draw(dataset, "n_samples", "layer_size")
     known = runs["accuracy"].notnull().any(["split", "epoch"])
-    found, wanted = int(known.sum()), int(known.size)
+    sizes = runs["layer_size"].max(["delta_t", "seed", "rule"]).values
     n_train, n_test = (int(runs["n_samples"].sel(split=split).max()) for split in ("train", "test"))
-    sizes = runs["layer_size"].max(["delta_t", "seed", "rule"])
-    layers = "-".join(str(int(n)) for n in sizes.values[np.isfinite(sizes.values)])
-    steps = ", ".join(delta_t_label(v) for v in runs["delta_t"].values)
-    rules = ", ".join(map(str, runs["rule"].values))
-    text = (
-        f"{counted(found, 'run')} on {dataset_name(runs) or 'one data set'}: "
-        f"{counted(runs.sizes['delta_t'], 'time step')} ({steps}), {counted(runs.sizes['seed'], 'seed')}, "
-        f"{'rule' if runs.sizes['rule'] == 1 else 'rules'} {rules}; layers of {layers} neurons, "
-        f"{n_train:,} training and {n_test:,} test samples, {counted(runs.sizes['epoch'], 'epoch')}."
-    )
-    return text if found == wanted else f"{text} Missing so far: {wanted - found} of {wanted} combinations."
+    facts = {
+        "time steps": ", ".join(map(delta_t_label, runs["delta_t"].values)),
+        "rules": ", ".join(map(str, runs["rule"].values)),
+        "seeds": runs.sizes["seed"],
+        "layers": "-".join(f"{n:.0f}" for n in sizes[np.isfinite(sizes)]),
+        "training samples": f"{n_train:,}",
+        "test samples": f"{n_test:,}",
+        "epochs": runs.sizes["epoch"],
+        "missing so far": f"{known.size - int(known.sum())} of {known.size} combinations",
+    }
+    listed = "; ".join(f"{name}: {value}" for name, value in facts.items())
+    return f"{counted(int(known.sum()), 'run')} on {dataset_name(runs) or 'one data set'}; {listed}."
 
 
 def describe_accuracy(dataset: xr.Dataset) -> str:
-    """Tell the best accuracy, and up to which time step it holds.
+    """Tell the best accuracy, up to which time step it holds, and where it is lowest.
 
-    What counts as equally good is within one standard deviation over the seeds, but never less than the standard
-    error that comes from the finite test set. The best is chosen on samples held out of training where runs have them.
+    It holds within one standard deviation over the seeds, but never less than the standard error that comes from the
+    finite test set. The best is chosen on samples held out of training where runs have them.
     """
-    runs = runs_to_draw(dataset, "accuracy", "n_samples", "class_silent")
-    last = _with_choice(runs)
-    return _by_rule(last, _accuracy_of_rule) + _silent_classes(last)
+    runs = runs_to_draw(dataset, "accuracy", "n_samples")
+    last, split = after_epoch(runs, None), choice_split(runs)
 
-
-def _with_choice(runs: xr.Dataset) -> xr.Dataset:
-    """Return test metrics after the last epoch, with `choice`: the accuracy by which runs are chosen, in %."""
-    last = after_epoch(runs, None)
-    split = choice_split(runs)
-    choice = 100 * last["accuracy"].sel(split=split, drop=True)
-    return last.sel(split="test").assign(choice=choice.assign_attrs(split=split))
-
-
-def _accuracy_of_rule(last: xr.Dataset) -> str:
-    mean, std, n = _over_seeds(100 * last["accuracy"])
-    choice, _, _ = _over_seeds(last["choice"])
-    best = choice.idxmax()
-    value = f"{mean[best]:.1f} %" if n[best] == 1 else f"{mean[best]:.1f} ± {std[best]:.1f} % over {n[best]} seeds"
-    if len(mean) == 1:
-        return f"Test accuracy is {value} {at_step(best)}, the only time step so far."
-    n_test = float(last["n_samples"].max())
-    error = float(np.sqrt(mean[best] * (100 - mean[best]) / n_test))
-    margin, words = std[best], "one standard deviation of it"
-    if not margin >= error:
-        margin = error
-        words = f"{error:.1f} percentage points of it (the standard error on {n_test:,.0f} test samples)"
-    far = _how_far(mean, best, mean[best] - margin, words)
-    if last["choice"].attrs["split"] == "validation":
+    def line(last: xr.Dataset) -> str:
+        mean, std, n = _over_seeds(100 * last["accuracy"].sel(split="test"))
+        choice, _, _ = _over_seeds(100 * last["accuracy"].sel(split=split))
+        best, worst = choice.idxmax(), mean.idxmin()
+        error = np.sqrt(mean[best] * (100 - mean[best]) / float(last["n_samples"].sel(split="test").max()))
+        margin = float(np.fmax(std[best], error))
+        largest = mean.index[mean >= mean[best] - margin].max()
         return (
-            f"On training samples held out for choices, accuracy is best {at_step(best)}: {choice[best]:.1f} %; test "
-            f"accuracy there is {value}. {far}"
+            f"By {split} accuracy the best is {at_step(best)}: {_mean_std(mean[best], std[best])} % of test samples "
+            f"are right ({counted(n[best], 'seed')}). Largest time step within {margin:.1f} percentage points of it: "
+            f"{delta_t_label(largest)} ({mean[largest]:.1f} %). Lowest: {mean[worst]:.1f} % {at_step(worst)}."
         )
-    return f"Test accuracy is best {at_step(best)}: {value}. {far}"
+
+    return _by_rule(last, line)
 
 
-def _how_far(mean: pd.Series, best: float, enough: float, words: str) -> str:
-    """Tell up to which time step accuracy is high enough; `words` say what enough is."""
-    largest, coarsest = mean.index[mean >= enough].max(), mean.index.max()
-    if best == coarsest:
-        return "That is the largest time step that was run."
-    if (mean[mean.index >= best] >= enough).all():
-        return f"Every larger time step that was run is within {words}."
-    if largest == coarsest:
-        return (
-            f"The largest time step that was run, {delta_t_label(coarsest)}, is within {words}; some smaller are not."
-        )
-    worst = mean[mean.index > largest].idxmin()
-    beyond = f"accuracy falls to {mean[worst]:.1f} % {at_step(worst)}."
-    if largest == best:
-        return f"No larger time step is within {words}; {beyond}"
-    return f"The largest time step within {words} is {delta_t_label(largest)} ({mean[largest]:.1f} %); beyond, {beyond}"
+def describe_silent_classes(dataset: xr.Dataset) -> str:
+    """Name the runs in which an output neuron was silent over the whole test set, after their last epoch.
 
-
-def _silent_classes(last: xr.Dataset) -> str:
-    """Tell in which runs classes cannot be predicted at all, which looks like a loss of accuracy in general."""
-    silent = (last["class_silent"] > 0).any("true_class") & last["accuracy"].notnull()
-    if not bool(silent.any()):
-        return ""
-    steps = last["delta_t"].values[silent.any(["seed", "rule"]).values]
-    return (
-        f"\n\nIn {int(silent.sum())} of {counted(int(last['accuracy'].notnull().sum()), 'run')} the output neuron of "
-        f"at least one class never spikes on the test set, which costs accuracy by itself "
-        f"(Δt: {', '.join(map(delta_t_label, steps))})."
-    )
+    Such a class costs its whole share of the accuracy, which looks like a loss of accuracy in general.
+    """
+    runs = after_epoch(runs_to_draw(dataset, "class_silent"), None)
+    silent = (runs["class_silent"] > 0).sum("true_class").stack(run=("delta_t", "rule", "seed"))
+    silent_runs = [
+        f"{delta_t_label(delta_t)}, {rule}, seed {seed}: {int(n)}"
+        for (delta_t, rule, seed), n in zip(silent["run"].values.tolist(), silent.values, strict=True)
+        if n
+    ]
+    if not silent_runs:
+        return "In no run was an output neuron silent over the whole test set."
+    return f"Output neurons silent over the whole test set: {'; '.join(silent_runs)}."
 
 
 def describe_spike_count(dataset: xr.Dataset) -> str:
-    """Tell how many spikes hidden and output layers send, and how that changes with the time step."""
-    last = after_epoch(runs_to_draw(dataset, "spike_count"), None).sel(split="test")
-    return _by_rule(last, _spike_count_of_rule)
+    """Tell how many spikes hidden and output layers send at each end of their range."""
+    last = after_epoch(runs_to_draw(dataset, "spike_count"), None)["spike_count"].sel(split="test")
+    is_output = last["layer"] == "output"
 
+    def line(last: xr.DataArray) -> str:
+        hidden, output = (last.where(which).sum("layer", min_count=1) for which in (~is_output, is_output))
+        return f"Spikes a sample: hidden layers {_range(hidden, '{:,.0f}')}, output layer {_range(output, '{:,.1f}')}."
 
-def _spike_count_of_rule(last: xr.Dataset) -> str:
-    hidden, output = _hidden_and_output(last["spike_count"])
-    sentences = []
-    if hidden.sizes["layer"]:
-        who = "The hidden layer sends" if hidden.sizes["layer"] == 1 else "The hidden layers together send"
-        sentences.append(f"{who} {_range(hidden.sum('layer', min_count=1), '{:,.0f}', 'spikes a sample')}.")
-    sentences.append(
-        f"The output layer sends {_range(output.sum('layer', min_count=1), '{:,.1f}', 'spikes a sample')}."
-    )
-    return " ".join(sentences)
+    return _by_rule(last, line)
 
 
 def describe_confidence(dataset: xr.Dataset) -> str:
     """Tell how far confidence has come in the middle and at the end, and when decisions fall."""
     last = after_epoch(runs_to_draw(dataset, "confidence", "decision_time"), None)
-    return _by_rule(last, _confidence_of_rule)
-
-
-def _confidence_of_rule(last: xr.Dataset) -> str:
     times = last["time"].values
-    middle, end = (
-        f"after {1e3 * time:g} ms it is {_range(last['confidence'].sel(time=time), '{:.2f}')}"
-        for time in (times[len(times) // 2], times[-1])
-    )
-    decided = _range(1e3 * last["decision_time"], "{:.0f}", "ms")
-    return f"Prediction confidence grows with time: {middle}; {end}. The mean time to decision is {decided}."
+
+    def line(last: xr.Dataset) -> str:
+        middle, end = (
+            f"after {1e3 * time:g} ms {_range(last['confidence'].sel(time=time), '{:.2f}')}"
+            for time in (times[len(times) // 2], times[-1])
+        )
+        decided = _range(1e3 * last["decision_time"], "{:.0f} ms")
+        return f"Prediction confidence {middle}, {end}; mean time to decision {decided}."
+
+    return _by_rule(last, line)
 
 
 def describe_tradeoff(dataset: xr.Dataset) -> str:
-    """Tell which runs are on the Pareto front of accuracy and spikes, and the cheapest that is nearly the best."""
-    last = _with_choice(runs_to_draw(dataset, "accuracy", "spike_count"))
-    points = xr.Dataset(
-        {
-            "accuracy": 100 * last["accuracy"],
-            "cost": last["spike_count"].sum("layer", min_count=1),
-            "choice": last["choice"],
-        }
-    )
-    table = points.drop_vars("epoch", errors="ignore").to_dataframe().reset_index().dropna(subset=["accuracy", "cost"])
+    """Tell which runs are on the Pareto front of accuracy and spikes, and the cheapest that is nearly the best.
+
+    Nearly the best is within one percentage point, on samples held out of training where runs have them.
+    """
+    runs = runs_to_draw(dataset, "accuracy", "spike_count")
+    last, split = after_epoch(runs, None).drop_vars("epoch", errors="ignore"), choice_split(runs)
+    columns = {
+        "accuracy": 100 * last["accuracy"].sel(split="test", drop=True),
+        "choice": 100 * last["accuracy"].sel(split=split, drop=True),
+        "cost": last["spike_count"].sel(split="test", drop=True).sum("layer", min_count=1),
+    }
+    table = xr.Dataset(columns).to_dataframe().reset_index().dropna(subset=["accuracy", "cost"])
     front = table.iloc[pareto_front(table["cost"].to_numpy(), table["accuracy"].to_numpy())]
-    steps = ", ".join(delta_t_label(v) for v in sorted(set(front["delta_t"])))
     near = table[table["choice"] >= table["choice"].max() - 1]
     cheapest = near.loc[near["cost"].idxmin()]
-    rule = f" with rule {cheapest['rule']}" if table["rule"].nunique() > 1 else ""
-    by = " on the training samples held out for choices" if last["choice"].attrs["split"] == "validation" else ""
+    steps = ", ".join(map(delta_t_label, sorted(set(front["delta_t"]))))
     return (
-        f"{len(front)} of {counted(len(table), 'run')} {'is' if len(front) == 1 else 'are'} on the Pareto front "
-        f"(Δt: {steps}). Of the runs within one percentage point of the best{by}, the cheapest is one "
-        f"{at_step(cheapest['delta_t'])}{rule}: "
-        f"{cheapest['accuracy']:.1f} % with {cheapest['cost']:,.0f} spikes a sample, hidden and output layers together."
+        f"On the Pareto front: {len(front)} of {counted(len(table), 'run')} (Δt: {steps}). The cheapest within one "
+        f"percentage point of the best by {split} accuracy: {cheapest['rule']} {at_step(cheapest['delta_t'])}, "
+        f"{cheapest['accuracy']:.1f} % of the test samples with {cheapest['cost']:,.0f} spikes each, hidden and output "
+        f"layers together."
     )
 
 
 def describe_collisions(dataset: xr.Dataset) -> str:
-    """Tell how many crossings collide, how late spikes leave, and what was lost or cut off."""
+    """Tell how many crossings collide, how late spikes leave, and what was lost or cut off, over all layers."""
     needed = ("collisions", "spike_delay", "silent_fraction", "lost_spikes", "truncated_neurons", "layer_size")
-    return _by_rule(after_epoch(runs_to_draw(dataset, *needed), None), _collisions_of_rule)
 
-
-def _collisions_of_rule(last: xr.Dataset) -> str:
-    in_network = [last[name].sum("layer", min_count=1) for name in ("collisions", "lost_spikes", "truncated_neurons")]
-    collisions, lost, truncated = in_network
-    silent = (
-        100 * (last["silent_fraction"] * last["layer_size"]).sum("layer", min_count=1) / last["layer_size"].sum("layer")
-    )
-    text = (
-        f"Over all layers, there are {_range(collisions, '{:,.1f}', 'collisions a sample')}; the share of neurons "
-        f"silent over the whole test set is {_range(silent, '{:.1f}', '%')}."
-    )
-    delay, _, _ = _over_seeds(last["spike_delay"].mean("layer"))
-    coarsest = delay.index.max() if len(delay) else 0.0
-    if coarsest > 0:
-        text += (
-            f" A spike leaves {1e3 * delay[coarsest]:.2f} ms late {at_step(coarsest)} on average, which is "
-            f"{delay[coarsest] / coarsest:.2f} of the time step."
+    def line(last: xr.Dataset) -> str:
+        collisions, lost, truncated = (
+            last[name].sum("layer", min_count=1) for name in ("collisions", "lost_spikes", "truncated_neurons")
         )
-    for values, what in ((lost, "spikes lost past the window"), (truncated, "neurons stopped at the spike limit")):
-        mean, _, _ = _over_seeds(values)
-        if len(mean) and mean.max() > 0:
-            text += f" There are up to {mean.max():,.2g} {what} a sample ({at_step(mean.idxmax())})."
-    return text
+        silent = 100 * last["silent_fraction"].weighted(last["layer_size"].fillna(0)).mean("layer")
+        return (
+            f"Collisions a sample: {_range(collisions, '{:,.1f}')}. Mean delay of a spike: "
+            f"{_range(1e3 * last['spike_delay'].mean('layer'), '{:.2f} ms')}. Neurons silent over the whole test set: "
+            f"{_range(silent, '{:.1f} %')}. Spikes lost past the window, a sample: {_range(lost, '{:,.2g}')}; neurons "
+            f"stopped at the spike limit: {_range(truncated, '{:,.2g}')}."
+        )
+
+    return _by_rule(after_epoch(runs_to_draw(dataset, *needed), None), line)
 
 
-def _by_rule(last: xr.Dataset, describe: Callable[[xr.Dataset], str]) -> str:
+def at_step(delta_t: float) -> str:
+    """Name a time step within a sentence."""
+    return "in continuous time" if delta_t == 0 else f"at Δt = {delta_t_label(delta_t)}"
+
+
+def counted(n: int, noun: str) -> str:
+    """Put a number before a noun."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _by_rule(last: Any, line: Callable[[Any], str]) -> str:
     """Describe each collision rule; where there are several, as a list."""
-    rules = [str(rule) for rule in last["rule"].values]
-    texts = [describe(last.sel(rule=rule)) for rule in rules]
-    if len(rules) == 1:
-        return texts[0]
-    return "\n\n" + "\n".join(f"- rule {rule}: {text}" for rule, text in zip(rules, texts, strict=True))
-
-
-def _hidden_and_output(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    known = values.dropna(dim="layer", how="all")
-    is_output = (known["layer"] == "output").values
-    return known.isel(layer=np.flatnonzero(~is_output)), known.isel(layer=np.flatnonzero(is_output))
+    texts = {str(rule): line(last.sel(rule=rule)) for rule in last["rule"].values}
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return "\n\n" + "\n".join(f"- rule {rule}: {text}" for rule, text in texts.items())
 
 
 def _over_seeds(values: xr.DataArray) -> tuple[pd.Series, pd.Series, pd.Series]:
@@ -334,47 +288,12 @@ def _over_seeds(values: xr.DataArray) -> tuple[pd.Series, pd.Series, pd.Series]:
     return frame.mean(axis=1), frame.std(axis=1), frame.notna().sum(axis=1)
 
 
-def _range(values: xr.DataArray, form: str, unit: str = "") -> str:
-    """Tell a quantity at the finest and the coarsest time step, and where it lies clearly outside of both."""
+def _mean_std(mean: float, std: float) -> str:
+    return f"{mean:.1f}" + ("" if np.isnan(std) else f" ± {std:.1f}")
+
+
+def _range(values: xr.DataArray, form: str) -> str:
+    """Tell the lowest and the highest mean over seeds, each with its time step."""
     mean, _, _ = _over_seeds(values)
-    said = mean.map(form.format)
-    unit = f" {unit}" if unit else ""
-    if not len(mean):
-        return f"an unknown number of{unit}"
-    finest, coarsest = mean.index.min(), mean.index.max()
-    text = f"{said[finest]}{unit} {at_step(finest)}"
-    if finest == coarsest:
-        return text
-    text += f" and {said[coarsest]}{unit if len(unit) < 4 else ''} {at_step(coarsest)}"
-    for word, extreme in (("lowest", mean.idxmin()), ("highest", mean.idxmax())):
-        if said[extreme] not in (said[finest], said[coarsest]):
-            text += f" ({word}: {said[extreme]} {at_step(extreme)})"
-    return text
-
-
-def at_step(delta_t: float) -> str:
-    return "in continuous time" if delta_t == 0 else f"at Δt = {delta_t_label(delta_t)}"
-
-
-def counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def describe_silent_classes(dataset: xr.Dataset) -> str:
-    """Name the runs in which an output neuron was silent over the whole test set, after their last epoch.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
-    """
-    runs = after_epoch(runs_to_draw(dataset, "class_silent"), None)
-    silent = (runs["class_silent"] > 0).sum("true_class").transpose("delta_t", "seed", "rule")
-    found = []
-    for place, number in np.ndenumerate(silent.values):
-        if number:
-            step, seed, rule = (silent[d].values[i] for d, i in zip(silent.dims, place, strict=True))
-            found.append(f"{delta_t_label(float(step))}, {rule}, seed {seed}: {number}")
-    if not found:
-        return "In no run was an output neuron silent over the whole test set."
-    return f"Output neurons silent over the whole test set: {'; '.join(found)}."
+    ends = dict.fromkeys((mean.idxmin(), mean.idxmax())) if len(mean) else {}
+    return " to ".join(f"{form.format(mean[step])} ({delta_t_label(step)})" for step in ends) or "unknown"

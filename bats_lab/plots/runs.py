@@ -66,17 +66,10 @@ def split_results(dataset: xr.Dataset, *, keep: Sequence[str] = ()) -> Iterator[
 def runs_to_draw(dataset: xr.Dataset, *needed: str) -> xr.Dataset:
     """Check results and bring them to the dimensions `delta_t`, `seed` and `rule`, without those that hold no run.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
-    *needed : str
-        Variables that the plot needs.
-
     Returns
     -------
     xarray.Dataset
-        The needed variables and `accuracy`.
+        The variables `needed` and `accuracy`.
 
     Raises
     ------
@@ -163,18 +156,18 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
 
 
+def check_sample(run: xr.Dataset, sample: int) -> None:
+    """Refuse a sample of which a run kept no spikes."""
+    kept = run["sample"].values
+    if sample not in kept:
+        raise ValueError(f"sample is {sample}; the results keep samples {', '.join(map(str, kept))}.")
+
+
 def one_run(dataset: xr.Dataset, *needed: str, delta_t: float | None, seed: int | None, rule: str | None) -> xr.Dataset:
     """Narrow results to the one run that is asked for; a dimension of which there is one value need not be.
 
-    Returns
-    -------
-    xarray.Dataset
-        All variables of the run, without the dimensions that tell runs apart. Nothing is read from disk.
-
-    Raises
-    ------
-    ValueError
-        If several runs are left, or none; the message tells what can be chosen.
+    It has all variables, without the dimensions that tell runs apart; nothing is read from disk. A ValueError tells
+    what can be chosen where several runs are left, or none.
     """
     _check_results(dataset, *needed)
     chosen = _narrow(one_time_step(dataset, delta_t=delta_t, rule=rule), "seed", seed)
@@ -236,16 +229,9 @@ def run_title(run: xr.Dataset) -> str:
 
 
 def runs_title(runs: xr.Dataset, rule: str | None = None, *, averaged: bool = True) -> str:
-    """Tell what runs are drawn: data set, rule and number of seeds.
+    """Tell what runs, as :func:`runs_to_draw` returns them, are drawn: data set, rule and number of seeds.
 
-    Parameters
-    ----------
-    runs : xarray.Dataset
-        As :func:`runs_to_draw` returns them.
-    rule : str or None
-        The only rule drawn; None: all there are.
-    averaged : bool
-        Whether means over the seeds are drawn, and not each run.
+    `rule` is the only one drawn, or None; `averaged`, whether means over the seeds are drawn, and not each run.
     """
     rules = runs["rule"].values.tolist() if rule is None else [rule]
     known = runs["accuracy"].notnull()

@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 
+from bats_lab.network.gradient_check import Slope
 from bats_lab.network.sensitivity import SpikeTimeSweep
 from bats_lab.plots import style
 
-__all__ = ["Slope", "plot_sensitivity", "sensitivity_columns", "sensitivity_limits", "sensitivity_plots"]
+__all__ = ["plot_sensitivity", "sensitivity_columns", "sensitivity_limits", "sensitivity_plots"]
 
 _WIDTH, _HEIGHTS, _LEFT = 480, (260, 120), 70
-
-
-@dataclass(frozen=True)
-class Slope:
-    """How the time of a spike changes with a weight, at one value of the weight.
-
-    Attributes
-    ----------
-    weight : float
-        The value.
-    time : float
-        Time of the spike there, in seconds; NaN where there is none.
-    gradient : float
-        Derivative by backpropagation, in seconds per unit of weight.
-    step : float
-        How far the weight is moved to either side for the difference quotient.
-    around : (float, float)
-        Time of the spike at `weight` ∓ `step`, in seconds.
-    """
-
-    weight: float
-    time: float
-    gradient: float
-    step: float
-    around: tuple[float, float]
-
-    @property
-    def quotient(self) -> float:
-        """The central difference quotient, in seconds per unit of weight."""
-        return (self.around[1] - self.around[0]) / (2 * self.step)
 
 
 def plot_sensitivity(
@@ -79,14 +49,8 @@ def plot_sensitivity(
         and as it is sent (dashed); the tangent of backpropagation (red) and the secant of the difference quotient
         (grey, dotted). Below, the loss.
     """
-    plots = [
-        style.styled(plot, screen={}, paper={"aspect": _WIDTH / height})
-        for plot, height in zip(
-            sensitivity_plots(continuous, on_grid, slope, delta_t=delta_t, target=target), _HEIGHTS, strict=True
-        )
-    ]
-    layout = style.panels(plots, columns=1, title=title, width=_WIDTH, height=sum(_HEIGHTS) // 2, gap=60, linked=True)
-    return style.styled(layout, screen={}, paper={"aspect_weight": 1})
+    plots = sensitivity_plots(continuous, on_grid, slope, delta_t=delta_t, target=target)
+    return style.stacked(plots, width=_WIDTH, heights=_HEIGHTS, gap=60, title=title)
 
 
 def sensitivity_plots(
@@ -101,29 +65,20 @@ def sensitivity_plots(
     heights: tuple[int, int] = _HEIGHTS,
 ) -> list[hv.Overlay]:
     """Draw the two panels of :func:`plot_sensitivity`; if `complete`, with empty series too and without a legend."""
-    found = sensitivity_columns(continuous, on_grid, slope, target=target)
+    columns_of = sensitivity_columns(continuous, on_grid, slope, target=target)
     limits = sensitivity_limits(continuous, on_grid, target=target)
-    names = ("time of the first spike (ms)", "loss")
     plots = []
-    for panel, series in enumerate(found):
-        elements = [
-            _series(name, columns, delta_t, panel)
-            for name, columns in series.items()
-            if complete or len(columns["weight"])
-        ]
-        plots.append(
-            style.overlay(
-                elements,
-                width=width,
-                height=heights[panel],
-                left=_LEFT,
-                legend=_legend(delta_t) if panel == 0 and not complete else (),
-                xlabel="weight" if panel else "",
-                ylabel=names[panel],
-                xlim=style.limits(continuous.weight),
-                ylim=limits[panel],
-            )
-        )
+    for panel, series in enumerate(columns_of):
+        shown = {name: columns for name, columns in series.items() if complete or len(columns["weight"])}
+        elements = [_series(name, columns, delta_t, panel) for name, columns in shown.items()]
+        options: dict[str, Any] = {
+            "legend": _legend(delta_t) if panel == 0 and not complete else (),
+            "xlabel": "weight" if panel else "",
+            "ylabel": _Y[panel].pprint_label,
+            "xlim": style.limits(continuous.weight),
+            "ylim": limits[panel],
+        }
+        plots.append(style.overlay(elements, width=width, height=heights[panel], left=_LEFT, **options))
     return plots
 
 
@@ -135,7 +90,7 @@ def sensitivity_columns(
     low, high = continuous.weight[[0, -1]]
     ends = np.array([low, high]) if np.isfinite(slope.time) else none
     sides = np.array([slope.weight - slope.step, slope.weight + slope.step]) if np.isfinite(slope.quotient) else none
-    here = np.array([slope.weight]) if np.isfinite(slope.time) else none
+    point = np.array([slope.weight]) if np.isfinite(slope.time) else none
 
     def curve(sweep: SpikeTimeSweep | None, values: str) -> dict[str, np.ndarray]:
         if sweep is None:
@@ -154,7 +109,7 @@ def sensitivity_columns(
             "computed": curve(on_grid, "time"),
             "tangent": {"weight": ends, "time": 1e3 * (slope.time + slope.gradient * (ends - slope.weight))},
             "secant": {"weight": sides, "time": 1e3 * np.array(slope.around)[: len(sides)]},
-            "here": {"weight": here, "time": np.full(len(here), 1e3 * slope.time)},
+            "here": {"weight": point, "time": np.full(len(point), 1e3 * slope.time)},
         },
         {"continuous": loss(continuous), "computed": loss(on_grid)},
     )
@@ -175,38 +130,28 @@ _WEIGHT = hv.Dimension("weight", label="weight")
 _Y = (hv.Dimension("time", label="time of the first spike", unit="ms"), hv.Dimension("loss", label="loss"))
 
 
-def _series(name: str, columns: dict[str, np.ndarray], delta_t: float, panel: int) -> Any:
-    color, dash, width = _look(name, delta_t)
-    curve = hv.Curve(columns, _WEIGHT, _Y[panel], group=name, label=_LABELS.get(name, ""))
-    if name == "here":
-        return style.points(hv.Scatter(columns, _WEIGHT, _Y[panel], group=name), color, size=1.2)
-    return style.line(curve, color, series=dash, width=width)
-
-
-_LABELS = {
-    "continuous": "continuous",
-    "computed": "computed",
-    "sent": "sent",
-    "tangent": "backpropagation",
-    "secant": "difference quotient",
+#: What each line is: its label in the legend (empty: none), dash and width, and its colour but for the time step's.
+_LOOKS: dict[str, tuple[str, int, float, str]] = {
+    "continuous": ("continuous", 0, 0.8, style.CONTINUOUS_COLOR),
+    "computed": ("computed", 0, 0.8, ""),
+    "sent": ("sent", 1, 0.8, ""),
+    "tangent": ("backpropagation", 0, 0.8, style.ACCENT_COLOR),
+    "secant": ("difference quotient", 0, 2.2, style.NEUTRAL_COLOR),
 }
 
 
-def _look(name: str, delta_t: float) -> tuple[str, int, float]:
-    """Return colour, dash and width of a series."""
-    if name in ("tangent", "here"):
-        return style.ACCENT_COLOR, 0, 0.8
-    if name == "secant":
-        return style.NEUTRAL_COLOR, 0, 2.2
-    if name == "continuous":
-        return style.CONTINUOUS_COLOR, 0, 0.8
-    return style.delta_t_color(delta_t), 1 if name == "sent" else 0, 0.8
+def _series(name: str, columns: dict[str, np.ndarray], delta_t: float, panel: int) -> Any:
+    if name == "here":
+        scatter = hv.Scatter(columns, _WEIGHT, _Y[panel], group=name)
+        return style.points(scatter, style.ACCENT_COLOR, size=1.2)
+    label, dash, width, color = _LOOKS[name]
+    curve = hv.Curve(columns, _WEIGHT, _Y[panel], group=name, label=label)
+    return style.line(curve, color or style.delta_t_color(delta_t), series=dash, width=width)
 
 
 def _legend(delta_t: float) -> list[style.LegendEntry]:
-    names = [name for name in _LABELS if delta_t or name not in ("computed", "sent")]
-    entries = []
-    for name in names:
-        color, dash, _ = _look(name, delta_t)
-        entries.append(style.LegendEntry(_LABELS[name], color, line=dash))
-    return entries
+    return [
+        style.LegendEntry(label, color or style.delta_t_color(delta_t), line=dash)
+        for label, dash, _, color in _LOOKS.values()
+        if delta_t or color
+    ]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import holoviews as hv
@@ -53,6 +54,7 @@ _FIRST, _LAST = 0.13, 0.93
 
 _SCREEN_FONTS = {"title": "11pt", "labels": "11pt", "ticks": "10pt", "legend": "10pt", "legend_title": "10pt"}
 _PAPER_FONTS = {"title": 9, "labels": 9, "ticks": 8, "legend": 8, "legend_title": 8}
+_LEGEND = {"location": "center", "border_line_color": None, "spacing": 0, "padding": 2}
 _PAPER: dict[Any, Any] = {
     "font.family": "sans-serif",
     "axes.linewidth": 0.8,
@@ -61,6 +63,7 @@ _PAPER: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "bats_lab",
 }
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _FORMATS = (".png", ".svg", ".pdf", ".html")
 
 
@@ -88,8 +91,8 @@ def delta_t_color(delta_t: float) -> str:
     """
     if delta_t == 0:
         return CONTINUOUS_COLOR
-    place = 1 - math.exp(-delta_t / _COLOR_SCALE)
-    return str(mpl.colors.to_hex(mpl.colormaps["viridis"](_FIRST + (_LAST - _FIRST) * place)))
+    share = 1 - math.exp(-delta_t / _COLOR_SCALE)
+    return str(mpl.colors.to_hex(mpl.colormaps["viridis"](_FIRST + (_LAST - _FIRST) * share)))
 
 
 def delta_t_label(delta_t: float) -> str:
@@ -118,19 +121,11 @@ def _in_ms(seconds: float) -> float:
 class DeltaTAxis:
     """A logarithmic axis of time steps in ms, with a place of its own for continuous time left of the smallest.
 
-    Attributes
-    ----------
-    positions : dict of float to float
-        Place of each time step (s) on the axis, in ms.
-    ticks : list of (float, str)
-        Places and their labels; of time steps too close together, one is labelled.
-    limits : (float, float)
-        Ends of the axis.
+    `positions` are the places of the time steps (s) on the axis, in ms; of `ticks` too close together, one is there.
 
     Examples
     --------
-    >>> axis = DeltaTAxis.over([0, 0.001, 0.01])
-    >>> axis.ticks
+    >>> DeltaTAxis.over([0, 0.001, 0.01]).ticks
     [(0.501187, 'continuous'), (1.0, '1'), (10.0, '10')]
     """
 
@@ -168,9 +163,15 @@ class DeltaTAxis:
         return {"logx": True, "xticks": self.ticks, "xlim": self.limits, "xlabel": "time step Δt (ms)"}
 
 
-def styled(element: Any, *, screen: Mapping[str, Any], paper: Mapping[str, Any], **both: Any) -> Any:
+def styled(
+    element: Any, *, screen: Mapping[str, Any] = _NO_OPTIONS, paper: Mapping[str, Any] = _NO_OPTIONS, **both: Any
+) -> Any:
     """Return an element with options for Bokeh (`screen`), for Matplotlib (`paper`), and for `both`."""
     return element.opts(backend="bokeh", **{**both, **screen}).opts(backend="matplotlib", **{**both, **paper})
+
+
+def _hover(tooltips: Sequence[tuple[str, str]] | None) -> dict[str, Any]:
+    return {"tools": ["hover"], "hover_tooltips": list(tooltips)} if tooltips else {}
 
 
 def line(
@@ -183,11 +184,10 @@ def line(
     **both: Any,
 ) -> hv.Curve:
     """Style a line; `series` chooses its dash."""
-    hover = {"tools": ["hover"], "hover_tooltips": list(tooltips)} if tooltips else {}
     return styled(
         curve,
         color=color,
-        screen={"line_width": 2 * width, "line_dash": _BOKEH_DASHES[series], **hover},
+        screen={"line_width": 2 * width, "line_dash": _BOKEH_DASHES[series], **_hover(tooltips)},
         paper={"linewidth": 1.4 * width, "linestyle": DASHES[series]},
         **both,
     )
@@ -195,13 +195,7 @@ def line(
 
 def band(spread: hv.Spread, color: str) -> hv.Spread:
     """Style an error band."""
-    return styled(
-        spread,
-        alpha=0.16,
-        color=color,
-        screen={"line_alpha": 0},
-        paper={"facecolor": color, "linewidth": 0},
-    )
+    return styled(spread, alpha=0.16, color=color, screen={"line_alpha": 0}, paper={"facecolor": color, "linewidth": 0})
 
 
 def bars(errors: hv.ErrorBars, color: str) -> hv.ErrorBars:
@@ -223,12 +217,11 @@ def points(
     **both: Any,
 ) -> Any:
     """Style markers; `series` chooses their shape."""
-    hover = {"tools": ["hover"], "hover_tooltips": list(tooltips)} if tooltips else {}
     return styled(
         scatter,
         color=color,
         marker=MARKERS[series],
-        screen={"size": 7 * size, "line_color": "white", "line_width": 0.5, **hover},
+        screen={"size": 7 * size, "line_color": "white", "line_width": 0.5, **_hover(tooltips)},
         paper={"s": 22 * size**2, "edgecolor": "white", "linewidth": 0.4},
         **both,
     )
@@ -267,39 +260,23 @@ def text(labels: hv.Labels, color: str, *, small: bool = False) -> hv.Labels:
 def numbers(
     values: np.ndarray, x: hv.Dimension, y: hv.Dimension, *, dark_from: float, hidden_below: float = -math.inf
 ) -> list[hv.Labels]:
-    """Write the values of a heatmap into its cells, light on dark and dark on light.
+    """Write the values of a heatmap, (row, column), into its cells: light where they are above `dark_from`, else dark.
 
-    Parameters
-    ----------
-    values : ndarray, (row, column)
-        Values; those that are unknown, or not above `hidden_below`, are left out.
-    x, y : holoviews.Dimension
-        Axes, on which columns and rows count from 0.
-    dark_from : float
-        Value above which cells are dark.
-    hidden_below : float
-        What says nothing, as it rounds to 0.
+    Cells whose value is unknown, or not above `hidden_below` as it rounds to 0, stay empty.
     """
-    found = []
+    labels = []
     for dark, color in ((True, "white"), (False, "#333333")):
         rows, columns = np.nonzero((values > hidden_below) & ((values > dark_from) == dark))
         texts = [f"{v:.0f}" for v in values[rows, columns]]
-        found.append(text(hv.Labels((columns, rows, texts), [x, y], "text"), color))
-    return found
+        labels.append(text(hv.Labels((columns, rows, texts), [x, y], "text"), color))
+    return labels
 
 
 @dataclass(frozen=True)
 class LegendEntry:
     """One line of a legend: what an element with this label looks like.
 
-    Attributes
-    ----------
-    label : str
-        Label of the elements meant.
-    color : str
-        Their colour.
-    line, marker : int or None
-        The series whose dash and whose marker they have; None: they have no line, or no marker.
+    `line` and `marker` are the series whose dash and whose marker it has; None: it has no line, or no marker.
     """
 
     label: str
@@ -333,28 +310,15 @@ def overlay(
     grid: bool = True,
     colorbar: str = "",
     left: int = 0,
+    axes: Sequence[hv.Dimension] = (),
     **both: Any,
 ) -> hv.Overlay:
-    """Lay elements over each other, in the common look.
+    """Lay elements over each other, in the common look; `both` are options of the overlay.
 
-    Parameters
-    ----------
-    elements : sequence of HoloViews elements
-    width, height : int
-        Size of the frame, in pixels of the screen; on paper 100 of them are about an inch.
-    legend : sequence of LegendEntry
-        Legend, drawn right of the frame; empty: none. On the screen it follows from the elements' labels.
-    legend_title : str
-        Its title.
-    grid : bool
-        Whether there are grid lines.
-    colorbar : str
-        Label of the colour bar of the :func:`heatmap` among the elements; empty: none.
-    left : int
-        Least room left of the frame, in pixels of the screen; frames below each other are flush where it is enough for
-        the labels of all of them.
-    **both
-        Options of the overlay.
+    The frame has `width` × `height` pixels of the screen, of which on paper 100 are about an inch, and at least `left`
+    of them left of it, so that frames below each other are flush. The `legend` stands right of it; on the screen it
+    follows from the elements' labels. `colorbar` is the label of the colour bar of the :func:`heatmap` among the
+    elements. `axes` are the x and the y axis, which give the labels.
     """
     return styled(
         hv.Overlay(list(elements)),
@@ -367,13 +331,7 @@ def overlay(
             "show_legend": bool(legend),
             "legend_position": "right",
             "legend_limit": 1000,
-            "legend_opts": {
-                "title": legend_title,
-                "location": "center",
-                "border_line_color": None,
-                "spacing": 0,
-                "padding": 2,
-            },
+            "legend_opts": _LEGEND | {"title": legend_title},
             "gridstyle": {"grid_line_alpha": 0.25},
             "hooks": [partial(_tidy_bokeh, left=left)],
         },
@@ -388,8 +346,14 @@ def overlay(
                 )
             ],
         },
-        **({"title": ""} | both),  # HoloViews would put together one of names
+        # Without a title HoloViews would put together one of names.
+        **{"title": "", **{f"{n}label": axis.pprint_label for n, axis in zip("xy", axes, strict=False)}, **both},
     )
+
+
+def cells(rows: int, columns: int) -> dict[str, Any]:
+    """Return the options of an overlay whose axes count the cells of an image, the first row on top."""
+    return {"xlim": (-0.5, columns - 0.5), "ylim": (rows - 0.5, -0.5), "grid": False}
 
 
 def _finish_matplotlib(
@@ -436,12 +400,7 @@ def _tidy_bokeh(plot: Any, element: Any, *, left: int) -> None:
 def limits(*values: Any, narrowest: float = 0.02) -> tuple[float, float]:
     """Return ends of an axis with some room around the values; NaN is passed over.
 
-    Parameters
-    ----------
-    *values : array_like
-        What has to be seen.
-    narrowest : float
-        Least length of the axis, as a fraction of the largest value.
+    The axis is at least as long as the fraction `narrowest` of the largest value.
     """
     flat = np.concatenate([np.ravel(np.asarray(v, dtype=float)) for v in values])
     flat = flat[np.isfinite(flat)]
@@ -483,12 +442,12 @@ def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     places = [float(f"{m}e{decade}") for decade in decades for m in steps]
     if span < 3:
         places = [float(f"{v:.6g}") for v in MaxNLocator(4).tick_values(low, high)]
-    units = ((1e6, "M"), (1e4, "k"), (0.0, ""))
-    found = []
+    units = ((1e6, 1e6, "M"), (1e4, 1e3, "k"), (0.0, 1.0, ""))
+    ticks = []
     for place in (v for v in places if low <= v <= high):
-        letter = next(letter for least, letter in units if place >= least)
-        found.append((place, f"{place / {'M': 1e6, 'k': 1e3, '': 1.0}[letter]:g}{letter}"))
-    return found
+        unit, letter = next((unit, letter) for least, unit, letter in units if place >= least)
+        ticks.append((place, f"{place / unit:g}{letter}"))
+    return ticks
 
 
 def panels(
@@ -501,20 +460,12 @@ def panels(
     gap: int = 80,
     linked: bool = False,
 ) -> hv.Overlay | hv.Layout:
-    """Put plots beside and below each other; a single one stays what it is.
+    """Put plots, `columns` in a row, beside and below each other; a single one stays, with `title` before its own.
 
     Parameters
     ----------
     plots : sequence of holoviews.Overlay
-        What :func:`overlay` returned; if there are legends, only the last in a row should have one.
-    columns : int
-        Plots in a row.
-    title : str
-        Title above all of them; empty: none. A single plot gets it in front of its own.
-    width, height : int
-        Size of their frames.
-    gap : int
-        Height between frames, for labels and titles.
+        What :func:`overlay` returned, with frames of `width` × `height`, and `gap` between those for labels and titles.
     linked : bool
         Whether plots move together on the screen when one is zoomed, along axes of the same dimension.
     """
@@ -522,7 +473,7 @@ def panels(
         if not title:
             return plots[0]
         own = hv.Store.lookup_options("bokeh", plots[0], "plot").kwargs.get("title", "")
-        return styled(plots[0], screen={}, paper={}, title=", ".join(part for part in (title, own) if part))
+        return styled(plots[0], title=", ".join(part for part in (title, own) if part))
     columns = min(columns, len(plots))
     rows = -(-len(plots) // columns)
     # Beside the frames there is room for their labels, in the same unit.
@@ -544,6 +495,15 @@ def panels(
             "vspace": gap / height,
         },
     )
+
+
+def stacked(plots: Sequence[hv.Overlay], *, width: int, heights: Sequence[int], gap: int, title: str = "") -> hv.Layout:
+    """Put plots of different heights below each other, on one x axis; see :func:`panels`."""
+    plots = [styled(plot, paper={"aspect": width / height}) for plot, height in zip(plots, heights, strict=True)]
+    layout = panels(
+        plots, columns=1, title=title, width=width, height=sum(heights) // len(heights), gap=gap, linked=True
+    )
+    return styled(layout, paper={"aspect_weight": 1})
 
 
 def save_figure(element: Any, path: str | Path, *more: str | Path, dpi: int = 200) -> Path:
@@ -598,21 +558,21 @@ def show_figure(element: Any, *, dpi: int = 160) -> None:
     dpi : int
         Dots per inch. The picture is shown at 100 of them an inch, so that more make it sharper, not larger.
     """
-    # Kept out of the module's imports: plots are of use where there is no notebook.
-    from IPython import display as ipython
-
     with mpl.rc_context(_PAPER):
         figure = hv.Store.renderers["matplotlib"].get_plot(element).state
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
         plt.close(figure)
-    data = drawn.getvalue()
-    ipython.display(ipython.Image(data=data, width=round(png_width(data) * 100 / dpi)))
+    show_png(drawn.getvalue(), dpi=dpi)
 
 
-def png_width(data: bytes) -> int:
-    """Return the width in pixels that the header of a PNG file states."""
-    return int.from_bytes(data[16:20], "big")
+def show_png(data: bytes, *, dpi: int) -> None:
+    """Show a PNG file in a notebook at 100 dots an inch, so that it is sharp where its own are more."""
+    # Kept out of the module's imports: plots are of use where there is no notebook.
+    from IPython import display as ipython
+
+    width = int.from_bytes(data[16:20], "big")  # stands there in the header of the file
+    ipython.display(ipython.Image(data=data, width=round(width * 100 / dpi)))
 
 
 def _save(figure: Any, path: Path, dpi: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -13,27 +12,15 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.plots import style
+from bats_lab.plots.measures import MEASURES
 from bats_lab.plots.runs import after_epoch, check_choice, layers_of, runs_title, runs_to_draw
 from bats_lab.runs.metrics import hypervolume, pareto_front
 
 __all__ = ["plot_tradeoff"]
 
 
-@dataclass(frozen=True)
-class _Cost:
-    variable: str
-    label: str
-    unit: str = ""
-    factor: float = 1.0
-    of_layers: bool = True
-
-
-_COSTS = {
-    "spike_count": _Cost("spike_count", "spikes per sample"),
-    "synaptic_events": _Cost("synaptic_events", "synaptic events per sample"),
-    "decision_time": _Cost("decision_time", "time to decision", "ms", 1e3, of_layers=False),
-    "first_spike_time": _Cost("first_spike_time", "time to first output spike", "ms", 1e3, of_layers=False),
-}
+#: What accuracy may cost, of :data:`bats_lab.plots.measures.MEASURES`; where there are layers, they are added up.
+COSTS = ("spike_count", "synaptic_events", "decision_time", "first_spike_time")
 
 
 def plot_tradeoff(
@@ -49,8 +36,8 @@ def plot_tradeoff(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Results of one run or of many; collision rules are told apart by marker.
+    dataset, epoch, title
+        As in all plots (:mod:`bats_lab.plots`).
     cost : str
         ``spike_count``, ``synaptic_events``, ``decision_time`` or ``first_spike_time``, all on the test set.
     layers : str, sequence of str or None
@@ -58,10 +45,6 @@ def plot_tradeoff(
     reference : (float, float) or None
         Cost (in the unit of the axis) and accuracy (%) of the worst point that counts for the hypervolume; None: no
         accuracy at all, at the next of 1, 2, 5, 10, … above the highest cost.
-    epoch : int or None
-        After which epoch; None: each run's last.
-    title : str or None
-        Title; None: data set, rule and number of seeds, and the hypervolume.
 
     Returns
     -------
@@ -69,21 +52,13 @@ def plot_tradeoff(
         Points carry their run's time step, seed, rule and file, which the screen shows under the pointer. The front is
         the staircase of what is attained: at each cost, the best accuracy that costs no more.
 
-    Raises
-    ------
-    ValueError
-        If there is no finished run or no such layer, or if the results have to be narrowed to one data set or other
-        parameter first.
-
     Notes
     -----
     The hypervolume (`metrics.hypervolume`) is stated as a share of the rectangle between the reference
     and the ideal point, which costs nothing and is always right; it can be compared between plots of equal reference.
     """
-    check_choice("cost", cost, tuple(_COSTS))
-    chosen = _COSTS[cost]
-    runs = runs_to_draw(dataset, chosen.variable)
-    table = _table(runs, dataset, chosen, layers, epoch)
+    table = tradeoff_table(dataset, cost, layers=layers, epoch=epoch)
+    runs = runs_to_draw(dataset, cost)
     return draw_tradeoff(table, cost, reference=reference, title=runs_title(runs, averaged=False), whole_title=title)
 
 
@@ -97,22 +72,10 @@ def draw_tradeoff(
     marks: Sequence[Any] = (),
     **both: Any,
 ) -> hv.Overlay:
-    """Draw runs in the plane of accuracy and cost.
+    """Draw runs, as :func:`tradeoff_table` lists them, in the plane of accuracy and cost.
 
-    Parameters
-    ----------
-    table : dict of str to ndarray, (run,)
-        What :func:`tradeoff_table` returns.
-    cost, reference
-        As in :func:`plot_tradeoff`.
-    title : str
-        First line of the title; the second tells the hypervolume.
-    whole_title : str or None
-        Title in place of both lines.
-    marks : sequence of HoloViews elements
-        What is drawn above the runs.
-    **both
-        Options of the overlay.
+    The title is that given and the hypervolume below, or `whole_title`; `marks` are elements above the runs, `both`
+    options of the overlay.
     """
     x, y = axes_of(cost)
     steps, share, worst = front_of(table, cost, reference)
@@ -131,16 +94,15 @@ def draw_tradeoff(
         legend=legend,
         legend_title="Δt" if len(set(table["rule"])) == 1 else "Δt, rule",
         title=f"{title}\n{hypervolume_text(share, worst, cost)}" if whole_title is None else whole_title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
+        axes=(x, y),
         **options | both,
     )
 
 
 def axes_of(cost: str) -> tuple[hv.Dimension, hv.Dimension]:
     """Return the axes of the plane."""
-    chosen = _COSTS[cost]
-    x = hv.Dimension("cost", label=chosen.label, unit=chosen.unit or None)
+    measure = MEASURES[cost]
+    x = hv.Dimension("cost", label=measure.label, unit=measure.unit)
     return x, hv.Dimension("accuracy", label="test accuracy", unit="%")
 
 
@@ -158,7 +120,7 @@ def front_of(
 
 def hypervolume_text(share: float, reference: tuple[float, float], cost: str) -> str:
     """Tell the hypervolume and what it is measured from."""
-    worst = f"{reference[0]:,.6g} {_COSTS[cost].unit or _COSTS[cost].label}, {reference[1]:g} %"
+    worst = f"{reference[0]:,.6g} {MEASURES[cost].unit or MEASURES[cost].label}, {reference[1]:g} %"
     return f"hypervolume {share:.3f} (reference: {worst})"
 
 
@@ -169,29 +131,23 @@ def tradeoff_table(
 
     The arguments are those of :func:`plot_tradeoff`.
     """
-    check_choice("cost", cost, tuple(_COSTS))
-    return _table(runs_to_draw(dataset, _COSTS[cost].variable), dataset, _COSTS[cost], layers, epoch)
-
-
-def _table(
-    runs: xr.Dataset, dataset: xr.Dataset, cost: _Cost, layers: str | Sequence[str] | None, epoch: int | None
-) -> dict[str, np.ndarray]:
-    """List the runs: their accuracy (%), cost, and what tells them apart."""
-    last = after_epoch(runs, epoch)
-    costs = cost.factor * last[cost.variable]
+    check_choice("cost", cost, COSTS)
+    measure = MEASURES[cost]
+    last = after_epoch(runs_to_draw(dataset, cost), epoch)
+    costs = measure.factor * last[cost]
     if "split" in costs.dims:
         costs = costs.sel(split="test")
-    if cost.of_layers:
+    if measure.by_layer:
         costs = costs.sel(layer=layers_of(costs, layers)).sum("layer", min_count=1)
     elif layers is not None:
-        raise ValueError(f"layers is {layers!r}; {cost.label} belongs to the whole network.")
+        raise ValueError(f"layers is {layers!r}; {measure.label} belongs to the whole network.")
     stacked = xr.Dataset({"cost": costs, "accuracy": 100 * last["accuracy"].sel(split="test")})
     if "path" in dataset:
         stacked["path"] = dataset["path"]
     flat = stacked.stack(run=("rule", "delta_t", "seed"))
     flat = flat.isel(run=np.flatnonzero((flat["cost"].notnull() & flat["accuracy"].notnull()).values))
     if not flat.sizes["run"]:
-        raise ValueError(f"No run has both an accuracy and a {cost.label}; there is nothing to plot.")
+        raise ValueError(f"No run has both an accuracy and a {measure.label}; there is nothing to plot.")
     # Of a single run that was selected from many, the path has no dimension.
     paths = np.broadcast_to(flat["path"].values, flat.sizes["run"]) if "path" in flat else [""] * flat.sizes["run"]
     names = [PurePath(str(p)).name for p in paths]
@@ -233,7 +189,7 @@ def _points(
         scatter = hv.Scatter(columns, x, [y, *_COLUMNS[2:]], group=f"rule {rule}")
         scatter = style.points(scatter, "color", series=i, size=1.2, tooltips=tooltips)
         # A click on a point chooses it, which explorers listen to; the others stay as they are.
-        elements.append(style.styled(scatter, screen={"tools": ["hover", "tap"], "nonselection_alpha": 1}, paper={}))
+        elements.append(style.styled(scatter, screen={"tools": ["hover", "tap"], "nonselection_alpha": 1}))
     # The legend's entries: markers that are nowhere.
     legend = [style.LegendEntry(style.delta_t_label(v), style.delta_t_color(v), marker=0) for v in steps]
     if len(rules) > 1:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from bats_lab.plots import style
 from bats_lab.plots.runs import layers_of, one_run, run_title
+from bats_lab.runs.kept import weights_of
 
 __all__ = ["plot_weights"]
 
@@ -33,22 +34,16 @@ def plot_weights(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Results of one run or of many.
+    dataset, delta_t, seed, rule, epoch, title
+        As in all plots (:mod:`bats_lab.plots`).
     layer : str
         Layer, as ``hidden_1`` or ``output``.
     neuron : int or None
         Neuron of the layer; None: all of them.
-    delta_t, seed, rule : float (s), int, str or None
-        The run; each is needed where there are several.
-    epoch : int or None
-        After which epoch, for runs that keep the weights of each; None: after the last.
     shape : (int, int) or None
         Rows and columns of the images that the first layer sees; None: square, if that is possible.
     limit : float or None
         Weight at the ends of the colour scale; None: that which one weight in 200 exceeds.
-    title : str or None
-        Title; None: layer, data set, time step, rule and seed.
 
     Returns
     -------
@@ -59,36 +54,27 @@ def plot_weights(
     Raises
     ------
     ValueError
-        If there is no such run, layer, neuron or epoch, if its weights were not kept, or if the weights of a neuron
-        do not fill `shape`.
+        If there is no such neuron, or its weights do not fill `shape`, and as all plots do.
     """
-    name = "weights" if epoch is None else "weights_by_epoch"
-    run = one_run(dataset, name, delta_t=delta_t, seed=seed, rule=rule)
-    spiking = run["spike_count"].isel(split=0) if "spike_count" in run else run[name]
+    variable = "weights" if epoch is None else "weights_by_epoch"
+    run = one_run(dataset, variable, delta_t=delta_t, seed=seed, rule=rule)
+    spiking = run["spike_count"].isel(split=0) if "spike_count" in run else run[variable]
     layers_of(spiking, layer)
-    if epoch is not None:
-        if epoch not in run["epoch"].values:
-            raise ValueError(
-                f"epoch is {epoch}; the results hold {run['epoch'].values.min()} to {run['epoch'].values.max()}."
-            )
-        run = run.sel(epoch=epoch)
-    values = run[name].sel(layer=layer).transpose("post", "pre").values
-    values = values[np.isfinite(values).any(axis=1)][:, np.isfinite(values).any(axis=0)]
-    if not values.size:
+    first, *others = layers_of(spiking, None)
+    values = weights_of(run, epoch=epoch).get(layer)
+    if values is None:
         raise ValueError(f"This run did not keep its weights of {layer!r}.")
-    if limit is None:
-        limit = color_limit(values)
-    n_hidden = len(layers_of(spiking, None)) - 1
-    what = style.layer_label(layer, n_hidden)
+    limit = color_limit(values) if limit is None else limit
+    what = style.layer_label(layer, len(others))
     if neuron is None:
         return layer_image(values, limit, f"{what}\n{run_title(run)}" if title is None else title)
     if not 0 <= neuron < len(values):
         raise ValueError(f"neuron is {neuron}; {layer!r} has neurons 0 to {len(values) - 1}.")
     title = f"{what}, neuron {neuron}\n{run_title(run)}" if title is None else title
-    is_first = layer == layers_of(spiking, None)[0]
     n_pre = values.shape[1]
-    if shape is None and is_first and math.isqrt(n_pre) ** 2 == n_pre:
-        shape = (math.isqrt(n_pre), math.isqrt(n_pre))
+    side = math.isqrt(n_pre)
+    if shape is None and layer == first and side**2 == n_pre:
+        shape = (side, side)
     if shape is None:
         return neuron_stems(values[neuron], title)
     if shape[0] * shape[1] != n_pre:
@@ -104,52 +90,32 @@ def color_limit(values: np.ndarray) -> float:
 
 
 _WEIGHT = hv.Dimension("weight", label="weight")
+_PRE = hv.Dimension("pre", label="neuron of the layer below")
 
 
 def layer_image(
-    values: np.ndarray,
-    limit: float,
-    title: str,
-    *,
-    width: int = 460,
-    height: int = 340,
-    marks: Sequence[Any] = (),
+    values: np.ndarray, limit: float, title: str, *, width: int = 460, height: int = 340, marks: Sequence[Any] = ()
 ) -> hv.Overlay:
     """Draw the weights of a layer (post, pre) as a heatmap, an element of group ``weights``, below other elements."""
-    x = hv.Dimension("pre", label="neuron of the layer below")
-    y = hv.Dimension("post", label="neuron")
-    image = hv.Image((np.arange(values.shape[1]), np.arange(values.shape[0]), values), [x, y], _WEIGHT, group="weights")
-    return style.overlay(
-        [style.heatmap(image, cmap="RdBu_r", limits=(-limit, limit)), *marks],
-        width=width,
-        height=height,
-        title=title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
-        xlim=(-0.5, values.shape[1] - 0.5),
-        ylim=(values.shape[0] - 0.5, -0.5),
-        grid=False,
-        colorbar=_WEIGHT.pprint_label,
-    )
+    x, y = _PRE, hv.Dimension("post", label="neuron")
+    return _image(values, limit, (x, y), marks, width=width, height=height, title=title)
 
 
 def neuron_image(values: np.ndarray, limit: float, title: str, *, width: int = 280) -> hv.Overlay:
     """Draw the weights of a neuron of the first layer (row, column) as an image, an element of group ``weights``."""
     rows, columns = values.shape
-    x, y = hv.Dimension("column"), hv.Dimension("row")
-    image = hv.Image((np.arange(columns), np.arange(rows), values), [x, y], _WEIGHT, group="weights")
-    return style.overlay(
-        [style.heatmap(image, cmap="RdBu_r", limits=(-limit, limit))],
-        width=width,
-        height=max(60, round(width * rows / columns)),
-        title=title,
-        xlabel=x.pprint_label,
-        ylabel=y.pprint_label,
-        xlim=(-0.5, columns - 0.5),
-        ylim=(rows - 0.5, -0.5),
-        grid=False,
-        colorbar=_WEIGHT.pprint_label,
-    )
+    axes = (hv.Dimension("column"), hv.Dimension("row"))
+    return _image(values, limit, axes, width=width, height=max(60, round(width * rows / columns)), title=title)
+
+
+def _image(
+    values: np.ndarray, limit: float, axes: tuple[hv.Dimension, hv.Dimension], marks: Sequence[Any] = (), **both: Any
+) -> hv.Overlay:
+    rows, columns = values.shape
+    image = hv.Image((np.arange(columns), np.arange(rows), values), [*axes], _WEIGHT, group="weights")
+    heatmap = style.heatmap(image, cmap="RdBu_r", limits=(-limit, limit))
+    options = style.cells(rows, columns) | both
+    return style.overlay([heatmap, *marks], axes=axes, colorbar=_WEIGHT.pprint_label, **options)
 
 
 def stem_columns(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -161,15 +127,13 @@ def stem_columns(values: np.ndarray) -> dict[str, np.ndarray]:
 
 def neuron_stems(values: np.ndarray, title: str, *, width: int = 460, height: int = 240) -> hv.Overlay:
     """Draw the weights of a neuron (pre,) as stems, an element of group ``stems``."""
-    x = hv.Dimension("pre", label="neuron of the layer below")
-    curve = hv.Curve(stem_columns(values), x, _WEIGHT, group="stems")
+    curve = hv.Curve(stem_columns(values), _PRE, _WEIGHT, group="stems")
     return style.overlay(
         [style.line(curve, style.CONTINUOUS_COLOR, width=0.6)],
         width=width,
         height=height,
         title=title,
-        xlabel=x.pprint_label,
-        ylabel=_WEIGHT.pprint_label,
+        axes=(_PRE, _WEIGHT),
         xlim=(-1, len(values)),
         ylim=style.limits(values, [0.0]),
     )
