@@ -108,6 +108,19 @@ def test_functions_and_tests_named_in_the_table_exist() -> None:
         assert re.search(rf"^def {name}\(", path.with_suffix(".py").read_text(), re.MULTILINE), f"{path.name}: {name}"
 
 
+# Signatures and files
+
+
+def test_no_function_takes_more_than_twelve_parameters_and_no_file_is_long() -> None:
+    for path in (ROOT / "bats_lab").rglob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") < 600, path.name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                listed = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                assert len([a for a in listed if a.arg not in ("self", "cls")]) <= 12, f"{path.name}: {node.name}"
+
+
 # Imports
 
 

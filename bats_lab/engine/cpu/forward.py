@@ -19,7 +19,7 @@ changes sign, or may do so twice): no square root, no logarithm. Only marked neu
 crossing can neither be missed nor found twice by rounding at the seam.
 
 The backward pass is derived in :mod:`bats_lab.engine.cpu.backward`; how neurons are laid out stands in
-:mod:`bats_lab.engine.cpu.networks`.
+:mod:`bats_lab.engine.cpu.layers`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from bats_lab.engine.cpu.order import group_events
+from bats_lab.engine.cpu.records import ALL, Events, Groups, Physics
 from bats_lab.engine.cuda.device import NONE, Device
 from bats_lab.spikes.grid import ticks_within
 from bats_lab.spikes.trains import Spikes
@@ -88,32 +90,25 @@ def _sort_by_neuron(start, count, neuron, n_neurons, at, place, ranges):
             begin[j] += 1
 
 
+@njit(cache=True, nogil=True)
+def _number_groups(times, first, time, n_groups, begin, group):
+    """Tell each event of a sample its group, count groups' first events from the sample's own, and take their times."""
+    for g in range(n_groups):
+        group[first[g] - begin : first[g + 1] - begin] = g
+        time[g] = times[first[g]]  # continuous, on a grid too: the kernels' origin of what follows the group
+        first[g] -= begin
+    first[n_groups] -= begin
+
+
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _group_samples(
-    start, count, times, ticks, delta_t, tau, duration, last_tick, at, room, group, first, tick, time, decay, n_active,
-    n_groups
-):  # fmt: skip
-    """Split each sample's events into groups sent at one time; `room` is where a sample's groups begin."""
-    grid = delta_t > 0
-    for i in prange(len(start)):
-        g, active = -1, 0
-        for event in range(count[i]):
-            index = start[i] + event
-            same = event > 0 and (ticks[index] == ticks[index - 1] if grid else times[index] == times[index - 1])
-            if not same:
-                g += 1
-                first[room[i] + g], tick[room[i] + g], time[room[i] + g] = event, ticks[index], times[index]
-                if ticks[index] <= last_tick if grid else times[index] <= duration:
-                    active = g + 1
-            group[at[i] + event] = g
-        first[room[i] + g + 1] = count[i]
-        n_active[i], n_groups[i] = active, g + 1
-        for k in range(g + 1):
-            begin = tick[room[i] + k] * delta_t if grid else float(time[room[i] + k])
-            end = duration
-            if k < g and k + 1 != active:
-                end = tick[room[i] + k + 1] * delta_t if grid else float(time[room[i] + k + 1])
-            decay[room[i] + k] = math.exp(-max(end - begin, 0.0) / tau)
+def _group_samples(events, physics, groups, group):
+    """Split each sample's events into groups, as the CPU engine does; `group` is each event's, sample after sample."""
+    for i in prange(len(events.start)):
+        begin, size, offset = events.start[i], events.size[i], groups.offset[i]
+        group_events(events.times, events.ticks, begin, size, physics, groups, i)
+        # A sample has one place more for groups than it has events.
+        own = group[offset - i : offset - i + size]
+        _number_groups(events.times, groups.first[offset:], groups.time[offset:], groups.n_groups[i, ALL], begin, own)
 
 
 class Samples:
@@ -199,22 +194,37 @@ class Samples:
     ) -> int:  # fmt: skip
         """Lay out what depends on the time grid; return how many places of groups that took."""
         group = np.empty(len(order), np.int32)
-        room = at + np.arange(len(s))  # a sample has at most as many groups as events, and one entry more
-        size = len(order) + len(s)
-        first, tick = np.zeros(size, np.int32), np.zeros(size, np.int32)
-        time, decay = np.zeros(size, self.dtype), np.zeros(size, self.dtype)
-        n_active, n_groups = np.zeros(len(s), np.int32), np.zeros(len(s), np.int64)
-        last_tick = ticks_within(duration, s.delta_t)
-        tau = float(self.dtype.type(tau))
-        _group_samples(
-            s.start, s.count, s.times, s.ticks, s.delta_t, tau, duration, last_tick, at, room, group, first, tick, time,
-            decay, n_active, n_groups
-        )  # fmt: skip
-        kept = np.arange(size) - np.repeat(room, s.count + 1) <= np.repeat(n_groups, s.count + 1)
-        for name, values in (("first", first), ("group_tick", tick), ("group_time", time), ("decay", decay)):
-            parts[name].append(values[kept])
-        parts["n_active"].append(n_active)
-        parts["group_start"].append(np.cumsum(n_groups + 1) - (n_groups + 1) + n_places)
+        size = len(order) + len(s)  # a sample has at most as many groups as events, and one entry more
+        groups = Groups(
+            offset=at + np.arange(len(s)),
+            first=np.zeros(size, np.int64),
+            tick=np.zeros(size, np.int32),
+            time=np.zeros(size),
+            decay=np.zeros(size, self.dtype),
+            n_groups=np.zeros((len(s), 2), np.int64),
+        )
+        physics = Physics(
+            c=self.dtype.type(0),  # not asked for
+            tau=self.dtype.type(tau),
+            delta_t=s.delta_t,
+            duration=duration,
+            rule=0,
+            last_tick=ticks_within(duration, s.delta_t),
+            limit_tick=0,
+            max_spikes=0,
+        )
+        _group_samples(Events(s.start, s.count, s.neuron, s.times, s.ticks), physics, groups, group)
+        n_all, n_active = groups.n_groups.T
+        kept = np.arange(size) - np.repeat(groups.offset, s.count + 1) <= np.repeat(n_all, s.count + 1)
+        for name, values, kind in (
+            ("first", groups.first, np.int32),
+            ("group_tick", groups.tick, np.int32),
+            ("group_time", groups.time, self.dtype),
+            ("decay", groups.decay, self.dtype),
+        ):
+            parts[name].append(values[kept].astype(kind, copy=False))
+        parts["n_active"].append(n_active.astype(np.int32))
+        parts["group_start"].append(np.cumsum(n_all + 1) - (n_all + 1) + n_places)
         parts["tick_start"].append(at + n_ticks)
         parts["by_tick"].append(s.ticks[order].astype(np.int32, copy=False))
         by_order = order - np.repeat(s.start - at, s.count)
