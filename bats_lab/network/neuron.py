@@ -74,6 +74,7 @@ def potential(
         since = times[..., None] - np.asarray(events, dtype=float)
         return np.where(since > 0, np.exp(-np.maximum(since, 0.0) / tau), 0.0)
 
+    # ε(t) = τ (E - E²) with E = exp(-t/τ), since exp(-t/τ_s) is its square; η(t) = ϑ E.
     from_inputs = fading(input_times)
     driven: np.ndarray = tau * (from_inputs - from_inputs**2) @ np.asarray(weights, dtype=float)
     return driven - threshold * fading(reset_times).sum(axis=-1)
@@ -162,9 +163,11 @@ class Neuron:
         found = []
         a = b = latest = 0.0
         for i, (time, weight, is_reset) in enumerate(events):
+            # The sums of eq. 8 relative to this event; a reset takes c from b alone.
             decay = math.exp(-(time - latest) / tau)
             a, b, latest = a * decay**2 + weight, b * decay + (weight - c * is_reset), time
             stop, ends_in_reset = (events[i + 1][0], events[i + 1][2]) if i + 1 < len(events) else (self.end, False)
+            # Here and below as in the engine's closed form: u/τ = b s - a s², which is c at the crossing.
             if ends_in_reset or stop == time or b - a >= c:
                 continue
             discriminant = b**2 - 4 * a * c

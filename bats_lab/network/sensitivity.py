@@ -80,6 +80,7 @@ def sweep_weight(
     """
     values = np.asarray(values, dtype=float)
     n = len(values)
+    # Copies side by side in each layer: block-diagonal weights but in the first, whose inputs all of them share.
     copies = [np.tile(network.weights[0], (n, 1)), *(np.kron(np.eye(n), w) for w in network.weights[1:])]
     copy = np.arange(n)
     height, width = network.weights[layer].shape

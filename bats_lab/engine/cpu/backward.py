@@ -55,8 +55,8 @@ def _step_and_fade(f, h, step, d):
     """Set `step` to ``f - h``, then fade both sums by `d` to the group before."""
     d2 = d * d
     for j in range(f.shape[0]):
-        step[j] = f[j] - h[j]
-        f[j] *= d2
+        step[j] = f[j] - h[j]  # Σ δ τ/x (E² - E), eq. 12
+        f[j] *= d2  # F has E², H has E: an input further back has faded more
         h[j] *= d
 
 
@@ -64,7 +64,7 @@ def _step_and_fade(f, h, step, d):
 def _step_back_and_fade(f, h, step, back, rate, d):
     """Do as `_step_and_fade`; `back` is what input errors take: ``rate * (2 f - h)``."""
     d2 = d * d
-    twice = rate + rate
+    twice = rate + rate  # 1/τ_s: τ is twice τ_s, and E² fades by it
     for j in range(f.shape[0]):
         step[j] = f[j] - h[j]
         back[j] = twice * f[j] - rate * h[j]
@@ -109,6 +109,7 @@ def _backward_sample(
     active = False
     rank = n_records - 1
     zero, one, two = f.dtype.type(0), f.dtype.type(1), f.dtype.type(2)
+    # `g` is the latest group before the crossings at hand; F and H are relative to its time.
     for g in range((groups.n_all if by_bin else groups.n_active) - 1, -1, -1):
         # Crossings after this group and before the next one, from last to first.
         while rank >= 0:
@@ -124,6 +125,7 @@ def _backward_sample(
                 chain[j] *= math.exp((t - later[j]) / tau)
                 # Eq. 13, second sum. A clocked neuron resets at its tick, not at the crossing.
                 delta += chain[j] * math.exp((integers[k, TICK] * delta_t - t) / tau) if reading.clocked else chain[j]
+            # A later crossing needs more drive the earlier this one reset the neuron: C += δ c/x (eq. 13).
             scaled = delta / slope
             chain[j] += scaled * c
             later[j] = t
@@ -137,6 +139,7 @@ def _backward_sample(
             h[j] += scaled * fade
             # Straight-through: an input that came before this crossing counts even if it is sent after it.
             if grid and not reading.by_sent and g + 1 < groups.n_all and tick[g + 1] <= integers[k, BIN]:
+                # E is above 1 there, as it is sent after the crossing. Sums only fade backward, so it is added here.
                 ahead = f.dtype.type(math.exp((time[g + 1] - t) / tau))
                 for event in range(first[g + 1], first[g + 2]):
                     if times[event] < t:
@@ -151,6 +154,7 @@ def _backward_sample(
         # What this group's inputs get: eq. 12 for their weights, eq. 13 (first sum) for their own errors.
         d = decay[g - 1] if g > 0 else one
         if by_bin:
+            # Spikes of one tick of eq. 14 may have been sent on different ones: each has an E of its own.
             for event in range(first[g], first[g + 1]):
                 ahead = f.dtype.type(math.exp((sent_ticks[event] - tick[g]) * delta_t / tau))
                 _combine(f, h, ahead * ahead, ahead, step)
@@ -302,7 +306,8 @@ def _adam(w, g, m, v, adam):
     one = w.dtype.type(1)
     rest_1, rest_2 = one - beta_1, one - beta_2
     for i in range(w.shape[0]):
-        g_i = g[i] * scale
+        g_i = g[i] * scale  # the mean over samples
+        # m and v without the correction of their bias, which `step` and `root_scale` have.
         m_i = beta_1 * m[i] + rest_1 * g_i
         v_i = beta_2 * v[i] + rest_2 * g_i * g_i
         m[i] = m_i

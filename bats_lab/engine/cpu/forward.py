@@ -96,11 +96,15 @@ def _advance(a, b, excess, mark, row, d, end, c):
     d2 = d * d
     end2 = end * end
     for j in range(a.shape[0]):
+        # Eq. 8 relative to this group: a = Σ w E², b = Σ w E, E of this input being 1. So it adds the same to both,
+        # and the potential b - a at s = 1 does not jump.
         a_j = a[j] * d2 + row[j]
         b_j = b[j] * d + row[j]
         a[j] = a_j
         b[j] = b_j
+        # -q at s = end: (u - ϑ)/τ just before the next group.
         excess_end = (b_j - a_j * end) * end - c
+        # Negative: no crossing. In words, not (excess_end >= 0, or end² < c/a < 1), or above threshold from the start.
         mark[j] = min(max(min(a_j - c, c - a_j * end2), excess_end), -excess[j])
         excess[j] = excess_end
 
@@ -124,6 +128,7 @@ def _advance_two(a, b, excess, mark, row_0, row_1, d, end, c):
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
 def _sum_rows(weights, neuron, begin, end, total):
     """Sum the weight rows of two events or more into `total`, four in a pass over memory."""
+    # First the one to four events that are over, which set the sum; then four at a time, which add to it.
     event = begin + (end - begin - 1) % 4 + 1
     row_0, row_1 = weights[neuron[begin]], weights[neuron[begin + 1]]
     if event - begin == 1:
@@ -172,6 +177,7 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
     one, two, four = a.dtype.type(1), a.dtype.type(2), a.dtype.type(4)
     tiny = a.dtype.type(1e-30)
     ticks_per_second = 1.0 / delta_t if grid else 0.0
+    # At rest: no current, no potential, and by c below the threshold.
     a[:] = 0
     b[:] = 0
     excess[:] = -c
@@ -201,6 +207,7 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
             for i in range(1, 8):
                 signs &= words[word + i]
             if signs & mask != mask:
+                # The sign bits of the eight words, shifted by their number into one word: a bit for each lane.
                 free = np.uint64(0)
                 for i in range(8):
                     free |= (~words[word + i] & mask) >> np.uint64(i)
@@ -217,7 +224,7 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
             if crossings[j] >= max_spikes:
                 continue
             a_j, b_j, excess_j = a[j], b[j], excess[j]
-            latest = one
+            latest = one  # s of the last crossing in this interval: the next one must come later, at a smaller s
             while True:
                 # Eq. 9: x = √(b² - 4ac); of the roots of q(s), s = (b + x)/2a is the way up; y = 1/s.
                 discriminant = b_j * b_j - four * a_j * c
@@ -237,11 +244,12 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
                         s, y = end, one / end
                 elif not (end <= s < latest):
                     break
-                since = -tau * math.log(s)
+                since = -tau * math.log(s)  # t_k - t_g, eq. 9
                 # Eq. 14, and the collision rule: what becomes of it if the last spike has not left yet.
                 spike_tick = np.int64(0)
                 collides = False
                 if grid:
+                    # Ticks are counted from the group's, so that a long window costs no precision.
                     phase = since * ticks_per_second
                     spike_tick = tick[g] + np.int64(phase + GRID_TOLERANCE) + 1
                     collides = own_tick[j] >= 0 and phase - GRID_TOLERANCE <= own_tick[j] - tick[g]
@@ -266,7 +274,7 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
                     rounded = tick[g] + np.int64(since * ticks_per_second + 0.5 + _uniform(noise.key, place))
                     sent_tick += rounded - spike_tick
                 floats[n_records, TIME] = time[g] + since
-                floats[n_records, SLOPE] = x * s
+                floats[n_records, SLOPE] = x * s  # x_k, moved from the group's frame to the spike's own
                 floats[n_records, FADE] = s
                 integers[n_records, LANE] = j
                 integers[n_records, TICK] = sent_tick
@@ -326,7 +334,7 @@ def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
     if groups.n_active == 0:
         return n_records
     one = a.dtype.type(1)
-    d = a.dtype.type(math.exp(-delta_t / tau))
+    d = a.dtype.type(math.exp(-delta_t / tau))  # the fade of one tick
     g = -1
     for k in range(tick[0], physics.last_tick + 1):
         if g >= 0:
@@ -334,12 +342,14 @@ def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
             for j in range(a.shape[0]):
                 if not mark[j] >= 0 or crossings[j] >= max_spikes:
                     continue
+                # Where the closed form has no crossing in the tick (the neuron was above threshold before) the slope is
+                # infinite, and so the spike passes no error on.
                 spike_time = k * delta_t
                 slope = a.dtype.type(np.inf)
                 discriminant = b[j] * b[j] - 4 * a[j] * c
                 if discriminant > 0:
                     x = math.sqrt(discriminant)
-                    s = (b[j] + x) / (2 * a[j])
+                    s = (b[j] + x) / (2 * a[j])  # relative to this tick: 1 now, 1/d a tick ago
                     if s > 0 and s * d < one:
                         s = max(s, one)
                         spike_time -= tau * math.log(s)

@@ -42,6 +42,7 @@ def group_events(times, ticks, begin, count, physics, groups, i):
         n += 1
     first[offset + n] = begin + event
     for g in range(n):
+        # The last group in the window is followed by the window's end, whatever is sent later.
         end = time[offset + g + 1] if g + 1 < n and g + 1 != n_active else physics.duration
         decay[offset + g] = math.exp(-max(end - time[offset + g], 0.0) / physics.tau)
     groups.n_groups[i, ALL], groups.n_groups[i, ACTIVE] = n, n_active
@@ -111,6 +112,7 @@ def _by_time(floats, integers, n_records, span, source):
         size = bucket[i]
         bucket[i] = total
         total += size
+    # `bucket` is where each begins, and after this loop where it ends.
     order = np.empty(n, np.int32)
     for k in range(n):
         i = inside[k]
@@ -131,6 +133,7 @@ def _by_time(floats, integers, n_records, span, source):
 def _by_tick(integers, n_records, column, n_ticks, source):
     """List the sent spikes of one sample, from all blocks, in order of a tick below `n_ticks`; return their number."""
     capacity = integers.shape[1]
+    # A counting sort: how many spikes each tick has, where its spikes begin, and then every spike to its place.
     rank = np.zeros(n_ticks, np.int32)
     for block in range(n_records.shape[0]):
         for k in range(n_records[block]):

@@ -16,6 +16,7 @@ def _read_sample(i, counts, spikes, delta_t, label, target_true, target_false, l
     """Read the output spikes of sample `i`."""
     n_outputs = out.errors.shape[1]
     times, ticks = spikes.times, spikes.ticks
+    # Eq. 10, and the class with the most spikes; `>` leaves a tie with the lower index.
     loss_i = 0.0
     best = 0
     total = 0
@@ -43,6 +44,7 @@ def _read_sample(i, counts, spikes, delta_t, label, target_true, target_false, l
             for s in range(latency_times.shape[0]):
                 if sent <= latency_times[s] + GRID_TOLERANCE * delta_t:
                     out.spikes_by[i, s] += 1
+        # Spikes sent at one time count together: who leads is asked after the last of them.
         if event + 1 < spikes.n_sent[i] and (
             ticks[i, event + 1] == ticks[i, event] if delta_t > 0 else times[i, event + 1] == times[i, event]
         ):
@@ -51,6 +53,7 @@ def _read_sample(i, counts, spikes, delta_t, label, target_true, target_false, l
         for k in range(1, n_outputs):
             if so_far[k] > so_far[leader]:
                 leader = k
+        # The decision fell when the final winner took the lead for good.
         if leader != best:
             leads = False
         elif not leads:
