@@ -74,9 +74,6 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 #: What `info` gives the versions of.
 _LIBRARIES = ("numpy", "numba", "xarray", "netcdf4", "holoviews", "bokeh", "panel", "papermill", "jupyterlab", "cupy")
 
-#: Units of time and their power of ten.
-_UNITS = {"us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
-
 
 def _studies() -> str:
     """List what can be reproduced, and what each study asks."""
@@ -100,17 +97,13 @@ def _value(parameter: Parameter, text: str) -> Any:
     if text.lower() in ("none", "all", "preset") and (parameter.optional or parameter.from_preset):
         return None
     if parameter.type is tuple:
-        return [_number(parameter, part) for part in re.split(r"(?<=[^eE])-", text)]
-    return text if parameter.type is str else _number(parameter, text)
+        return [_number(part) for part in re.split(r"(?<=[^eE])-", text)]
+    return text if parameter.type is str else _number(text)
 
 
-def _number(parameter: Parameter, text: str) -> Any:
-    number = text
-    if parameter.unit == "s" and (timed := re.fullmatch(r"(.*\d\.?)\s*(us|µs|ms|s)", text)):
-        # Not by a product, which would make 350ms another number than 0.35.
-        number = timed[1] + _UNITS[timed[2]]
+def _number(text: str) -> Any:
     try:
-        return int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
     except ValueError:
         return text
 

@@ -204,9 +204,9 @@ def test_none_is_taken_only_where_it_stands_for_something(parameter: Parameter) 
             {"rule": "clocked", "delta_t": 0.004, "estimator": "stochastic"},
             "estimator is 'stochastic' with rule 'clocked', which rounds no crossing",
         ),
-        ({"delta_t": 0.3}, "delta_t is 0.3; it must be at most the duration, 0.2 s"),
+        ({"delta_t": 0.3}, "delta_t is 0.3 s; it must be at most the duration, 0.2 s"),
         ({"delta_t": 1e-9, "duration": 10}, "delta_t is 1e-09; it must be 0 .* or at least 9.31e-09 s"),
-        ({"encoding_window": 0.3}, "encoding_window is 0.3; it must be at most the duration, 0.2 s"),
+        ({"encoding_window": 0.3}, "encoding_window is 0.3 s; it must be at most the duration, 0.2 s"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(values: dict[str, Any], message: str) -> None:
