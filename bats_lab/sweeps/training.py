@@ -120,8 +120,6 @@ def train_group_into(
     """
     check_folder(Path(folder))
     states = [checkpoint_path(folder, config) if checkpoint else None for config in configs]
-    if checkpoint:
-        (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
 
     def after_epoch(i: int, record: EpochRecord) -> None:
         _tell("epoch", i, describe_epoch(record, configs[i]), epoch=record.epoch)
