@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
 import os
 import re
 import signal
@@ -258,11 +257,10 @@ def _summary(folder: Path) -> str:
         "hidden_spikes": ("hidden spikes", lambda v: f"{v:.0f}"),
         "output_spikes": ("output spikes", lambda v: f"{v:.1f}"),
         "confidence": ("confidence", lambda v: f"{v:.2f}"),
-        # NaN where no output neuron has ever spiked.
-        "decision_time": ("decision (ms)", lambda v: "–" if math.isnan(v) else f"{v * 1e3:.0f}"),
+        "decision_time": ("decision (ms)", lambda v: f"{v * 1e3:.0f}"),
     }
     table = table.rename(columns={name: title for name, (title, _) in columns.items()})
-    return str(table.to_string(index=False, formatters=dict(columns.values())))
+    return str(table.to_string(index=False, na_rep="–", formatters=dict(columns.values())))
 
 
 def _shown(path: Path) -> str:
