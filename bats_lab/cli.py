@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bats_lab.config import Config, Parameter, parameters
-from bats_lab.errors import DeviceError
+from bats_lab.errors import DeviceError, ResultsError
 from bats_lab.studies.registry import REGISTRY
 
 __all__ = ["main", "make_parser"]
@@ -55,6 +55,13 @@ examples:
   bats-lab sweep --hidden 100,400,800 --learning-rate 0.001,0.003 --seeds 0,1,7 --out results/sizes
 """
 
+_COMPLETION_EXAMPLES = """\
+examples, for ~/.bashrc, ~/.zshrc and ~/.config/fish/config.fish:
+  eval "$(bats-lab completion bash)"
+  eval "$(bats-lab completion zsh)"
+  bats-lab completion fish | source
+"""
+
 _STUDY = """\
 Runs what is not finished yet, executes the notebook with the study's figures on it, and prints which claims of the
 thesis hold.
@@ -68,14 +75,17 @@ _SEEDS = "seeds, counted from 0 (default: one with --quick; else as many as in t
 
 _STYLE: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
+#: What completion is offered for.
+_SHELLS = ("bash", "zsh", "fish")
+
+#: Without this option each of Jupyter's kernels warns that other users of the machine may listen.
+_ENCRYPTED = "--KernelManager.transport_encryption=auto"
+
 #: Exit statuses.
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 #: What `info` gives the versions of.
 _LIBRARIES = ("numpy", "numba", "xarray", "netcdf4", "holoviews", "bokeh", "panel", "papermill", "jupyterlab", "cupy")
-
-#: Units of time and their power of ten.
-_UNITS = {"us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
 
 
 def _studies() -> str:
@@ -100,17 +110,13 @@ def _value(parameter: Parameter, text: str) -> Any:
     if text.lower() in ("none", "all", "preset") and (parameter.optional or parameter.from_preset):
         return None
     if parameter.type is tuple:
-        return [_number(parameter, part) for part in re.split(r"(?<=[^eE])-", text)]
-    return text if parameter.type is str else _number(parameter, text)
+        return [_number(part) for part in re.split(r"(?<=[^eE])-", text)]
+    return text if parameter.type is str else _number(text)
 
 
-def _number(parameter: Parameter, text: str) -> Any:
-    number = text
-    if parameter.unit == "s" and (timed := re.fullmatch(r"(.*\d\.?)\s*(us|µs|ms|s)", text)):
-        # Not by a product, which would make 350ms another number than 0.35.
-        number = timed[1] + _UNITS[timed[2]]
+def _number(text: str) -> Any:
     try:
-        return int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
     except ValueError:
         return text
 
@@ -254,7 +260,7 @@ def _summary(folder: Path) -> str:
         "decision_time": ("decision (ms)", lambda v: f"{v * 1e3:.0f}"),
     }
     table = table.rename(columns={name: title for name, (title, _) in columns.items()})
-    return str(table.to_string(index=False, formatters=dict(columns.values())))
+    return str(table.to_string(index=False, na_rep="–", formatters=dict(columns.values())))
 
 
 def _shown(path: Path) -> str:
@@ -315,25 +321,34 @@ def _lab(args: argparse.Namespace) -> int:
     root = prepare_notebooks(args.folder)
     print(f"JupyterLab on {root / 'notebooks'}", file=sys.stderr)
     options = [f"--ServerApp.root_dir={root}", "--LabApp.default_url=/lab/tree/notebooks", "--LabApp.news_url=None"]
+    # Defaults of JupyterLab's settings: it asks at each first start whether to look for news on the internet.
+    settings = [str(Path(__file__).with_name("explore")), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, settings))}
+    command = [sys.executable, "-m", "jupyterlab", *options, _ENCRYPTED, *args.options]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *options, *args.options])
+    os.execve(sys.executable, command, environment)
 
 
 def _dashboard(args: argparse.Namespace) -> int:
     import subprocess
     import tempfile
 
-    from bats_lab.explore.serve import prepare_dashboard
-    from bats_lab.studies.chip.deployment import holds_deployments
     from bats_lab.sweeps.notebooks import notebook_path
 
     shipped = notebook_path("10_train").parent.parent / "results"
-    folder, deployment = args.folder or shipped / "mnist_study", None
+    folder, deployment = Path(args.folder or shipped / "mnist_study"), None
+    if not folder.is_dir():  # what follows takes long to import
+        raise FileNotFoundError(f"There is no folder of results {folder}.")
+    if not any(folder.glob("*.nc")):
+        raise ResultsError(f"{folder} holds no finished run.")
+    from bats_lab.explore.serve import prepare_dashboard
+    from bats_lab.studies.chip.deployment import holds_deployments
+
     if not args.folder and holds_deployments(shipped / "thesis_chip"):
         deployment = shipped / "thesis_chip"
     with tempfile.TemporaryDirectory(prefix="bats_lab-") as served:
         command, environment = prepare_dashboard(folder, served, deployment=deployment)
-        options = [f"--port={args.port}", *([] if args.browser else ["--no-browser"])]
+        options = [_ENCRYPTED, f"--port={args.port}", *([] if args.browser else ["--no-browser"])]
         server = subprocess.Popen([*command, *options], env=environment)
         try:
             print(f"dashboard: http://127.0.0.1:{args.port}  (Ctrl-C ends it)", flush=True)
@@ -343,6 +358,15 @@ def _dashboard(args: argparse.Namespace) -> int:
         finally:
             server.terminate()
             server.wait()
+
+
+def _completion(args: argparse.Namespace) -> int:
+    import shtab
+
+    if args.shell not in _SHELLS:
+        raise ValueError(f"shell is {args.shell!r}; it must be one of {', '.join(_SHELLS)}.")
+    print(shtab.complete(make_parser(), shell=args.shell))
+    return OK
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -398,6 +422,7 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "options*": ("-- OPTION", None, "options passed on to JupyterLab, after --"),
     "--port": ("N", 8866, "port on this machine (default: %(default)s)"),
     "--no-browser": ("", True, "do not open a browser"),
+    "shell": ("SHELL", None, "the shell: " + ", ".join(_SHELLS)),
     "--debug": ("", False, "show where an error comes from (or BATS_LAB_DEBUG=1)"),
 }
 
@@ -436,6 +461,9 @@ _COMMANDS = {
         _dashboard, "Serve the explorers of a folder of results as a page, without code.", "folder? --port --no-browser"
     ),
     "info": _Command(_info, "Print versions, devices and the data sets found.", "--data-dir"),
+    "completion": _Command(
+        _completion, "Print what makes a shell complete commands and options.", "shell", _COMPLETION_EXAMPLES
+    ),
 }
 
 _DATA_COMMANDS = {
@@ -447,7 +475,11 @@ _DATA_COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence each."""
+    """A parser whose errors are one sentence each, and which takes -1ms for the value that it is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (\S+)", message)
@@ -479,7 +511,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_commands(parser: argparse.ArgumentParser, table: Mapping[str, _Command]) -> None:
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
+    def show_help(_: argparse.Namespace) -> int:
+        parser.print_help()
+        return OK
+
+    parser.set_defaults(debug=False, command=show_help)  # where no command is given
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_CommandParser)
     for name, (call, text, options, epilog) in table.items():
         part = commands.add_parser(name, help=text, description=text, epilog=epilog, **_STYLE)
         part.set_defaults(command=call)

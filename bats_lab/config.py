@@ -9,11 +9,13 @@ test holds the two together), and everything that validates a value does so by b
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dataclasses
 import difflib
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +55,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_spikes_output": 20,
     },
 }
+
+#: Units of time and their power of ten.
+_UNITS = {"ns": "e-9", "us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
 
 # Says what is allowed in place of a value, or None where it is allowed.
 _Check = Callable[[Any], str | None]
@@ -238,9 +243,10 @@ class Config:
                 )
         Estimator(self.estimator, self.surrogate_width).check_rule(rule_named(self.rule, self.delta_t))
         for name in ("delta_t", "encoding_window"):
-            if getattr(self, name) > self.duration:
+            if (value := getattr(self, name)) > self.duration:
+                hint = f"; did you mean {value:.9g}ms?" if value >= 1 else "."
                 raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be at most the duration, {self.duration} s."
+                    f"{name} is {value:.9g} s; it must be at most the duration, {self.duration:.9g} s{hint}"
                 )
         if self.delta_t and self.duration / self.delta_t > 2**30:
             raise ValueError(
@@ -316,10 +322,20 @@ def _convert(parameter: Parameter, value: Any) -> Any:
         if not isinstance(values, (list, tuple)):
             raise TypeError(f"{parameter.name} is {value!r}; it must be a list of {parameter.item.__name__}s.")
         return tuple(_scalar(parameter.name, parameter.item, v) for v in values)
-    return _scalar(parameter.name, parameter.type, value)
+    if parameter.unit == "s" and isinstance(value, str):
+        value = _seconds(value)
+    return _scalar(parameter.name, parameter.type, value, times=parameter.unit == "s")
 
 
-def _scalar(name: str, kind: type, value: Any) -> Any:
+def _seconds(text: str) -> float | str:
+    """Read a time with a unit; what is none is left for :func:`_scalar` to refuse."""
+    if timed := re.fullmatch(rf"(.*\d\.?)\s*({'|'.join(_UNITS)})", text):
+        with contextlib.suppress(ValueError):
+            return float(timed[1] + _UNITS[timed[2]])  # a product would make 350ms another number than 0.35
+    return text
+
+
+def _scalar(name: str, kind: type, value: Any, *, times: bool = False) -> Any:
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -328,8 +344,19 @@ def _scalar(name: str, kind: type, value: Any) -> Any:
         return int(value)
     if type(value) is not kind:
         article = "an" if kind is int else "a"
-        raise TypeError(f"{name} is {value!r}; it must be {article} {kind.__name__}.")
+        hint = _near_number(value, times=times) if isinstance(value, str) and kind is not str else ""
+        raise TypeError(f"{name} is {value!r}; it must be {article} {kind.__name__}{hint or '.'}")
     return value
+
+
+def _near_number(text: str, *, times: bool) -> str:
+    """Ask for the number, or the time, that a text comes close to."""
+    if number := re.fullmatch(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)", text):
+        mantissa = number[1] + (number[2] or ".0")
+        return f"; in YAML a number like that is written {mantissa}e{number[3] or '+'}{number[4]}."
+    timed = re.fullmatch(r"([+-]?\d*\.?\d+)\s*([^\W\d]+)", text) if times else None
+    near = difflib.get_close_matches(timed[2], _UNITS, n=1, cutoff=0.4) if timed else []
+    return f"; did you mean {timed[1]}{near[0]}?" if timed and near else ""
 
 
 _KINDS: dict[str, tuple[type, type | None, bool]] = {
@@ -362,12 +389,12 @@ def parameters() -> tuple[Parameter, ...]:
 def parameters_cell() -> str:
     """Return the Python source of the training notebook's parameters: one line a parameter.
 
-    Each line reads ``name: type = default  # text, unit``. ``None`` stands for the preset of the data set.
+    Each line reads ``name: type = default  # text, unit``. ``None`` stands for the preset of the data set; no type
+    says so, since Papermill passes over annotations that hold a ``|``.
     """
     lines = []
     for p in parameters():
         kind = f"list[{p.item.__name__}]" if p.item else p.type.__name__
-        kind += " | None" if p.from_preset or p.optional else ""
         unit = f", {p.unit}" if p.unit and p.unit != "1" else ""
         note = "; None: preset" if p.from_preset else ""
         # Quoted as the formatter does it, since a test compares the notebook's cell with this text.

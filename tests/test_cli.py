@@ -21,20 +21,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import SMALL_SWEEP
+from runs import SMALL_SWEEP, make_run
 
 import bats_lab
-from bats_lab.cli import _given_values, main, make_parser
+from bats_lab.cli import _given_values, _summary, main, make_parser
 from bats_lab.config import Config, Parameter, parameters
 from bats_lab.data.registry import DATASETS
-from bats_lab.runs.files import open_run, run_path
+from bats_lab.runs.files import open_run, run_path, save_run
 from bats_lab.runs.results import open_results
 from bats_lab.spikes.rules import RULES
+from bats_lab.studies.registry import REGISTRY
 from bats_lab.sweeps.grid import expand_grid
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--n-train=200", "--n-test=100", "--hidden=20", "--threshold-output=0.1"]
-COMMANDS = ["run", "sweep", "reproduce", "report", "data", "lab", "dashboard", "info"]
+COMMANDS = ["run", "sweep", "reproduce", "report", "data", "lab", "dashboard", "info", "completion"]
 DATA_COMMANDS = ["list", "download", "verify", "where"]
 
 
@@ -102,9 +103,9 @@ def test_commands_are_those_of_the_readme(call: Any) -> None:
     assert list(sub_parsers(sub_parsers(make_parser())["data"])) == DATA_COMMANDS
 
 
-def test_every_command_of_the_readme_is_understood() -> None:
-    readme = (ROOT / "README.md").read_text()
-    lines = re.findall(r"^    bats-lab .*", readme, re.MULTILINE)
+def test_every_command_of_readme_and_docs_is_understood() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    lines = [line for page in pages for line in re.findall(r"^    bats-lab .*", page.read_text(), re.MULTILINE)]
     makefile = (ROOT / "Makefile").read_text()
     [sweep] = re.findall(r"^SWEEP\s*= (.*)", makefile, re.MULTILINE)
     for line in [*lines, f"bats-lab sweep {sweep}"]:
@@ -112,7 +113,14 @@ def test_every_command_of_the_readme_is_understood() -> None:
         args = make_parser().parse_args([command, *rest])
         if command in ("run", "sweep"):
             assert configs_of(command, *rest), line
-        assert callable(args.command), line
+        assert getattr(args, "study", "all") in {*REGISTRY, "all"}, line
+        assert set(getattr(args, "names", [])) <= set(DATASETS), line
+        assert args.command.__name__ == "_".join(["", command, *(rest[:1] if command == "data" else [])]), line
+
+
+@pytest.mark.parametrize("path", [[], ["data"]], ids=str)
+def test_bare_command_shows_its_help(call: Any, path: list[str]) -> None:
+    assert call(*path) == call(*path, "--help") and call(*path)[0] == 0
 
 
 def test_examples_in_the_help_are_understood(call: Any) -> None:
@@ -216,7 +224,11 @@ def test_sweep_of_layers_separates_runs_by_commas_and_layers_by_dashes() -> None
 
 BAD = [
     (["run", "--delta-t=-1"], "delta_t is -1.0; it must be a number at least 0."),
-    (["run", "--delta-t=4mm"], "delta_t is '4mm'; it must be a float."),
+    (["run", "--delta-t", "-1ms"], "delta_t is -0.001; it must be a number at least 0."),
+    (["run", "--delta-t", "-1e-3"], "delta_t is -0.001; it must be a number at least 0."),
+    (["run", "--delta-t=4mm"], "delta_t is '4mm'; it must be a float; did you mean 4ms?"),
+    (["run", "--delta-t=1mss"], "delta_t is '1mss'; it must be a float; did you mean 1ms?"),
+    (["run", "--delta-t", "4"], "delta_t is 4 s; it must be at most the duration, 0.2 s; did you mean 4ms?"),
     (["run", "--delta-t=1e1ms"], "delta_t is '1e1ms'; it must be a float."),
     (["run", "--epochs=two"], "epochs is 'two'; it must be an int."),
     (["run", "--epochs=1.5"], "epochs is 1.5; it must be an int."),
@@ -253,7 +265,7 @@ BAD = [
     (["data", "list", "--data-dri=x"], "'--data-dri=x' is no option of this command; did you mean --data-dir?"),
     (["info", "--verbose"], "'--verbose' is no option of this command."),
     (["rnu"], "invalid choice: 'rnu'"),
-    ([], "the following arguments are required: COMMAND."),
+    (["completion", "csh"], "shell is 'csh'; it must be one of bash, zsh, fish."),
 ]  # fmt: skip
 
 
@@ -273,6 +285,9 @@ def test_bad_input_is_one_sentence_and_status_2_before_any_work(
     ("arguments", "message"),
     [
         (["report", "nowhere"], "There are no results in "),
+        (["dashboard", "nowhere"], "There is no folder of results nowhere."),
+        (["dashboard", "."], ". holds no finished run."),
+        (["run", "--dataset=missing.npz", "--checkpoint"], "missing.npz"),
         (["run", "--dataset=missing.npz"], "missing.npz"),
         (["run", "--dataset=broken.npz"], "broken.npz"),
     ],
@@ -284,6 +299,44 @@ def test_file_that_cannot_be_used_is_one_sentence_and_status_1(
     (tmp_path / "broken.npz").write_text("no zip")
     status, out, errors = call(*arguments)
     assert (status, out) == (1, "") and message in errors and re.fullmatch("bats-lab: .*\n", errors)
+    assert [p.name for p in tmp_path.iterdir()] == ["broken.npz"]
+
+
+def test_dashboard_refuses_a_folder_before_it_imports_what_draws() -> None:
+    code = (
+        "import sys; from bats_lab.cli import main; print(main(['dashboard', 'no/where']), 'holoviews' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False\n"
+
+
+def test_dashboard_is_served_without_a_word_of_its_libraries(small_results: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with start("dashboard", small_results, "--no-browser", f"--port={port}", **jupyter_folders(tmp_path)) as process:
+        try:
+            page = wait_for_page(f"http://127.0.0.1:{port}/", process).decode()
+        finally:
+            process.terminate()
+            out, errors = process.communicate(timeout=60)
+    assert "voila_finish" in page and "Traceback" not in page
+    assert (out, errors) == (f"dashboard: http://127.0.0.1:{port}  (Ctrl-C ends it)\n", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command_and_parameter(call: Any, shell: str) -> None:
+    status, out, errors = call("completion", shell)
+    assert (status, errors) == (0, "")
+    for word in [*COMMANDS, *DATA_COMMANDS, *(option(p).removeprefix("--") for p in parameters())]:
+        assert re.search(rf"\b{word}\b", out), word
+
+
+def test_bash_completes_an_option(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "completion").write_text(call("completion", "bash")[1])
+    script = (
+        "source completion; COMP_WORDS=(bats-lab sweep --thres); COMP_CWORD=2; _shtab_bats_lab; echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["--threshold-hidden", "--threshold-output"]
 
 
 def test_debug_shows_where_an_error_comes_from(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,6 +422,13 @@ def test_finished_sweep_prints_its_table_and_where_it_is(
     assert re.fullmatch(rf"results: {small_results.name}  \(\d+ s\)", out.strip().splitlines()[-1])
 
 
+def test_table_of_networks_that_never_decide_has_a_dash(tmp_path: Path) -> None:
+    run = make_run()
+    run["decision_time"][:] = np.nan
+    save_run(run, tmp_path)
+    assert _summary(tmp_path).split()[-1] == "–"
+
+
 def test_sweep_with_a_run_that_fails_names_it_and_reports_the_others(
     call: Any, small_results: Path, tmp_path: Path
 ) -> None:
@@ -426,8 +486,8 @@ def test_data_download_says_where_the_data_is_or_that_it_could_not_be_had(
         unused.bind(("127.0.0.1", 0))  # bound but not listening: a mirror that is not there
         mirror = f"http://127.0.0.1:{unused.getsockname()[1]}/"
         monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], mirrors=(mirror,)))
-        status, out, errors = call("data", "download", "mnist", "--data-dir", tmp_path)
-    assert (status, out) == (1, "")
+        status, out, errors = call("data", "download", "mnist", "--data-dir", tmp_path / "not" / "there")
+    assert (status, out) == (1, "") and not list(tmp_path.iterdir())
     assert re.search(rf"bats-lab: mnist could not be downloaded; tried {mirror} \(.*put the files by hand into", errors)
 
 
@@ -445,20 +505,33 @@ def test_info_tells_versions_devices_and_data(call: Any, tmp_path: Path) -> None
 
 
 def test_lab_opens_on_the_notebooks(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"]
-    own = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    own = jupyter_folders(tmp_path)
     with start("lab", "--folder", tmp_path / "mine", "--", *options, "--IdentityProvider.token=t", **own) as process:
         try:
             listed = wait_for_page(f"http://127.0.0.1:{port}/api/contents/notebooks?token=t", process)
+            plugin = "@jupyterlab/apputils-extension:notification"
+            asked = wait_for_page(f"http://127.0.0.1:{port}/lab/api/settings/{plugin}?token=t", process)
         finally:
             process.terminate()
             _, errors = process.communicate(timeout=60)
     names = {entry["name"] for entry in json.loads(listed)["content"]}
     assert names == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    # "none", its own default, asks at the first start whether to look for news.
+    assert json.loads(asked)["schema"]["properties"]["fetchNews"]["default"] == "false"
     assert errors.startswith(f"JupyterLab on {tmp_path / 'mine' / 'notebooks'}\n") and "/lab/tree/notebooks" in errors
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def jupyter_folders(place: Path) -> dict[str, str]:
+    """Environment in which Jupyter's own files lie in `place`."""
+    return {f"JUPYTER_{name}_DIR": str(place / name) for name in ("CONFIG", "DATA", "RUNTIME")}
 
 
 def wait_for_page(url: str, process: subprocess.Popen[str]) -> bytes:

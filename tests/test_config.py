@@ -204,13 +204,40 @@ def test_none_is_taken_only_where_it_stands_for_something(parameter: Parameter) 
             {"rule": "clocked", "delta_t": 0.004, "estimator": "stochastic"},
             "estimator is 'stochastic' with rule 'clocked', which rounds no crossing",
         ),
-        ({"delta_t": 0.3}, "delta_t is 0.3; it must be at most the duration, 0.2 s"),
+        ({"delta_t": 0.3}, "delta_t is 0.3 s; it must be at most the duration, 0.2 s"),
         ({"delta_t": 1e-9, "duration": 10}, "delta_t is 1e-09; it must be 0 .* or at least 9.31e-09 s"),
-        ({"encoding_window": 0.3}, "encoding_window is 0.3; it must be at most the duration, 0.2 s"),
+        ({"delta_t": 4}, r"delta_t is 4 s; it must be at most the duration, 0.2 s; did you mean 4ms\?$"),
+        ({"encoding_window": 0.3}, "encoding_window is 0.3 s; it must be at most the duration, 0.2 s"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
+        Config(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("350ms", 0.35), (".5 ms", 0.0005), ("500us", 0.0005), ("4000ns", 4e-6), ("1e-3s", 0.001)]
+)
+def test_time_may_be_text_with_a_unit(text: str, seconds: float) -> None:
+    assert Config(delta_t=text, duration="2s") == Config(delta_t=seconds, duration=2)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"delta_t": "4e-3"}, "delta_t is '4e-3'; it must be a float; in YAML a number like that is written 4.0e-3."),
+        (
+            {"epsilon": "1.5E3"},
+            "epsilon is '1.5E3'; it must be a float; in YAML a number like that is written 1.5e[+]3.",
+        ),
+        ({"threshold_hidden": ["2e-1"]}, "threshold_hidden is '2e-1'; it must be a float; in YAML .* 2.0e-1."),
+        ({"delta_t": "4 msec"}, r"delta_t is '4 msec'; it must be a float; did you mean 4ms\?"),
+        ({"delta_t": "1e1ms"}, "delta_t is '1e1ms'; it must be a float."),
+        ({"learning_rate": "4ms"}, "learning_rate is '4ms'; it must be a float."),
+    ],
+)
+def test_text_that_is_no_number_gets_the_hint_that_fits(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{message}$"):
         Config(**values)
 
 

@@ -298,7 +298,7 @@ def test_network_is_left_as_it_was_also_after_an_error(
     [
         ({"delta_t": []}, "delta_t is empty"),
         ({"delta_t": [0.01, -0.01]}, "delta_t is -0.01; it must be a number at least 0"),
-        ({"delta_t": [0.3]}, "delta_t is 0.3; it must be at most the duration"),
+        ({"delta_t": [0.3]}, "delta_t is 0.3 s; it must be at most the duration"),
         ({"delta_t": [0.01, 0.01 + 1e-12]}, r"delta_t is \[0.01, 0.01\]; it must name no value twice"),
         ({"rules": ["drop", "keep"]}, "rule is 'keep'; it must be one of drop"),
         ({"rules": ["drop", "merge", "drop"]}, "rules is .*; it must name no value twice"),

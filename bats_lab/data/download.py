@@ -77,7 +77,8 @@ def download_dataset(
 
 @contextmanager
 def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder inside `folder` that is gone afterwards, and so is `folder` if it stayed empty."""
+    """Make a folder inside `folder` that is gone afterwards; so is `folder`, and what was made above it, if empty."""
+    made = [folder, *(above for above in folder.parents if not above.exists())]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(prefix=".download-", dir=folder)
@@ -88,7 +89,8 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
             yield Path(path)
     finally:
         with suppress(OSError):
-            folder.rmdir()
+            for empty in made:
+                empty.rmdir()
 
 
 def _fetch_files(

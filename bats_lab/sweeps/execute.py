@@ -130,13 +130,17 @@ def run_notebook(
 
 
 def declared_parameters(notebook: Mapping[str, Any]) -> set[str]:
-    """Return the names assigned in the cell tagged ``parameters`` (empty if there is no such cell).
+    """Return the names assigned in the cell tagged ``parameters`` (empty if there is no such cell)."""
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and "parameters" in c["metadata"].get("tags", [])]
+    return set().union(*(assigned_names("".join(cell["source"])) for cell in cells))
+
+
+def assigned_names(source: str) -> set[str]:
+    """Return the names to which a cell assigns.
 
     Papermill's own inspection overlooks annotations such as ``int | None``.
     """
-    cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and "parameters" in c["metadata"].get("tags", [])]
-    statements = [statement for cell in cells for statement in ast.parse("".join(cell["source"])).body]
-    assigned = [s for s in statements if isinstance(s, (ast.Assign, ast.AnnAssign))]
+    assigned = [s for s in ast.parse(source).body if isinstance(s, (ast.Assign, ast.AnnAssign))]
     targets = [target for s in assigned for target in (s.targets if isinstance(s, ast.Assign) else [s.target])]
     return {target.id for target in targets if isinstance(target, ast.Name)}
 

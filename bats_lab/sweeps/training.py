@@ -3,22 +3,62 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from bats_lab.config import Config
+from bats_lab.config import Config, parameters
 from bats_lab.errors import DivergedError
 from bats_lab.runs.experiment import run_experiments
 from bats_lab.runs.files import run_path, save_run
 from bats_lab.runs.records import EpochRecord
-from bats_lab.sweeps.execute import STATUS
+from bats_lab.sweeps.execute import STATUS, assigned_names
 
-__all__ = ["check_folder", "checkpoint_path", "describe_epoch", "save_into", "train_group_into", "train_into"]
+__all__ = [
+    "check_folder",
+    "checkpoint_path",
+    "describe_epoch",
+    "notebook_config",
+    "save_into",
+    "train_group_into",
+    "train_into",
+]
+
+#: How the cell begins that Papermill puts behind a notebook's own parameters.
+_INJECTED = "# Parameters\n"
+
+
+def notebook_config(names: Mapping[str, Any]) -> Config:
+    """Build the configuration of a run from a notebook's names.
+
+    Papermill sets a misspelt parameter as it sets any other, and leaves the right one at its default.
+
+    Parameters
+    ----------
+    names : mapping
+        The notebook's ``globals()``.
+
+    Raises
+    ------
+    ValueError
+        If a value is not allowed, or Papermill has set a name that is no parameter of the notebook.
+    TypeError
+        If a value is of the wrong type.
+    """
+    cells = list(names.get("In", []))  # the source of all cells executed so far
+    injected = next((i for i, source in enumerate(cells) if source.startswith(_INJECTED)), None)
+    if injected is not None:
+        declared = set().union(*map(assigned_names, cells[:injected]))
+        for name in sorted(assigned_names(cells[injected]) - declared):
+            near = difflib.get_close_matches(name, declared, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(declared))}."
+            raise ValueError(f"{name!r} is no parameter of this notebook; {hint}")
+    return Config.from_dict({p.name: names[p.name] for p in parameters()})
 
 
 def check_folder(folder: Path) -> None:
@@ -80,8 +120,6 @@ def train_group_into(
     """
     check_folder(Path(folder))
     states = [checkpoint_path(folder, config) if checkpoint else None for config in configs]
-    if checkpoint:
-        (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
 
     def after_epoch(i: int, record: EpochRecord) -> None:
         _tell("epoch", i, describe_epoch(record, configs[i]), epoch=record.epoch)

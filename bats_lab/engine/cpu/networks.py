@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-# Threads meet a dozen times in a training step. Where another program holds a core, GNU OpenMP by default spins
-# for milliseconds at each meeting, and training slows down many times. So it spins for some 50 µs and then sleeps.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
 import numba
+import numpy as np
 
 from bats_lab.config import LATENCY_TIMES
 from bats_lab.engine import Demand, Mode, Neurons, ReadOut, Shape, State, Sums, noise_key
@@ -34,6 +27,7 @@ from bats_lab.engine.cpu.records import (
     Physics,
     Reading,
 )
+from bats_lab.engine.cpu.threads import using
 from bats_lab.spikes.grid import first_tick_from, ticks_within
 from bats_lab.spikes.rules import RULES, rule_code
 from bats_lab.spikes.trains import Spikes
@@ -425,20 +419,6 @@ class CpuNetworks:
 def _add_in_order(total: float, values: np.ndarray) -> float:
     """Add all values but NaN one after the other, so that no sum depends on the size of batches."""
     return float(np.cumsum([total, *values[~np.isnan(values)]])[-1])
-
-
-@contextmanager
-def using(threads: int = 0) -> Iterator[None]:
-    """Run what is inside with a number of threads; 0 for one a core."""
-    most = numba.config.NUMBA_NUM_THREADS
-    if threads < 0 or threads > most:
-        raise ValueError(f"threads is {threads}; it must be 0 (one a core) or at most {most}.")
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads or most)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
 
 
 class CpuBackend:

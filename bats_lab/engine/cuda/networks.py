@@ -34,7 +34,7 @@ import numpy as np
 
 from bats_lab.config import LATENCY_TIMES
 from bats_lab.engine import Demand, Mode, Neurons, ReadOut, Shape, State, Sums
-from bats_lab.engine.cpu.networks import using
+from bats_lab.engine.cpu.threads import using
 from bats_lab.engine.cuda.device import NONE, CupyDevice, Device
 from bats_lab.engine.cuda.layers import ADAM, N_COUNTERS, STORED, Layer, Reading
 from bats_lab.engine.cuda.samples import Inputs, Samples, n_ranges
