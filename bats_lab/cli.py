@@ -450,7 +450,7 @@ _COMMANDS = {
     ),
     "reproduce": _Command(
         _reproduce,
-        "Run the study of the thesis on a data set and check its claims.",
+        "Run a study, draw its figures and check the claims of the thesis.",
         "study --quick --seeds --out --data-dir --device --jobs --quiet",
         _STUDY,
     ),
