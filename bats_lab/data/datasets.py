@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -34,11 +35,21 @@ class ImageData:
     class_names: tuple[str, ...]  #: what the labels stand for
     data_hash: str  #: SHA-256 of the whole data set's images and labels, however many of them are taken
     official: bool  #: whether this is what was published under that name
+    scale: str = "integers, 0 to 255"  #: as what its pixels were taken
 
     @property
     def n_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def summary(self) -> str:
+        """What was loaded, and as what it was taken, in one line."""
+        rows, columns = self.x_train.shape[1:]
+        return (
+            f"{self.name}: {len(self.x_train):,} training and {len(self.x_test):,} test images of {rows} x {columns} "
+            f"pixels ({self.scale}), {self.n_classes} classes"
+        )
 
 
 def known_dataset(name: str) -> bool:
@@ -61,8 +72,8 @@ def load_dataset(
     ----------
     name : str
         One of :data:`bats_lab.data.registry.DATASETS`, or the path of an ``.npz`` file with the arrays ``x_train``,
-        ``y_train``, ``x_test`` and ``y_test``: images of shape (n, rows, cols) or (n, pixels), integers in 0..255 or
-        floats in 0..1, and integer labels from 0 on.
+        ``y_train``, ``x_test`` and ``y_test``: images of shape (n, rows, cols) or (n, pixels), with or without a
+        channel; integers in 0..255, floats in 0..1 or bool, in both parts alike; and integer labels from 0 on.
     data_dir : str, Path or None
         Data directory, see :func:`bats_lab.data.registry.data_directory`.
     n_train, n_test : int or None
@@ -82,7 +93,8 @@ def load_dataset(
     Warns
     -----
     UserWarning
-        If the data set is sound but not the one published under that name.
+        If the data set is sound but not the one published under that name; if pixels of one's own are far from white,
+        or there are classes without images, with the likely cause.
 
     Examples
     --------
@@ -91,17 +103,23 @@ def load_dataset(
     ((500, 28, 28), (2000, 28, 28), 10)
     """
     differences: list[str] = []
+    doubts: list[str] = []
+    scale = ImageData.scale
     if name.endswith(".npz"):
-        arrays = read_npz(Path(name).expanduser())
+        arrays, doubts, scale = read_npz(Path(name).expanduser())
         n_classes = 1 + max(int(arrays["y_train"].max()), int(arrays["y_test"].max()))
         class_names = tuple(map(str, range(n_classes)))
+        doubts += _classes_without_images(arrays, class_names)
     else:
         class_names = dataset_info(name).class_names
         if name == "mnist_small":
             with resources.as_file(EMBEDDED / "mnist_small.npz") as path:
-                arrays = read_npz(path)
+                arrays, _, _ = read_npz(path)
         else:
             arrays, differences = _read_files(name, data_dir, download=download, progress=progress)
+            differences += _classes_without_images(arrays, class_names) if differences else []
+    for doubt in doubts:
+        warnings.warn(f"{name}: {doubt}.", stacklevel=2)
     if differences:
         warnings.warn(
             f"{name} in {data_directory(data_dir) / name} is not the official data set ({'; '.join(differences)}): "
@@ -118,7 +136,33 @@ def load_dataset(
             raise ValueError(f"n_{split} is {n}; it must be from 1 to {n_images}, the {split} images of {name}.")
         arrays |= {key: arrays[key][:n] for key in (f"x_{split}", f"y_{split}")}
     official = name in DATASETS and not differences
-    return ImageData(name, **arrays, class_names=class_names, data_hash=digest.hexdigest(), official=official)
+    return ImageData(
+        name, **arrays, class_names=class_names, data_hash=digest.hexdigest(), official=official, scale=scale
+    )
+
+
+def _classes_without_images(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> list[str]:
+    """Name the classes without training images and those without test images, with the likely cause."""
+    said = []
+    train, test = (np.bincount(arrays[key], minlength=len(class_names)) > 0 for key in ("y_train", "y_test"))
+    for absent, text in (
+        (~train & ~test, "no images of {}"),
+        (~train & test, "only test images of {}, which cannot be learned"),
+        (train & ~test, "only training images of {}"),
+    ):
+        which = np.flatnonzero(absent)
+        if len(which):
+            names = ", ".join(class_names[i] for i in which[:5]) + (", …" if len(which) > 5 else "")
+            said.append(text.format(f"{len(which)} of {len(class_names)} classes ({names})"))
+    found = np.flatnonzero(train | test)
+    if len(found) == 26 and found[0] == 1 and found[-1] == 26 and len(class_names) == 47:
+        said[:1] = [f"{said[0]}: labels 1 to 26 are those of EMNIST Letters, so that the names are wrong, too"]
+    elif found[0] == 1 and len(found) == len(class_names) - 1:
+        said[:1] = [f"{said[0]}: labels count from 1; subtract 1"]
+    elif len(found) < len(class_names):
+        to = "np.unique(labels, return_inverse=True)[1]"
+        said[:1] = [f"{said[0]}: labels have gaps; number the {len(found)} classes there are from 0, as {to} does"]
+    return said
 
 
 def _read_files(

@@ -237,6 +237,7 @@ class _Execution:
         self.state = Progress(total=total, skipped=total - len(runs))
         self._is_finished, self._show = is_finished, show
         self._seconds = self._epochs = 0.0  # of the runs that are finished
+        self._warned: set[str] = set()
         self._offsets: dict[Path, int] = {}  # what has been read of a status file, in bytes
 
     def show(self, last: RunOutcome | None = None) -> None:
@@ -312,6 +313,10 @@ class _Execution:
                 run = group[event["run"]]
                 if event["event"] == "epoch":
                     self.state.running[run.label] = event["text"]
+                elif event["event"] == "warning":
+                    if event["text"] not in self._warned:  # the same of many runs is said once
+                        self._warned.add(event["text"])
+                        warnings.warn(f"{run.label}: {event['text']}", stacklevel=2)
                 else:
                     run.diverged = event["text"]
 
