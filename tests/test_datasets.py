@@ -189,6 +189,63 @@ def test_damaged_file_is_refused(tiny: Path, name: str, content: bytes, message:
     assert str(tiny / "tiny") in str(error.value)
 
 
+PLACES = {
+    "a dot for a dash": lambda name: f"tiny/{name.replace('-idx', '.idx')}",
+    "an archive's folder": lambda name: f"tiny/gzip/{name}",
+    "a folder a file": lambda name: f"tiny/{name.removesuffix('.gz')}/{name.replace('-idx', '.idx')}",
+    "torchvision's folder": lambda name: f"tiny/raw/{name}",
+    "the data directory": lambda name: name,
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_files_a_folder_or_a_character_away_are_taken(tiny: Path, place: Callable[[str], str]) -> None:
+    data_hash = load_dataset("tiny", data_dir=tiny).data_hash
+    for name in NAMES:
+        path = tiny / place(name)
+        content = (tiny / "tiny" / name).read_bytes()
+        (tiny / "tiny" / name).unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert load_dataset("tiny", data_dir=tiny, download=False).data_hash == data_hash
+    assert verify_dataset("tiny", tiny).state == "official"
+
+
+def test_files_of_another_data_set_in_the_data_directory_are_left(tiny: Path) -> None:
+    shutil.move(tiny / "tiny" / LABELS, tiny / LABELS)
+    (tiny / LABELS).write_bytes(gzip.compress(CONTENTS[LABELS][:-1] + b"\0"))
+    with pytest.raises(DataError, match=f"{LABELS} is missing; found .*{LABELS}, which is not the official file: move"):
+        load_dataset("tiny", data_dir=tiny, download=False)
+
+
+def test_sound_file_is_read_where_another_is_damaged(tiny: Path) -> None:
+    plain = tiny / "tiny" / IMAGES.removesuffix(".gz")
+    plain.write_bytes(CONTENTS[IMAGES])
+    (tiny / "tiny" / IMAGES).write_bytes(gzip.compress(CONTENTS[IMAGES])[:-500])
+    assert load_dataset("tiny", data_dir=tiny, download=False).official
+    assert verify_dataset("tiny", tiny).state == "official"
+
+
+def test_pair_of_different_numbers_is_damaged_and_replaced(tiny: Path, server: Server) -> None:
+    write_files(server.folder / "good")
+    write_files(tiny / "tiny", {LABELS: idx_bytes(np.zeros(11, np.uint8))})
+    status = verify_dataset("tiny", tiny)
+    assert [f.state for f in status.files] == ["official", "damaged", "official", "official"]
+    assert status.files[1].detail == "12 images but 11 labels"
+    download_dataset("tiny", tiny, progress=False, mirrors=[server.url("good")])
+    assert server.paths == [f"/good/{LABELS}"] and load_dataset("tiny", data_dir=tiny).official
+
+
+def test_letters_under_the_names_of_balanced_are_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, names = DATASETS["tiny"].files, DATASETS["emnist"].class_names
+    monkeypatch.setitem(DATASETS, "tiny", DatasetInfo("letters", names, files=files))
+    labels = np.arange(52, dtype=np.uint8) % 26 + 1
+    images = idx_bytes(np.full((52, 28, 28), 255, np.uint8))
+    write_files(tiny / "tiny", dict(zip(NAMES, (images, idx_bytes(labels)) * 2, strict=True)))
+    with pytest.warns(UserWarning, match="no images of 21 of 47 classes .* 1 to 26 are those of EMNIST Letters"):
+        load_dataset("tiny", data_dir=tiny)
+
+
 @given(at=st.integers(0, 9000), bit=st.integers(0, 7))
 def test_no_flipped_bit_goes_unnoticed(at: int, bit: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("flipped") / IMAGES

@@ -23,7 +23,10 @@ TINY = SMALL.replace(n_train=50, n_test=20, epochs=1)
 # Adam goes on by its momentum, each of its steps nearer to the largest float32.
 WILD = TINY.replace(epochs=8, learning_rate=2.3e38, beta_1=0.3)
 
-pytestmark = pytest.mark.filterwarnings("ignore:The output neurons of:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The output neurons of:UserWarning"),
+    pytest.mark.filterwarnings("ignore:No output neuron spiked:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")

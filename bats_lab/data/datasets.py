@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from bats_lab.data.download import download_dataset
-from bats_lab.data.readers import read_idx, read_npz
-from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, dataset_info, find_file
+from bats_lab.data.readers import read_npz, read_sound
+from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, dataset_info, find_files
 from bats_lab.errors import DataError
 
 __all__ = ["ImageData", "known_dataset", "load_dataset"]
@@ -171,20 +171,27 @@ def _read_files(
     """Return the arrays of a full data set and what differs from the official one."""
     info = dataset_info(name)
     folder = data_directory(data_dir) / name
-    missing = [file.name for file in info.files if find_file(folder, file) is None]
+    missing = [file.name for file in info.files if not find_files(name, file, data_dir)]
     if missing and download:
         download_dataset(name, data_dir, progress=progress)
     elif missing:
+        others = [path for file in missing if (path := folder.parent / file).is_file()]
+        hint = (
+            f"; found {others[0]}, which is not the official file: move it into {folder} if it is meant"
+            if others
+            else ""
+        )
         raise DataError(
-            f"{name} is not complete in {folder}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing."
+            f"{name} is not complete in {folder}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} "
+            f"missing{hint}."
         )
     arrays, differences = {}, []
     for file in info.files:
-        path = find_file(folder, file)
-        if path is None:
+        paths = find_files(name, file, data_dir)
+        if not paths:
             raise DataError(f"{file.name} has disappeared from {folder}.")
         try:
-            arrays[file.array], difference = read_idx(file, path, len(info.class_names))
+            arrays[file.array], difference = read_sound(file, paths, len(info.class_names))
         except DataError as error:
             advice = f"'bats-lab data download {name}' replaces files that are damaged"
             raise DataError(f"{str(error).removesuffix('.')}; {advice}.") from error
@@ -192,7 +199,10 @@ def _read_files(
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if len(x) != len(y):
-            raise DataError(f"{name} in {folder} has {len(x)} {split} images but {len(y)} {split} labels.")
+            raise DataError(
+                f"{name} in {folder} has {len(x)} {split} images but {len(y)} {split} labels; "
+                f"'bats-lab data download {name}' replaces them."
+            )
         if info.transposed:
             arrays[f"x_{split}"] = np.ascontiguousarray(x.transpose(0, 2, 1))
         arrays[f"y_{split}"] = y.astype(np.int64)

@@ -8,6 +8,7 @@ import io
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from bats_lab.data.registry import ARRAYS, IdxFile
 from bats_lab.errors import DataError
 
-__all__ = ["first_line", "read_idx", "read_npz"]
+__all__ = ["first_line", "read_idx", "read_npz", "read_sound"]
 
 #: Labels of one's own images are below this number: a label is a class, not an identifier.
 MAX_CLASSES = 10_000
@@ -89,6 +90,20 @@ def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str
         if digest.hexdigest() != file.md5:
             difference = f"{path.name} has the MD5 {digest.hexdigest()}, the official one {file.md5}"
     return content.reshape(shape), difference
+
+
+def read_sound(file: IdxFile, paths: Sequence[Path], n_classes: int) -> tuple[np.ndarray, str]:
+    """Read a file from the first of several places where it is sound, as :func:`read_idx` does.
+
+    If it is so nowhere, what is wrong with the first is raised.
+    """
+    errors = []
+    for path in paths:
+        try:
+            return read_idx(file, path, n_classes)
+        except DataError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _open_idx(path: Path) -> io.BufferedIOBase:
