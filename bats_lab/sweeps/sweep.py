@@ -175,7 +175,9 @@ def _finished_in(out: Path, configs: Sequence[Config]) -> Callable[[Config], boo
     The user's own images, which may have been replaced since the last sweep, are hashed; named data sets are verified.
     """
     own = {key for key in map(_data_key, configs) if key[0].endswith(".npz") and Path(key[0]).is_file()}
-    hashes = {key: load_dataset(key[0], n_train=key[1], n_test=key[2]).data_hash for key in own}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is doubtful is said of the data of runs that are to do
+        hashes = {key: load_dataset(key[0], n_train=key[1], n_test=key[2]).data_hash for key in own}
     return lambda config: is_finished(out, config, data_hash=hashes.get(_data_key(config)))
 
 
