@@ -111,6 +111,8 @@ def _value(parameter: Parameter, text: str) -> Any:
         return None
     if parameter.type is tuple:
         return [_number(part) for part in re.split(r"(?<=[^eE])-", text)]
+    if parameter.type is bool:
+        return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
     return text if parameter.type is str else _number(text)
 
 
@@ -159,6 +161,7 @@ def _run(args: argparse.Namespace) -> int:
                 **_chosen(args, "data_dir", "device", "threads", "checkpoint"),
                 on_epoch=lambda record: bar.write(describe_epoch(record, config)),
                 on_batch=on_batch,
+                on_data=lambda data: None if data.official else bar.write(data.summary, file=sys.stderr),
             )
         except KeyboardInterrupt:
             bar.close()
@@ -549,12 +552,15 @@ def _add_parameters(parser: argparse.ArgumentParser, *, several: bool) -> None:
     group = parser.add_argument_group("parameters of a run", note + more)
     for p in parameters():
         kind = (p.item or p.type).__name__.upper()
-        metavar = f"{kind}-…" if p.type is tuple else kind
-        default = "the data set's preset" if p.from_preset else "all" if p.default is None else p.default
+        metavar = f"{kind}-…" if p.type is tuple else "yes|no" if p.type is bool else kind
+        # A flag alone says yes.
+        alone: dict[str, Any] = {"nargs": "?", "const": "yes"} if p.type is bool else {}
+        none = p.text.partition("; None: ")[2] or "all"
+        default = "the data set's preset" if p.from_preset else none if p.default is None else p.default
         unit = f"{p.unit}; " if p.unit not in ("", "1") else ""
-        text = f"{p.text.replace('; None: all', '')} ({unit}default: {default})".replace("%", "%%")
+        text = f"{p.text.partition('; None: ')[0]} ({unit}default: {default})".replace("%", "%%")
         option = "--" + p.name.replace("_", "-")
-        group.add_argument(option, dest=p.name, default=argparse.SUPPRESS, metavar=metavar, help=text)
+        group.add_argument(option, dest=p.name, default=argparse.SUPPRESS, metavar=metavar, help=text, **alone)
         if several and p.name == "seed":
             group.add_argument("--seeds", metavar="N", help="number of seeds, counted from 0; or seeds, as 3,5,8")
 

@@ -58,6 +58,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 #: Units of time and their power of ten.
 _UNITS = {"ns": "e-9", "us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
+# Parameters with an entry for each hidden layer; one entry stands for all layers.
+_PER_HIDDEN = ("threshold_hidden", "max_spikes_hidden")
 
 # Says what is allowed in place of a value, or None where it is allowed.
 _Check = Callable[[Any], str | None]
@@ -137,7 +139,9 @@ class Config:
 
     A value that is not allowed is refused on construction. Parameters whose default is None take the
     value of the data set's preset (Table 1 of the thesis), so a finished `Config` holds no None but in
-    `n_train` and `n_test`, where None means all samples.
+    `n_train` and `n_test`, where None means all samples, and in `auto_threshold`, where it means: for an ``.npz`` of
+    images that are not of 784 pixels, if the thresholds are those of the preset. `threshold_hidden` and
+    `max_spikes_hidden` take one entry for all hidden layers.
 
     Raises
     ------
@@ -185,6 +189,9 @@ class Config:
     )
     max_spikes_output: int = _preset("1", "spikes kept per output neuron and sample", _count)
     weight_scale: float = _param(1.0, "1", "weights start uniform in [-weight_scale, weight_scale]", _positive)
+    auto_threshold: bool | None = _param(
+        None, "1", "set thresholds from the data, so that all layers spike; None: where no preset fits", added=True
+    )
     # training
     epochs: int = _param(10, "1", "passes over the training set", _count)
     batch_size: int = _preset("1", "training samples per update", _count)
@@ -220,7 +227,12 @@ class Config:
             value = getattr(self, parameter.name)
             if value is None and parameter.from_preset:
                 value = preset[parameter.name]
-            object.__setattr__(self, parameter.name, _convert(parameter, value))
+                if parameter.name in _PER_HIDDEN:  # a layer more takes the last one's value
+                    value = (value + value[-1:] * len(self.hidden))[: len(self.hidden)]
+            value = _convert(parameter, value)
+            if parameter.name in _PER_HIDDEN and len(value) == 1 and self.hidden:
+                value *= len(self.hidden)
+            object.__setattr__(self, parameter.name, value)
         for f in dataclasses.fields(self):
             value, check = getattr(self, f.name), f.metadata["check"]
             allowed = None if value is None or check is None else check(value)
@@ -234,12 +246,12 @@ class Config:
 
     def _check_together(self) -> None:
         """Refuse values that are allowed alone but not together."""
-        for name in ("threshold_hidden", "max_spikes_hidden"):
+        for name in _PER_HIDDEN:
             values = getattr(self, name)
             if len(values) != len(self.hidden):
                 raise ValueError(
-                    f"{name} is {list(values)}; it must have one entry for each of the {len(self.hidden)} hidden "
-                    f"layers in hidden={list(self.hidden)}."
+                    f"{name} is {list(values)}; it must have one entry, or one for each of the "
+                    f"{len(self.hidden)} hidden layers in hidden={list(self.hidden)}."
                 )
         Estimator(self.estimator, self.surrogate_width).check_rule(rule_named(self.rule, self.delta_t))
         for name in ("delta_t", "encoding_window"):
@@ -365,6 +377,7 @@ _KINDS: dict[str, tuple[type, type | None, bool]] = {
     "float": (float, None, False),
     "bool": (bool, None, False),
     "int | None": (int, None, True),
+    "bool | None": (bool, None, True),
     "tuple[int, ...]": (tuple, int, False),
     "tuple[float, ...]": (tuple, float, False),
 }

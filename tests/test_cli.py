@@ -149,7 +149,8 @@ def test_every_parameter_of_a_run_is_an_option_with_its_default(call: Any, comma
     _, out, _ = call(command, "--help")
     [text] = re.findall(rf"^  {option(parameter)} .*?(?=^  -|\Z)", out, re.MULTILINE | re.DOTALL)
     text = " ".join(text.split())
-    default = "the data set's preset" if parameter.from_preset else "all" if parameter.default is None else None
+    none = "where no preset fits" if parameter.name == "auto_threshold" else "all"
+    default = "the data set's preset" if parameter.from_preset else none if parameter.default is None else None
     assert f"default: {parameter.default if default is None else default})" in text
 
 
@@ -166,6 +167,7 @@ def test_parameters_are_read_as_python_would_write_them() -> None:
         "rule": "graded", "estimator": "surrogate", "surrogate_width": "0.125", "duration": "0.3",
         "encoding_window": "0.2", "hidden": "20-10", "tau_syn": "0.1", "threshold_hidden": "0.1-2e-1",
         "threshold_output": "3", "max_spikes_hidden": "7-8", "max_spikes_output": "9", "weight_scale": "2",
+        "auto_threshold": "True",
         "epochs": "3", "batch_size": "4", "test_batch_size": "5", "learning_rate": "1e-3", "learning_rate_decay": ".5",
         "learning_rate_interval": "2", "learning_rate_min": "1e-05", "beta_1": "0.5", "beta_2": "0.6",
         "epsilon": "1e-7", "target_true": "14", "target_false": "2.5", "seed": "6", "dtype": "float64",
@@ -178,6 +180,11 @@ def test_parameters_are_read_as_python_would_write_them() -> None:
         shown = "all" if value is None else "-".join(f"{v:g}" for v in value) if p.type is tuple else str(value)
         given = text[p.name].replace("2e-1", "0.2")
         assert given == shown or float(given) == float(shown), p.name
+
+
+@pytest.mark.parametrize(("text", "value"), [("", True), ("=no", False), ("=yes", True), ("=none", None)])
+def test_flag_takes_a_value_or_none(text: str, value: bool | None) -> None:
+    assert configs_of("run", f"--auto-threshold{text}", "--epochs=3") == [Config(auto_threshold=value, epochs=3)]
 
 
 @pytest.mark.parametrize("text", ["0.0005", "500us", "500µs", "0.5ms", ".5ms", "5e-4", "0.0005s", "0.5 ms", "+0.5ms"])
@@ -236,7 +243,8 @@ BAD = [
     (["run", "--rule=dorp"], f"rule is 'dorp'; it must be one of {', '.join(RULES)}."),
     (["run", "--hidden=-5"], "hidden is (-5,); it must be entries that are each a number at least 1."),
     (["run", "--hidden=20-"], "hidden is ''; it must be an int."),
-    (["run", "--hidden=20-10"], "threshold_hidden is [0.2]; it must have one entry for each of the 2 hidden"),
+    (["run", "--hidden=20-10", "--threshold-hidden=1-2-3"], "it must have one entry, or one for each of the 2"),
+    (["run", "--auto-threshold=perhaps"], "auto_threshold is 'perhaps'; it must be a bool."),
     (["run", "--rule=clocked"], "rule is 'clocked' with delta_t 0; a clock needs a time step above 0."),
     (["run", "--dataset=mnits"], "dataset is 'mnits'; it must be one of mnist_small"),
     (["run", "--device=abacus"], "device is 'abacus'; it must be one of auto, cuda, cpu"),

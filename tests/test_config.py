@@ -86,6 +86,7 @@ REFUSED: dict[str, list[Any]] = {
     "max_spikes_hidden": [(0,), (-1,)],
     "max_spikes_output": [0, -1],
     "weight_scale": NOT_ABOVE_0,
+    "auto_threshold": [],
     "epochs": [0, -1],
     "batch_size": [0, -1],
     "test_batch_size": [0, -1],
@@ -106,6 +107,7 @@ REFUSED: dict[str, list[Any]] = {
 WRONG_TYPES: dict[type, list[Any]] = {
     str: [3, True],
     int: ["3", 2.5, True, [3]],
+    bool: ["yes", 1, 0.5, [True]],
     float: ["0.1", True, [0.1], np.array([0.1, 0.2])],
     tuple: ["30", True, [True], ["30"], {30: 1}, np.array([[1, 2]])],
 }
@@ -122,6 +124,8 @@ def another(parameter: Parameter, value: Any) -> Any:
     }
     if parameter.type is str:
         return named[parameter.name]
+    if parameter.type is bool:
+        return not value
     if parameter.type is tuple:
         return [parameter.item(value[0] + 1)]
     return (value or 0) + 1 if parameter.type is int else value / 2 or 0.001
@@ -156,6 +160,20 @@ def test_other_data_sets_take_the_preset_of_mnist(dataset: str) -> None:
 def test_value_given_goes_before_the_preset() -> None:
     config = Config(dataset="fashion_mnist", batch_size=20, hidden=None)
     assert (config.batch_size, config.hidden) == (20, (400, 400))
+
+
+@pytest.mark.parametrize("given", [{}, {"threshold_hidden": 0.2}, {"max_spikes_hidden": 30}])
+def test_one_value_stands_for_all_hidden_layers(given: dict[str, Any]) -> None:
+    config = Config(hidden=(20, 10), **given)
+    assert (config.threshold_hidden, config.max_spikes_hidden) == ((0.2, 0.2), (30, 30))
+    both = Config(hidden=(20, 10), threshold_hidden=(0.2, 0.2), max_spikes_hidden=(30, 30))
+    assert config.identity == both.identity and Config.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(("hidden", "thresholds"), [(9, (0.13,)), ((9, 8, 7), (0.13, 0.45, 0.45)), ((), ())])
+def test_preset_of_several_layers_goes_with_any_number_of_them(hidden: Any, thresholds: tuple[float, ...]) -> None:
+    config = Config(dataset="fashion_mnist", hidden=hidden)
+    assert config.threshold_hidden == thresholds and len(config.max_spikes_hidden) == len(thresholds)
 
 
 def test_latency_times_are_those_of_the_thesis() -> None:
@@ -196,7 +214,11 @@ def test_none_is_taken_only_where_it_stands_for_something(parameter: Parameter) 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"hidden": (20, 10)}, r"threshold_hidden is \[0\.2\]; it must have one entry for each of the 2 hidden"),
+        (
+            {"hidden": (20, 10, 5), "threshold_hidden": (0.2, 0.3)},
+            r"threshold_hidden is \[0\.2, 0\.3\]; it must have one entry, or one for each of the 3 hidden",
+        ),
+        ({"hidden": (), "threshold_hidden": 0.2}, r"threshold_hidden is \[0\.2\]; .* each of the 0 hidden"),
         ({"threshold_hidden": (0.2, 0.2)}, "threshold_hidden .* each of the 1 hidden layers in hidden=.800."),
         ({"max_spikes_hidden": ()}, r"max_spikes_hidden is \[\]"),
         ({"rule": "clocked"}, "rule is 'clocked' with delta_t 0; a clock needs a time step above 0"),
@@ -312,7 +334,7 @@ def test_identity_of_runs_of_before_a_parameter_was_added_is_what_it_was() -> No
     assert Config(dataset="fashion_mnist", delta_t=0.003, seed=1, rule="graded").identity == "ecabc07c1eb7"
     # Their results do not have it in `config`.
     told = Config(seed=3).to_dict()
-    del told["estimator"], told["surrogate_width"], told["validation_fraction"]
+    del told["estimator"], told["surrogate_width"], told["validation_fraction"], told["auto_threshold"]
     assert Config.from_dict(told) == Config(seed=3)
 
 
@@ -351,7 +373,7 @@ def test_configs_can_be_keys_and_cannot_be_changed() -> None:
         ("detla_t", "did you mean delta_t"),
         ("learning_rat", "did you mean learning_rate"),
         ("hiden", "did you mean hidden"),
-        ("xyzzy", "allowed are batch_size, beta_1,"),
+        ("xyzzy", "allowed are auto_threshold, batch_size, beta_1,"),
     ],
 )
 def test_misspelt_name_is_refused_with_those_that_come_close(name: str, hint: str) -> None:
@@ -363,7 +385,7 @@ def test_replacing_checks_again() -> None:
     config = Config(hidden=20)
     assert config.replace(epochs=2).hidden == (20,)
     with pytest.raises(ValueError, match="threshold_hidden"):
-        config.replace(hidden=(20, 10))
+        config.replace(hidden=(20, 10), threshold_hidden=(0.1, 0.2, 0.3))
     with pytest.raises(ValueError, match="'epoch' is no parameter"):
         config.replace(epoch=2)
 

@@ -167,7 +167,11 @@ DAMAGE = {
     "empty": (IMAGES, b"", "ends within its header"),
     "longer": (IMAGES, gzip.compress(CONTENTS[IMAGES] + b"\0"), "goes on after the 12 entries"),
     "labels in place of images": (IMAGES, gzip.compress(CONTENTS[LABELS]), "starts with 00000801"),
-    "web page": (IMAGES, b"<html>Please log in to go on to the internet</html>", "starts with 3c68746d"),
+    "web page": (
+        IMAGES,
+        b"<html>Please log in to go on to the internet</html>",
+        "is a web page, saved in place of the data: it starts with 3c68746d",
+    ),
     "wrong shape": (IMAGES, gzip.compress(_header(CONTENTS[IMAGES], 8, bytes([0, 0, 0, 14, 0, 0, 0, 56]))), "14 x 56"),
     "huge header": (IMAGES, gzip.compress(_header(CONTENTS[IMAGES], 4, b"\xff\xff\xff\xff")), "promises 4294967295"),
     "nothing inside": (IMAGES, gzip.compress(_header(CONTENTS[IMAGES], 4, b"\0\0\0\0")[:16]), "holds nothing"),
@@ -183,6 +187,63 @@ def test_damaged_file_is_refused(tiny: Path, name: str, content: bytes, message:
         load_dataset("tiny", data_dir=tiny)
     assert_one_sentence(error)
     assert str(tiny / "tiny") in str(error.value)
+
+
+PLACES = {
+    "a dot for a dash": lambda name: f"tiny/{name.replace('-idx', '.idx')}",
+    "an archive's folder": lambda name: f"tiny/gzip/{name}",
+    "a folder a file": lambda name: f"tiny/{name.removesuffix('.gz')}/{name.replace('-idx', '.idx')}",
+    "torchvision's folder": lambda name: f"tiny/raw/{name}",
+    "the data directory": lambda name: name,
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_files_a_folder_or_a_character_away_are_taken(tiny: Path, place: Callable[[str], str]) -> None:
+    data_hash = load_dataset("tiny", data_dir=tiny).data_hash
+    for name in NAMES:
+        path = tiny / place(name)
+        content = (tiny / "tiny" / name).read_bytes()
+        (tiny / "tiny" / name).unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert load_dataset("tiny", data_dir=tiny, download=False).data_hash == data_hash
+    assert verify_dataset("tiny", tiny).state == "official"
+
+
+def test_files_of_another_data_set_in_the_data_directory_are_left(tiny: Path) -> None:
+    shutil.move(tiny / "tiny" / LABELS, tiny / LABELS)
+    (tiny / LABELS).write_bytes(gzip.compress(CONTENTS[LABELS][:-1] + b"\0"))
+    with pytest.raises(DataError, match=f"{LABELS} is missing; found .*{LABELS}, which is not the official file: move"):
+        load_dataset("tiny", data_dir=tiny, download=False)
+
+
+def test_sound_file_is_read_where_another_is_damaged(tiny: Path) -> None:
+    plain = tiny / "tiny" / IMAGES.removesuffix(".gz")
+    plain.write_bytes(CONTENTS[IMAGES])
+    (tiny / "tiny" / IMAGES).write_bytes(gzip.compress(CONTENTS[IMAGES])[:-500])
+    assert load_dataset("tiny", data_dir=tiny, download=False).official
+    assert verify_dataset("tiny", tiny).state == "official"
+
+
+def test_pair_of_different_numbers_is_damaged_and_replaced(tiny: Path, server: Server) -> None:
+    write_files(server.folder / "good")
+    write_files(tiny / "tiny", {LABELS: idx_bytes(np.zeros(11, np.uint8))})
+    status = verify_dataset("tiny", tiny)
+    assert [f.state for f in status.files] == ["official", "damaged", "official", "official"]
+    assert status.files[1].detail == "12 images but 11 labels"
+    download_dataset("tiny", tiny, progress=False, mirrors=[server.url("good")])
+    assert server.paths == [f"/good/{LABELS}"] and load_dataset("tiny", data_dir=tiny).official
+
+
+def test_letters_under_the_names_of_balanced_are_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, names = DATASETS["tiny"].files, DATASETS["emnist"].class_names
+    monkeypatch.setitem(DATASETS, "tiny", DatasetInfo("letters", names, files=files))
+    labels = np.arange(52, dtype=np.uint8) % 26 + 1
+    images = idx_bytes(np.full((52, 28, 28), 255, np.uint8))
+    write_files(tiny / "tiny", dict(zip(NAMES, (images, idx_bytes(labels)) * 2, strict=True)))
+    with pytest.warns(UserWarning, match="no images of 21 of 47 classes .* 1 to 26 are those of EMNIST Letters"):
+        load_dataset("tiny", data_dir=tiny)
 
 
 @given(at=st.integers(0, 9000), bit=st.integers(0, 7))
@@ -455,8 +516,10 @@ def test_own_images_work_the_same_way(tmp_path: Path) -> None:
         lambda x: x.astype(np.int64),
         lambda x: x.astype(np.float64),
         lambda x: x.astype(np.float32) / 255,
+        lambda x: x[..., None],
+        lambda x: x[:, None],
     ],
-    ids=["flat", "int64", "whole floats", "floats up to 1"],
+    ids=["flat", "int64", "whole floats", "floats up to 1", "channel last", "channel first"],
 )
 def test_own_images_may_come_in_other_forms(tmp_path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> None:
     arrays = tiny_arrays()
@@ -465,9 +528,78 @@ def test_own_images_may_come_in_other_forms(tmp_path: Path, convert: Callable[[n
     assert load_dataset(write_npz(tmp_path / "other.npz", **changes)).data_hash == plain.data_hash
 
 
+def test_labels_may_be_a_column(tmp_path: Path) -> None:
+    columns = {key: (tiny_arrays()[key] % 3)[:, None] for key in ("y_train", "y_test")}
+    plain = load_dataset(write_npz(tmp_path / "plain.npz"))
+    assert load_dataset(write_npz(tmp_path / "columns.npz", **columns)).data_hash == plain.data_hash
+
+
+def test_masks_are_black_and_white(tmp_path: Path) -> None:
+    masks = {key: tiny_arrays()[key] > 99 for key in ("x_train", "x_test")}
+    data = load_dataset(write_npz(tmp_path / "own.npz", **masks))
+    assert np.array_equal(data.x_train, 255 * masks["x_train"].astype(np.uint8)) and "bool" in data.summary
+
+
+@pytest.mark.parametrize(
+    "convert, text",
+    [
+        (
+            lambda x: x,
+            "12 training and 5 test images of 28 x 28 pixels (integers, 0 to 255, the brightest 255), 3 classes",
+        ),
+        (lambda x: x / 255, "(floats, 0 to 1, the brightest 1)"),
+        (lambda x: x > 99, "(bool, black and white, the brightest 1)"),
+    ],
+)
+def test_what_was_assumed_of_pixels_is_told(tmp_path: Path, convert: Callable[[np.ndarray], object], text: str) -> None:
+    changes = {key: convert(tiny_arrays()[key]) for key in ("x_train", "x_test")}
+    assert text in load_dataset(write_npz(tmp_path / "own.npz", **changes)).summary
+
+
+def _both(convert: Callable[[np.ndarray], np.ndarray]) -> dict[str, object]:
+    return {key: convert(tiny_arrays()[key]) for key in ("x_train", "x_test")}
+
+
+DOUBTFUL = {
+    "sixteen": (
+        _both(lambda x: x // 15.9),
+        "brightest is 16 of 255: first input spike at 94 of 100 ms; .* 255/16 if 16",
+    ),
+    "zero and one": (_both(lambda x: x // 128), r"brightest is 1 of 255: .* at 99\.6 of 100 ms; multiply by 255/1 if"),
+    "dim floats": (
+        _both(lambda x: x / 1020),
+        r"floats, 0 to 1, and the brightest is 0\.25 of 1: .* multiply by 1/0\.25",
+    ),
+    "black": (_both(lambda x: 0 * x), "all pixels are 0, so that no input neuron ever spikes"),
+    "one dim part": ({"x_test": tiny_arrays()["x_test"] // 15}, "pixel is 255 in x_train and 17 in x_test"),
+    "labels from 1": (
+        {"y_train": np.arange(12) % 3 + 1, "y_test": np.arange(5) % 3 + 1},
+        r"1 of 4 classes \(0\): .*subtract 1",
+    ),
+    "gaps": (
+        {"y_train": np.arange(12) % 3 * 100, "y_test": np.arange(5) % 3 * 100},
+        r"no images of 198 of 201 classes \(1, 2, 3, 4, 5, …\): labels have gaps; number the 3 .*np\.unique",
+    ),
+    "new in the test": (
+        {"y_test": np.arange(5) % 4},
+        r"only test images of 1 of 4 classes \(3\), which cannot be learned",
+    ),
+    "not in the test": ({"y_test": np.arange(5) % 2}, r"only training images of 1 of 3 classes \(2\)"),
+}
+
+
+@pytest.mark.parametrize("changes, message", DOUBTFUL.values(), ids=DOUBTFUL)
+def test_what_is_hardly_meant_is_said(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    labels = {"y_train": np.arange(12) % 3, "y_test": np.arange(5) % 3}
+    with pytest.warns(UserWarning, match=rf"own\.npz: .*{message}") as said:
+        load_dataset(write_npz(tmp_path / "own.npz", **(labels | changes)))
+    assert len(said) == 1 and str(said[0].message).endswith(".")
+
+
 def test_own_images_need_not_be_square(tmp_path: Path) -> None:
-    flat = np.arange(40, dtype=np.uint8).reshape(4, 10)
-    data = load_dataset(write_npz(tmp_path / "own.npz", x_train=flat, x_test=flat, y_train=[0] * 4, y_test=[1] * 4))
+    flat = 6 * np.arange(40, dtype=np.uint8).reshape(4, 10)
+    labels = [0, 1, 0, 1]
+    data = load_dataset(write_npz(tmp_path / "own.npz", x_train=flat, x_test=flat, y_train=labels, y_test=labels))
     assert data.x_train.shape == (4, 1, 10) and np.array_equal(data.x_test.reshape(4, 10), flat)
 
 
@@ -476,6 +608,12 @@ WRONG = {
     "bright pixel": ({"x_test": np.full((5, 28, 28), 256)}, "x_test in .* goes from 256"),
     "NaN": ({"x_train": np.full((12, 28, 28), np.nan)}, "x_train in .* goes from nan"),
     "fractions above 1": ({"x_test": np.full((5, 28, 28), 1.5)}, "floats must be in 0..1"),
+    "floats beside bytes": ({"x_train": tiny_arrays()["x_train"] / 255}, "different scales: x_train as floats, 0 to 1"),
+    "masks beside bytes": ({"x_test": tiny_arrays()["x_test"] > 99}, "x_test as bool, black and white"),
+    "0 and 1 beside bytes": (
+        {"x_train": tiny_arrays()["x_train"] // 128},
+        "x_train as .* with the brightest 1, x_test",
+    ),
     "text": ({"x_train": np.full((12, 28, 28), "a")}, "of type <U1"),
     "colour": ({"x_train": np.zeros((12, 28, 28, 3), np.uint8)}, r"shape \(12, 28, 28, 3\)"),
     "other shape": ({"x_test": np.zeros((5, 14, 14), np.uint8)}, "28 x 28 and test images of 14 x 14"),
@@ -497,9 +635,11 @@ def test_own_images_that_make_no_sense_are_refused(tmp_path: Path, changes: dict
 
 def test_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     whole = Path(write_npz(tmp_path / "own.npz")).read_bytes()
-    for content in (b"", b"text", whole[: len(whole) // 2]):
+    cut = "no .npz file, or it is cut short"
+    contents = {b"": cut, b"text": cut, whole[: len(whole) // 2]: cut, b"\n<!DOCTYPE html><html>": "a web page"}
+    for content, what in contents.items():
         (tmp_path / "bad.npz").write_bytes(content)
-        with pytest.raises(DataError, match=r"bad\.npz is no \.npz file, or it is cut short"):
+        with pytest.raises(DataError, match=rf"bad\.npz is {what}"):
             load_dataset(str(tmp_path / "bad.npz"))
     corrupted = bytearray(whole)
     corrupted[1000] ^= 255

@@ -23,7 +23,10 @@ TINY = SMALL.replace(n_train=50, n_test=20, epochs=1)
 # Adam goes on by its momentum, each of its steps nearer to the largest float32.
 WILD = TINY.replace(epochs=8, learning_rate=2.3e38, beta_1=0.3)
 
-pytestmark = pytest.mark.filterwarnings("ignore:The output neurons of:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The output neurons of:UserWarning"),
+    pytest.mark.filterwarnings("ignore:No output neuron spiked:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ def test_a_run_goes_to_a_file_and_into_a_sweep(run, tmp_path):
 def test_nothing_is_kept_where_nothing_is_asked_for(tmp_path):
     run = run_experiment(TINY.replace(keep_weights="none", keep_samples=0), threads=1)
     optional = {n for n, entry in VARIABLES.items() if not entry.required}
-    assert optional & set(run.data_vars) == {"stopped_accuracy", "stopped_spike_count"}
+    assert optional & set(run.data_vars) == {"stopped_accuracy", "stopped_spike_count", "threshold"}
     assert open_run(save_run(run, tmp_path)).identical(run)
 
 
@@ -142,7 +145,11 @@ def test_a_target_out_of_reach_is_warned_of_before_training():
 
 
 def test_dead_classes_are_named():
-    with pytest.warns(UserWarning, match="10 of 10 classes did not spike .*: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"):
+    silent = "No output neuron spiked in the first epoch.*from layer hidden_1 on. What helps: auto_threshold"
+    with (
+        pytest.warns(UserWarning, match="10 of 10 classes did not spike .*: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        pytest.warns(UserWarning, match=silent),
+    ):
         run = run_experiment(TINY.replace(threshold_hidden=1e6), threads=1)
     assert run.class_silent.all() and (run.confusion.sel(predicted_class="none").sum() == 20)
     assert run.spike_times.isnull().all() and (run.sample_prediction == "none").all()

@@ -542,6 +542,8 @@ def test_report_names_the_runs_in_which_a_class_is_silent(known: xr.Dataset) -> 
     assert report.describe_silent_classes(known) == (
         "Output neurons silent over the whole test set: 4 ms, drop, seed 1: 1."
     )
+    known["confusion"].loc[{"true_class": "one"}] = 0  # a class without images
+    assert report.describe_silent_classes(known).startswith("In no run")
 
 
 def test_report_takes_the_test_set_into_account_where_there_is_one_seed(known: xr.Dataset) -> None:

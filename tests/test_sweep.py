@@ -206,6 +206,20 @@ def test_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -> 
     assert told == [None, None, "epoch 1/2: …", "epoch 1/2: …", "epoch 2/2: …"]
 
 
+def test_network_that_cannot_learn_is_told_of_once_in_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = tmp_path / "run.ipynb"
+    monkeypatch.setenv(STATUS, str(working_files(notebook).status))
+    configs = [Config(**SMALL | {"threshold_hidden": 1e6, "seed": seed}) for seed in (0, 1)]
+    with pytest.warns(UserWarning) as said:
+        train_group_into(configs, tmp_path, threads=1)
+    alone = [str(w.message) for w in said if "No output neuron spiked in the first epoch" in str(w.message)]
+    assert [text[:7] for text in alone] == ["Run 0: ", "Run 1: "]
+    runs = [_Run(config, f"seed {config.seed}", notebook) for config in configs]
+    with pytest.warns(UserWarning, match="^seed 0: No output neuron spiked in the first epoch") as told:
+        _Execution(runs, lambda config: False, 2, 1, lambda state: None)._read_status(runs)
+    assert len(told) == 1
+
+
 # runs side by side
 
 

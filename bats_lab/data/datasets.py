@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from bats_lab.data.download import download_dataset
-from bats_lab.data.readers import read_idx, read_npz
-from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, dataset_info, find_file
+from bats_lab.data.readers import read_npz, read_sound
+from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, dataset_info, find_files
 from bats_lab.errors import DataError
 
 __all__ = ["ImageData", "known_dataset", "load_dataset"]
@@ -34,11 +35,21 @@ class ImageData:
     class_names: tuple[str, ...]  #: what the labels stand for
     data_hash: str  #: SHA-256 of the whole data set's images and labels, however many of them are taken
     official: bool  #: whether this is what was published under that name
+    scale: str = "integers, 0 to 255"  #: as what its pixels were taken
 
     @property
     def n_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def summary(self) -> str:
+        """What was loaded, and as what it was taken, in one line."""
+        rows, columns = self.x_train.shape[1:]
+        return (
+            f"{self.name}: {len(self.x_train):,} training and {len(self.x_test):,} test images of {rows} x {columns} "
+            f"pixels ({self.scale}), {self.n_classes} classes"
+        )
 
 
 def known_dataset(name: str) -> bool:
@@ -61,8 +72,8 @@ def load_dataset(
     ----------
     name : str
         One of :data:`bats_lab.data.registry.DATASETS`, or the path of an ``.npz`` file with the arrays ``x_train``,
-        ``y_train``, ``x_test`` and ``y_test``: images of shape (n, rows, cols) or (n, pixels), integers in 0..255 or
-        floats in 0..1, and integer labels from 0 on.
+        ``y_train``, ``x_test`` and ``y_test``: images of shape (n, rows, cols) or (n, pixels), with or without a
+        channel; integers in 0..255, floats in 0..1 or bool, in both parts alike; and integer labels from 0 on.
     data_dir : str, Path or None
         Data directory, see :func:`bats_lab.data.registry.data_directory`.
     n_train, n_test : int or None
@@ -82,7 +93,8 @@ def load_dataset(
     Warns
     -----
     UserWarning
-        If the data set is sound but not the one published under that name.
+        If the data set is sound but not the one published under that name; if pixels of one's own are far from white,
+        or there are classes without images, with the likely cause.
 
     Examples
     --------
@@ -91,17 +103,23 @@ def load_dataset(
     ((500, 28, 28), (2000, 28, 28), 10)
     """
     differences: list[str] = []
+    doubts: list[str] = []
+    scale = ImageData.scale
     if name.endswith(".npz"):
-        arrays = read_npz(Path(name).expanduser())
+        arrays, doubts, scale = read_npz(Path(name).expanduser())
         n_classes = 1 + max(int(arrays["y_train"].max()), int(arrays["y_test"].max()))
         class_names = tuple(map(str, range(n_classes)))
+        doubts += _classes_without_images(arrays, class_names)
     else:
         class_names = dataset_info(name).class_names
         if name == "mnist_small":
             with resources.as_file(EMBEDDED / "mnist_small.npz") as path:
-                arrays = read_npz(path)
+                arrays, _, _ = read_npz(path)
         else:
             arrays, differences = _read_files(name, data_dir, download=download, progress=progress)
+            differences += _classes_without_images(arrays, class_names) if differences else []
+    for doubt in doubts:
+        warnings.warn(f"{name}: {doubt}.", stacklevel=2)
     if differences:
         warnings.warn(
             f"{name} in {data_directory(data_dir) / name} is not the official data set ({'; '.join(differences)}): "
@@ -118,7 +136,33 @@ def load_dataset(
             raise ValueError(f"n_{split} is {n}; it must be from 1 to {n_images}, the {split} images of {name}.")
         arrays |= {key: arrays[key][:n] for key in (f"x_{split}", f"y_{split}")}
     official = name in DATASETS and not differences
-    return ImageData(name, **arrays, class_names=class_names, data_hash=digest.hexdigest(), official=official)
+    return ImageData(
+        name, **arrays, class_names=class_names, data_hash=digest.hexdigest(), official=official, scale=scale
+    )
+
+
+def _classes_without_images(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> list[str]:
+    """Name the classes without training images and those without test images, with the likely cause."""
+    said = []
+    train, test = (np.bincount(arrays[key], minlength=len(class_names)) > 0 for key in ("y_train", "y_test"))
+    for absent, text in (
+        (~train & ~test, "no images of {}"),
+        (~train & test, "only test images of {}, which cannot be learned"),
+        (train & ~test, "only training images of {}"),
+    ):
+        which = np.flatnonzero(absent)
+        if len(which):
+            names = ", ".join(class_names[i] for i in which[:5]) + (", …" if len(which) > 5 else "")
+            said.append(text.format(f"{len(which)} of {len(class_names)} classes ({names})"))
+    found = np.flatnonzero(train | test)
+    if len(found) == 26 and found[0] == 1 and found[-1] == 26 and len(class_names) == 47:
+        said[:1] = [f"{said[0]}: labels 1 to 26 are those of EMNIST Letters, so that the names are wrong, too"]
+    elif found[0] == 1 and len(found) == len(class_names) - 1:
+        said[:1] = [f"{said[0]}: labels count from 1; subtract 1"]
+    elif len(found) < len(class_names):
+        to = "np.unique(labels, return_inverse=True)[1]"
+        said[:1] = [f"{said[0]}: labels have gaps; number the {len(found)} classes there are from 0, as {to} does"]
+    return said
 
 
 def _read_files(
@@ -127,20 +171,27 @@ def _read_files(
     """Return the arrays of a full data set and what differs from the official one."""
     info = dataset_info(name)
     folder = data_directory(data_dir) / name
-    missing = [file.name for file in info.files if find_file(folder, file) is None]
+    missing = [file.name for file in info.files if not find_files(name, file, data_dir)]
     if missing and download:
         download_dataset(name, data_dir, progress=progress)
     elif missing:
+        others = [path for file in missing if (path := folder.parent / file).is_file()]
+        hint = (
+            f"; found {others[0]}, which is not the official file: move it into {folder} if it is meant"
+            if others
+            else ""
+        )
         raise DataError(
-            f"{name} is not complete in {folder}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing."
+            f"{name} is not complete in {folder}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} "
+            f"missing{hint}."
         )
     arrays, differences = {}, []
     for file in info.files:
-        path = find_file(folder, file)
-        if path is None:
+        paths = find_files(name, file, data_dir)
+        if not paths:
             raise DataError(f"{file.name} has disappeared from {folder}.")
         try:
-            arrays[file.array], difference = read_idx(file, path, len(info.class_names))
+            arrays[file.array], difference = read_sound(file, paths, len(info.class_names))
         except DataError as error:
             advice = f"'bats-lab data download {name}' replaces files that are damaged"
             raise DataError(f"{str(error).removesuffix('.')}; {advice}.") from error
@@ -148,7 +199,10 @@ def _read_files(
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if len(x) != len(y):
-            raise DataError(f"{name} in {folder} has {len(x)} {split} images but {len(y)} {split} labels.")
+            raise DataError(
+                f"{name} in {folder} has {len(x)} {split} images but {len(y)} {split} labels; "
+                f"'bats-lab data download {name}' replaces them."
+            )
         if info.transposed:
             arrays[f"x_{split}"] = np.ascontiguousarray(x.transpose(0, 2, 1))
         arrays[f"y_{split}"] = y.astype(np.int64)

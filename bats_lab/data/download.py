@@ -60,7 +60,7 @@ def download_dataset(
         for mirror in info.mirrors if mirrors is None else mirrors:
             try:
                 for file, path in _fetch_files(mirror, tuple(wanted), temporary, progress=progress):
-                    fetched = check_file(file, path, len(info.class_names))
+                    fetched = check_file(file, [path], len(info.class_names))
                     if fetched.state != "official":
                         detail = fetched.detail.replace(f"{path.parent}{os.sep}", "")
                         raise _MirrorError(f"not the official file: {detail.removesuffix('.')}")

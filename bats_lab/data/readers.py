@@ -8,14 +8,16 @@ import io
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bats_lab.data.registry import ARRAYS, IdxFile
 from bats_lab.errors import DataError
 
-__all__ = ["first_line", "read_idx", "read_npz"]
+__all__ = ["first_line", "read_idx", "read_npz", "read_sound"]
 
 #: Labels of one's own images are below this number: a label is a class, not an identifier.
 MAX_CLASSES = 10_000
@@ -57,8 +59,9 @@ def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str
             if len(header) < 4 + 4 * n_dims:
                 raise DataError(f"{path} is cut short: it ends within its header.")
             if header[:4] != magic:
+                page = f" is {page}: it" if (page := _web_page(header)) else ""
                 raise DataError(
-                    f"{path} starts with {header[:4].hex()}; an idx file of its kind starts with {magic.hex()}."
+                    f"{path}{page} starts with {header[:4].hex()}; an idx file of its kind starts with {magic.hex()}."
                 )
             shape = tuple(int(n) for n in np.frombuffer(header, ">u4", offset=4))
             if images and shape[1:] != (_SIDE, _SIDE):
@@ -89,14 +92,37 @@ def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str
     return content.reshape(shape), difference
 
 
+def read_sound(file: IdxFile, paths: Sequence[Path], n_classes: int) -> tuple[np.ndarray, str]:
+    """Read a file from the first of several places where it is sound, as :func:`read_idx` does.
+
+    If it is so nowhere, what is wrong with the first is raised.
+    """
+    errors = []
+    for path in paths:
+        try:
+            return read_idx(file, path, n_classes)
+        except DataError as error:
+            errors.append(error)
+    raise errors[0]
+
+
 def _open_idx(path: Path) -> io.BufferedIOBase:
     with path.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
     return gzip.GzipFile(path) if compressed else path.open("rb")
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Read the four arrays of an ``.npz`` file: uint8 images (n, rows, cols) and int64 labels (n,).
+def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], str]:
+    """Read the four arrays of an ``.npz`` file.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        uint8 images (n, rows, cols) and int64 labels (n,).
+    doubts : list of str
+        What is allowed but hardly meant, a sentence each.
+    scale : str
+        As what the pixels were taken.
 
     Raises
     ------
@@ -106,7 +132,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is no .npz file, or it is cut short.")
+        with path.open("rb") as stream:
+            page = _web_page(stream.read(64)) or "no .npz file, or it is cut short"
+        raise DataError(f"{path} is {page}.")
     try:
         with np.load(path, allow_pickle=False) as archive:
             absent = [key for key in ARRAYS if key not in archive.files]
@@ -118,14 +146,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     for key, array in raw.items():
         if not isinstance(array, np.ndarray) or not array.size:
             raise DataError(f"{key} in {path} is empty or no array.")
-    # Floats up to 1 are brightness; whole numbers up to 255 are pixel values that were kept as floats.
-    images = raw["x_train"], raw["x_test"]
-    unit = all(x.dtype.kind == "f" for x in images) and max(float(x.max()) for x in images) <= 1
-    arrays = {}
-    for key in ARRAYS:
-        what = f"{key} in {path}"
-        array = raw.pop(key)
-        arrays[key] = _as_images(array, what, unit=unit) if key.startswith("x") else _as_labels(array, what)
+    arrays = {key: _as_labels(raw[key], f"{key} in {path}") for key in ("y_train", "y_test")}
+    images, scale, doubts = _as_images({key: raw[key] for key in ("x_train", "x_test")}, path)
+    arrays |= images
     for split in ("train", "test"):
         n_images, n_labels = len(arrays[f"x_{split}"]), len(arrays[f"y_{split}"])
         if n_images != n_labels:
@@ -133,23 +156,71 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     train, test = (" x ".join(map(str, arrays[key].shape[1:])) for key in ("x_train", "x_test"))
     if train != test:
         raise DataError(f"{path} has training images of {train} and test images of {test} pixels; they must be alike.")
-    return arrays
+    return {key: arrays[key] for key in ARRAYS}, doubts, scale
 
 
-def _as_images(array: np.ndarray, what: str, *, unit: bool) -> np.ndarray:
-    """Return images as uint8 (n, rows, cols); with `unit` they are floats in 0..1."""
+class _Scale(NamedTuple):
+    """As what the numbers of images are taken."""
+
+    text: str
+    white: float
+
+
+_MASK, _UNIT, _BYTE = _Scale("bool, black and white", 1), _Scale("floats, 0 to 1", 1), _Scale("integers, 0 to 255", 255)
+
+
+def _as_images(raw: dict[str, np.ndarray], path: Path) -> tuple[dict[str, np.ndarray], str, list[str]]:
+    """Return the images of both splits as uint8 (n, rows, cols), as what their pixels were taken, and doubts."""
+    images = {key: _upright(array, f"{key} in {path}") for key, array in raw.items()}
+    brightest = {key: float(array.max()) for key, array in images.items()}
+    # Floats up to 1 are brightness; whole numbers up to 255 are pixel values that were kept as floats.
+    scales = {
+        key: _MASK if array.dtype.kind == "b" else _UNIT if array.dtype.kind == "f" and brightest[key] <= 1 else _BYTE
+        for key, array in images.items()
+    }
+    lit = [key for key in images if brightest[key]] or ["x_train"]  # a black split is of any scale
+    scale, top, dimmest = scales[lit[0]], max(brightest.values()), min(brightest[key] for key in lit)
+    if len({scales[key] for key in lit}) > 1 or (scale is _BYTE and dimmest == 1 < top):
+        both = ", ".join(f"{key} as {scales[key].text} with the brightest {brightest[key]:g}" for key in images)
+        raise DataError(f"The images in {path} are of different scales: {both}; both splits must be of one.")
+    for key, array in images.items():
+        if scale is _BYTE and array.dtype.kind == "f" and (array != np.rint(array)).any():
+            raise DataError(
+                f"{key} in {path} holds fractions but goes up to {brightest[key]:g}; floats must be in 0..1 in both "
+                f"splits."
+            )
+    doubts = []
+    if not top:
+        doubts.append("all pixels are 0, so that no input neuron ever spikes")
+    elif top < scale.white / 2:
+        late = 100 * (1 - round(255 * top / scale.white) / 255)
+        doubts.append(
+            f"pixels were taken as {scale.text}, and the brightest is {top:g} of {scale.white:g}: first input spike at "
+            f"{late:.{1 if late > 99 else 0}f} of 100 ms; multiply by {scale.white:g}/{top:g} if {top:g} is white"
+        )
+    if 4 * dimmest < top:
+        both = " and ".join(f"{brightest[key]:g} in {key}" for key in images)
+        doubts.append(f"the brightest pixel is {both}: both splits must be of one scale")
+    factor = 255 / scale.white
+    pixels = {key: np.ascontiguousarray(np.rint(x * factor), dtype=np.uint8) for key, x in images.items()}
+    return pixels, f"{scale.text}, the brightest {top:g}", doubts
+
+
+def _upright(array: np.ndarray, what: str) -> np.ndarray:
+    """Return images as (n, rows, cols) in the type they came in, once their numbers are in range."""
+    shape = array.shape
+    if array.ndim == 4 and 1 in (shape[3], shape[1]):  # one channel, last or first
+        array = array[..., 0] if shape[3] == 1 else array[:, 0]
     if array.ndim not in (2, 3):
-        raise DataError(f"{what} has the shape {array.shape}; it must be (n, rows, cols) or (n, pixels).")
-    if array.dtype.kind not in "uif":
-        raise DataError(f"{what} is of type {array.dtype}; it must hold integers in 0..255 or floats in 0..1.")
+        raise DataError(
+            f"{what} has the shape {shape}; it must be (n, rows, cols), (n, pixels), (n, rows, cols, 1) or "
+            f"(n, 1, rows, cols)."
+        )
+    if array.dtype.kind not in "uifb":
+        raise DataError(f"{what} is of type {array.dtype}; it must hold integers in 0..255, floats in 0..1 or bool.")
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= 255):  # written so that NaN is refused, too
         raise DataError(f"{what} goes from {low} to {high}; it must hold integers in 0..255 or floats in 0..1.")
-    if unit:
-        array = np.rint(array * 255)
-    elif array.dtype.kind == "f" and (array != np.rint(array)).any():
-        raise DataError(f"{what} holds fractions but goes up to {high}; floats must be in 0..1 in both splits.")
-    array = np.ascontiguousarray(array, dtype=np.uint8)
     if array.ndim == 2:
         side = math.isqrt(array.shape[1])
         array = array.reshape((-1, side, side) if side * side == array.shape[1] else (-1, 1, array.shape[1]))
@@ -158,14 +229,23 @@ def _as_images(array: np.ndarray, what: str, *, unit: bool) -> np.ndarray:
 
 def _as_labels(array: np.ndarray, what: str) -> np.ndarray:
     """Return labels as int64 (n,)."""
+    shape = array.shape
+    if array.ndim == 2 and shape[1] == 1:
+        array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "ui":
-        raise DataError(f"{what} has the shape {array.shape} and type {array.dtype}; it must be one integer an image.")
+        raise DataError(f"{what} has the shape {shape} and type {array.dtype}; it must be one integer an image.")
     if array.min() < 0 or array.max() >= MAX_CLASSES:
         raise DataError(
             f"{what} goes from {array.min()} to {array.max()}; labels must be classes counted from 0, "
             f"below {MAX_CLASSES:,}."
         )
     return array.astype(np.int64)
+
+
+def _web_page(content: bytes) -> str:
+    """Say so if a file that should hold data starts as a web page does; else return an empty text."""
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return "a web page, saved in place of the data" if start.startswith(b"<") else ""
 
 
 def first_line(error: BaseException) -> str:

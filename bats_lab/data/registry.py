@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import gzip
+import hashlib
 import os
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-__all__ = ["ARRAYS", "DATASETS", "EMBEDDED", "DatasetInfo", "IdxFile", "data_directory", "dataset_info", "find_file"]
+__all__ = ["ARRAYS", "DATASETS", "EMBEDDED", "DatasetInfo", "IdxFile", "data_directory", "dataset_info", "find_files"]
 
 #: The four arrays of a data set.
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -115,7 +118,28 @@ def data_directory(data_dir: str | Path | None = None) -> Path:
     return platformdirs.user_cache_path("bats_lab") / "data"
 
 
-def find_file(folder: Path, file: IdxFile) -> Path | None:
-    """Return the path of a file, compressed or not, or None."""
-    paths = (folder / file.name, folder / file.name.removesuffix(".gz"))
-    return next((path for path in paths if path.is_file()), None)
+def find_files(name: str, file: IdxFile, data_dir: str | Path | None = None) -> list[Path]:
+    """List where a file of a data set lies, the likeliest place first.
+
+    That is its folder in the data directory, or below it (``emnist/gzip``, a folder a file), or torchvision's
+    (``MNIST/raw``); and, since MNIST and Fashion-MNIST have files of the same names, in the data directory itself where
+    the content, or the name, tells whose it is. Each may be compressed or not, and be called ``….idx3-ubyte``.
+    """
+    root, plain = data_directory(data_dir), file.name.removesuffix(".gz")
+    names = [n + end for n in (plain, plain.replace("-idx", ".idx")) for end in (".gz", "")]
+    raw = root / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "emnist": "EMNIST"}.get(name, name) / "raw"
+    own = root / name
+    folders = [own, *(f for depth in ("*/", "*/*/") for f in sorted(own.glob(depth)) if f.name[0] != "."), raw]
+    paths = [path for folder in dict.fromkeys(folders) for n in names if (path := folder / n).is_file()]
+    shared = [path for n in names if (path := root / n).is_file()]
+    return paths or [path for path in shared if plain.startswith(name) or _md5(path) == file.md5]
+
+
+def _md5(path: Path) -> str:
+    """Return the MD5 of a file's uncompressed content; empty if it cannot be read."""
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error):
+        return ""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bats_lab.data.readers import read_idx
-from bats_lab.data.registry import DATASETS, IdxFile, data_directory, dataset_info, find_file
+from bats_lab.data.readers import read_sound
+from bats_lab.data.registry import DATASETS, IdxFile, dataset_info, find_files
 from bats_lab.errors import DataError
 
 __all__ = ["DatasetStatus", "FileStatus", "check_file", "list_datasets", "verify_dataset"]
@@ -26,6 +26,7 @@ class FileStatus(NamedTuple):
     file: str
     state: str
     detail: str = ""
+    n_entries: int = 0  #: images or labels in it, where it was read
 
 
 class DatasetStatus(NamedTuple):
@@ -67,25 +68,34 @@ def verify_dataset(name: str, data_dir: str | Path | None = None) -> DatasetStat
     'embedded'
     """
     n_classes = len(dataset_info(name).class_names)
-    return _status(name, data_dir, lambda file, path: check_file(file, path, n_classes))
+    return _status(name, data_dir, lambda file, paths: check_file(file, paths, n_classes))
 
 
-def check_file(file: IdxFile, path: Path, n_classes: int) -> FileStatus:
-    """Read a file and say whether it is sound and official."""
+def check_file(file: IdxFile, paths: Sequence[Path], n_classes: int) -> FileStatus:
+    """Read a file from where it lies, and say whether it is sound and official."""
     try:
-        _, difference = read_idx(file, path, n_classes)
+        array, difference = read_sound(file, paths, n_classes)
     except DataError as error:
         return FileStatus(file.name, "damaged", str(error))
-    return FileStatus(file.name, "differs" if difference else "official", difference)
+    return FileStatus(file.name, "differs" if difference else "official", difference, len(array))
 
 
-def _status(name: str, data_dir: str | Path | None, examine: Callable[[IdxFile, Path], FileStatus]) -> DatasetStatus:
+def _status(
+    name: str, data_dir: str | Path | None, examine: Callable[[IdxFile, list[Path]], FileStatus]
+) -> DatasetStatus:
     """Look for the files of a data set and `examine` each that is there."""
     info = dataset_info(name)
     if not info.files:
         return DatasetStatus(name, info.description, "embedded")
-    paths = [(file, find_file(data_directory(data_dir) / name, file)) for file in info.files]
-    files = tuple(
-        examine(file, path) if path else FileStatus(file.name, "missing", "not found") for file, path in paths
-    )
-    return DatasetStatus(name, info.description, max((f.state for f in files), key=_STATES.index), files)
+    found = [(file, find_files(name, file, data_dir)) for file in info.files]
+    files = [examine(file, paths) if paths else FileStatus(file.name, "missing", "not found") for file, paths in found]
+    for i in range(0, len(files), 2):  # a split's images, and its labels
+        pair = files[i : i + 2]
+        counts = [status.n_entries for status in pair]
+        if all(counts) and len(set(counts)) > 1:
+            detail = f"{counts[0]} images but {counts[1]} labels"
+            files[i : i + 2] = [
+                status if status.state == "official" else status._replace(state="damaged", detail=detail)
+                for status in pair
+            ]
+    return DatasetStatus(name, info.description, max((f.state for f in files), key=_STATES.index), tuple(files))

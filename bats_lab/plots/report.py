@@ -179,8 +179,9 @@ def describe_silent_classes(dataset: xr.Dataset) -> str:
 
     Such a class costs its whole share of the accuracy, which looks like a loss of accuracy in general.
     """
-    runs = after_epoch(runs_to_draw(dataset, "class_silent"), None)
-    silent = (runs["class_silent"] > 0).sum("true_class").stack(run=("delta_t", "rule", "seed"))
+    runs = after_epoch(runs_to_draw(dataset, "class_silent", "confusion"), None)
+    tested = runs["confusion"].sum("predicted_class") > 0  # a class without images has nothing to answer to
+    silent = (tested & (runs["class_silent"] > 0)).sum("true_class").stack(run=("delta_t", "rule", "seed"))
     silent_runs = [
         f"{delta_t_label(delta_t)}, {rule}, seed {seed}: {int(n)}"
         for (delta_t, rule, seed), n in zip(silent["run"].values.tolist(), silent.values, strict=True)

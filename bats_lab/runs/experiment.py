@@ -24,9 +24,10 @@ from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.metrics import NO_CLASS, RUN_DIMS, dead_classes, decide_at, describe, measure, stop_times
 from bats_lab.runs.records import EpochRecord
+from bats_lab.runs.thresholds import no_output_warning
 from bats_lab.runs.training import input_spikes, reachable_target_warning, train_group
 
-__all__ = ["assemble", "config_of", "first_samples", "network_of", "run_experiment", "run_experiments"]
+__all__ = ["assemble", "config_of", "first_samples", "network_of", "run_experiment", "run_experiments", "thresholds_of"]
 
 
 def run_experiment(
@@ -38,6 +39,7 @@ def run_experiment(
     checkpoint: str | Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
+    on_data: Callable[[ImageData], None] | None = None,
 ) -> xr.Dataset:
     """Load the data, train, measure, and return everything a results file holds.
 
@@ -57,6 +59,8 @@ def run_experiment(
         Called after each epoch with its :class:`bats_lab.runs.training.EpochRecord`.
     on_batch : callable or None
         Called after each batch with the number of training samples done in this epoch, and of all.
+    on_data : callable or None
+        Called before training with the data; its ``summary`` tells as what it was taken.
 
     Returns
     -------
@@ -74,8 +78,9 @@ def run_experiment(
     Warns
     -----
     UserWarning
-        Before training, if the true class's target count cannot be reached on the time grid; after it, if
-        output neurons were silent over the whole test set, with the names of their classes.
+        Before training, if the true class's target count cannot be reached on the time grid; in the first epoch, if no
+        output neuron spiked at all; after training, if output neurons were silent over the whole test set, with the
+        names of their classes, as far as there are training images of these.
 
     Examples
     --------
@@ -92,6 +97,7 @@ def run_experiment(
         checkpoints=[checkpoint],
         on_epoch=None if on_epoch is None else lambda _, record: on_epoch(record),
         on_batch=on_batch,
+        on_data=on_data,
     )
     if isinstance(run, DivergedError):
         raise run
@@ -107,6 +113,7 @@ def run_experiments(
     checkpoints: Sequence[str | Path | None] | None = None,
     on_epoch: Callable[[int, EpochRecord], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
+    on_data: Callable[[ImageData], None] | None = None,
 ) -> list[xr.Dataset | DivergedError]:
     """Do as :func:`run_experiment` for several runs, trained side by side; each gives what it gives alone.
 
@@ -114,7 +121,7 @@ def run_experiments(
     ----------
     configs : sequence of Config
         The runs. They may differ in everything but :func:`bats_lab.runs.training.group_shape`.
-    data_dir, device, threads, on_batch
+    data_dir, device, threads, on_batch, on_data
         As in :func:`run_experiment`.
     checkpoints : sequence of str, Path or None
         For each run the file in which its training is kept after each epoch, or None.
@@ -137,11 +144,22 @@ def run_experiments(
     backend = get_backend(device)
     config = configs[0]
     data = load_dataset(config.dataset, data_dir=data_dir, n_train=config.n_train, n_test=config.n_test)
+    if on_data:
+        on_data(data)
     for unreachable in dict.fromkeys(map(reachable_target_warning, configs)):
         if unreachable is not None:
             warnings.warn(unreachable, stacklevel=3)
+    trained_on = np.unique(data.y_train)  # other classes are silent for want of images
+    which = [f"Run {i}: " if len(configs) > 1 else "" for i in range(len(configs))]
+
+    def after_epoch(i: int, record: EpochRecord) -> None:
+        if silent := no_output_warning(record, configs[i]):
+            warnings.warn(f"{which[i]}{silent}", stacklevel=2)
+        if on_epoch:
+            on_epoch(i, record)
+
     trained = train_group(
-        configs, data, device=device, threads=threads, on_epoch=on_epoch, on_batch=on_batch, checkpoints=checkpoints
+        configs, data, device=device, threads=threads, on_epoch=after_epoch, on_batch=on_batch, checkpoints=checkpoints
     )
     results: list[xr.Dataset | DivergedError] = []
     for i, own in enumerate(configs):
@@ -161,11 +179,10 @@ def run_experiments(
             results.append(training)
             continue
         run = assemble(own, data, training.records, training.network, origin)
-        dead = dead_classes(run)
+        dead = [name for name in dead_classes(run) if data.class_names.index(name) in trained_on]
         if dead:
-            which = f"Run {i}: " if len(configs) > 1 else ""
             warnings.warn(
-                f"{which}The output neurons of {len(dead)} of {data.n_classes} classes did not spike once over the "
+                f"{which[i]}The output neurons of {len(dead)} of {data.n_classes} classes did not spike once over the "
                 f"whole test set: {', '.join(dead)}. Every sample of these classes is counted as wrong.",
                 stacklevel=3,
             )
@@ -195,6 +212,7 @@ def assemble(
     coords: dict[str, Any] = {dim: [getattr(config, dim)] for dim in RUN_DIMS}
     parts = [_weights(config, records, network)]
     if network is not None:
+        values["threshold"], coords["layer"] = np.array(network.thresholds), config.layer_names()
         parts += [_stopped(config, data, network), _samples(config, data, network)]
     for kept, labels in parts:
         values |= kept
@@ -259,7 +277,7 @@ def network_of(run: xr.Dataset, *, epoch: int | None = None, device: str = "auto
         raise ValueError("This run did not keep its weights; runs keep them with keep_weights='last'.")
     return Network(
         widths,
-        thresholds=config.thresholds,
+        thresholds=thresholds_of(run),
         max_spikes=config.max_spikes,
         tau_syn=config.tau_syn,
         duration=config.duration,
@@ -268,6 +286,16 @@ def network_of(run: xr.Dataset, *, epoch: int | None = None, device: str = "auto
         device=device,
         threads=threads,
     )
+
+
+def thresholds_of(run: xr.Dataset) -> tuple[float, ...]:
+    """Return the thresholds a run was trained with, from its results: those given, or found from the data."""
+    config = config_of(run)
+    if "threshold" in run:  # runs of before they were kept had those of their parameters
+        kept = run["threshold"].sel(layer=list(config.layer_names())).values.ravel()
+        if np.isfinite(kept).all():
+            return tuple(kept.tolist())
+    return config.thresholds
 
 
 def first_samples(config: Config, n_samples: int, *, split: str = "test") -> ImageData:

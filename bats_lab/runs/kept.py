@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.network.neuron import Neuron
-from bats_lab.runs.experiment import config_of, first_samples, network_of
+from bats_lab.runs.experiment import config_of, first_samples, network_of, thresholds_of
 from bats_lab.runs.metrics import RUN_DIMS, VARIABLES, decide_at, stop_times
 from bats_lab.runs.training import input_spikes
 
@@ -147,7 +147,7 @@ def neuron_of(run: xr.Dataset, *, layer: str, neuron: int, sample: int) -> Neuro
         times=times[fired],
         discretized=np.where(np.isfinite(sent), sent, np.inf)[fired],
         tau_syn=config.tau_syn,
-        threshold=config.thresholds[depth],
+        threshold=thresholds_of(run)[depth],
         duration=config.duration,
         delta_t=config.delta_t,
         rule=config.rule,

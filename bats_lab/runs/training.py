@@ -24,6 +24,7 @@ from bats_lab.network.feedforward import Network
 from bats_lab.runs.checkpoints import open_checkpoint, save_checkpoint
 from bats_lab.runs.optimiser import Adam
 from bats_lab.runs.records import EpochRecord, Pass, measured
+from bats_lab.runs.thresholds import settle_thresholds
 from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
 from bats_lab.spikes.grid import discretize_spikes, ticks_within
@@ -50,6 +51,7 @@ class Training:
     Attributes
     ----------
     config : Config
+        With the thresholds that were found, where the run had them set from the data.
     records : list of EpochRecord
     network : Network
         With its final weights.
@@ -275,6 +277,7 @@ def train_group(
     """
     if len({group_shape(config) for config in configs}) != 1:
         raise ValueError("The runs of a group must have the same data set, sizes, spike limits, batch sizes and dtype.")
+    configs = [settle_thresholds(config, data) for config in configs]
     paths = [None if path is None else Path(path) for path in checkpoints or [None] * len(configs)]
     with get_backend(device).using(threads):
         size = _fitting([*configs, *(errors_from or [])], data, device)

@@ -34,10 +34,10 @@ def expand_grid(values: Mapping[str, Any], *, seeds: int | Sequence[int] | None 
 
     Examples
     --------
-    >>> grid = expand_grid({"delta_t": [0, 0.004], "hidden": [[100], [50, 50]], "threshold_hidden": 0.2}, seeds=2)
+    >>> expand_grid({"delta_t": [0.004, 0], "rule": "clocked"})
     Traceback (most recent call last):
         ...
-    ValueError: threshold_hidden is [0.2]; it must have one entry for each of the 2 hidden layers in hidden=[50, 50].
+    ValueError: rule is 'clocked' with delta_t 0; a clock needs a time step above 0.
     >>> [(c.seed, c.delta_t) for c in expand_grid({"delta_t": [0, 0.004]}, seeds=2)]
     [(0, 0.0), (0, 0.004), (1, 0.0), (1, 0.004)]
     """

@@ -175,7 +175,9 @@ def _finished_in(out: Path, configs: Sequence[Config]) -> Callable[[Config], boo
     The user's own images, which may have been replaced since the last sweep, are hashed; named data sets are verified.
     """
     own = {key for key in map(_data_key, configs) if key[0].endswith(".npz") and Path(key[0]).is_file()}
-    hashes = {key: load_dataset(key[0], n_train=key[1], n_test=key[2]).data_hash for key in own}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is doubtful is said of the data of runs that are to do
+        hashes = {key: load_dataset(key[0], n_train=key[1], n_test=key[2]).data_hash for key in own}
     return lambda config: is_finished(out, config, data_hash=hashes.get(_data_key(config)))
 
 
@@ -237,6 +239,7 @@ class _Execution:
         self.state = Progress(total=total, skipped=total - len(runs))
         self._is_finished, self._show = is_finished, show
         self._seconds = self._epochs = 0.0  # of the runs that are finished
+        self._warned: set[str] = set()
         self._offsets: dict[Path, int] = {}  # what has been read of a status file, in bytes
 
     def show(self, last: RunOutcome | None = None) -> None:
@@ -312,6 +315,10 @@ class _Execution:
                 run = group[event["run"]]
                 if event["event"] == "epoch":
                     self.state.running[run.label] = event["text"]
+                elif event["event"] == "warning":
+                    if event["text"] not in self._warned:  # the same of many runs is said once
+                        self._warned.add(event["text"])
+                        warnings.warn(f"{run.label}: {event['text']}", stacklevel=2)
                 else:
                     run.diverged = event["text"]
 

@@ -17,6 +17,7 @@ from bats_lab.errors import DivergedError
 from bats_lab.runs.experiment import run_experiments
 from bats_lab.runs.files import run_path, save_run
 from bats_lab.runs.records import EpochRecord
+from bats_lab.runs.thresholds import no_output_warning
 from bats_lab.sweeps.execute import STATUS, assigned_names
 
 __all__ = [
@@ -101,7 +102,7 @@ def train_group_into(
         Folder of the sweep.
     checkpoint : bool
         Whether to keep the state after each epoch, and to go on from it, in :func:`checkpoint_path`.
-    on_epoch, data_dir, device, threads, on_batch
+    on_epoch, data_dir, device, threads, on_batch, on_data
         As in :func:`bats_lab.runs.experiment.run_experiments`.
     on_failure : callable or None
         Called with a run's place in `configs` and the error, if its training diverged.
@@ -122,6 +123,8 @@ def train_group_into(
     states = [checkpoint_path(folder, config) if checkpoint else None for config in configs]
 
     def after_epoch(i: int, record: EpochRecord) -> None:
+        if silent := no_output_warning(record, configs[i]):
+            _tell("warning", i, silent)
         _tell("epoch", i, describe_epoch(record, configs[i]), epoch=record.epoch)
         if on_epoch:
             on_epoch(i, record)

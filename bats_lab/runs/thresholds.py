@@ -1,0 +1,104 @@
+"""Thresholds found from the data, where no preset fits: neurons that never spike have no gradient, and cannot learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bats_lab.config import Config
+from bats_lab.data.datasets import ImageData
+from bats_lab.network.feedforward import Network
+from bats_lab.runs.records import EpochRecord
+from bats_lab.spikes.encoding import encode_images
+
+__all__ = ["find_thresholds", "no_output_warning", "settle_thresholds"]
+
+#: Spikes a neuron and sample in hidden and output layers before training, about what Table 1 gives on its data sets.
+HIDDEN_RATE, OUTPUT_RATE = 0.5, 1.0
+
+_PIXELS = 28 * 28  # of the images that the presets were made for
+_SAMPLES = 100
+
+
+def settle_thresholds(config: Config, data: ImageData) -> Config:
+    """Return a run with the thresholds it is trained with: those found from the data, where it asks for them.
+
+    It asks by `auto_threshold`; where that is left open, by images of one's own that are not of 784 pixels, if the
+    thresholds are those of the preset.
+    """
+    wanted = config.auto_threshold
+    if wanted is None:
+        preset = Config(dataset=config.dataset, hidden=config.hidden)
+        fits = not config.dataset.endswith(".npz") or data.x_train[0].size == _PIXELS
+        wanted = not fits and config.thresholds == preset.thresholds
+    if not wanted:
+        return config
+    *hidden, output = find_thresholds(config, data)
+    return config.replace(threshold_hidden=hidden, threshold_output=output, auto_threshold=False)
+
+
+def find_thresholds(config: Config, data: ImageData) -> tuple[float, ...]:
+    """Find thresholds with which each layer of the untrained network spikes, hidden neurons 0.5 times a sample.
+
+    Parameters
+    ----------
+    config : Config
+        The run. Its thresholds are not looked at; nor are seed, time step and collision rule, so that runs which differ
+        in those alone can be compared.
+    data : ImageData
+        The first 100 training images are simulated, in continuous time, on the CPU.
+
+    Returns
+    -------
+    tuple of float
+        Of each layer from the first hidden one to the output, rounded to three digits; the run's own threshold for
+        layers that cannot be made to spike.
+
+    Examples
+    --------
+    >>> from bats_lab.data.datasets import load_dataset
+    >>> hidden, output = find_thresholds(Config(), load_dataset("mnist_small", n_train=100))
+    >>> 0.1 < hidden < 0.3 and 0.1 < output < 1.3
+    True
+    """
+    config = config.replace(seed=0, delta_t=0, rule="drop", estimator="straight_through")
+    images = data.x_train[:_SAMPLES]
+    spikes = encode_images(images, window=config.encoding_window)
+    network = Network.from_config(config, images[0].size, data.n_classes, device="cpu")
+    sizes, weights = network.sizes, network.weights
+    found: list[float] = []
+    for layer, limit in enumerate(config.max_spikes):
+        rate = min(OUTPUT_RATE if layer == len(config.hidden) else HIDDEN_RATE, limit / 2)
+
+        def sent(threshold: float, layer: int = layer) -> float:
+            part = Network(
+                sizes[: layer + 2],
+                thresholds=[*found, threshold],
+                max_spikes=config.max_spikes[: layer + 1],
+                tau_syn=config.tau_syn,
+                duration=config.duration,
+                weights=weights[: layer + 1],
+                dtype=config.dtype,
+                device="cpu",
+            )
+            return float(part.simulate(spikes)[-1].spike_count.mean())
+
+        low, high = 1e-6 * config.weight_scale, 1e6 * config.weight_scale
+        reachable = sent(low) >= rate
+        for _ in range(14):
+            middle = float(np.sqrt(low * high))
+            low, high = (middle, high) if sent(middle) >= rate else (low, middle)
+        found.append(float(f"{low:.3g}") if reachable else config.thresholds[layer])
+    return tuple(found)
+
+
+def no_output_warning(record: EpochRecord, config: Config) -> str | None:
+    """Say so where no output neuron spiked in the whole first epoch of training, and what helps; else return None."""
+    *hidden, output = record.train.spike_count
+    if record.epoch > 1 or output > 0:
+        return None
+    silent = [name for name, n in zip(config.layer_names(), [*hidden, output], strict=True) if n == 0]
+    return (
+        f"No output neuron spiked in the first epoch, so there is no gradient, and nothing can be learned; silent from "
+        f"layer {silent[0]} on. What helps: auto_threshold, which finds thresholds, or lower ones "
+        f"(threshold_hidden, threshold_output); a larger weight_scale; brighter pixels."
+    )
