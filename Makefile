@@ -90,10 +90,10 @@ format: $(STAMP) ## format the code and strip the notebooks
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
-bench: $(STAMP) ## measure samples per second, on a GPU too if there is one, and how fast explorers answer
-	$(BIN)/python tests/benchmarks/bench_engine.py
-	$(BIN)/python tests/benchmarks/bench_group.py
-	$(BIN)/python tests/benchmarks/bench_explore.py
+bench: $(STAMP) ## measure samples per second and how fast explorers answer; AGAINST=REV: beside another commit
+	$(BIN)/python tests/benchmarks/bench_engine.py $(if $(AGAINST),--against $(AGAINST))
+	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_group.py)
+	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_explore.py)
 
 dashboard: $(STAMP) ## open the explorers in a browser, without code
 	$(BIN)/bats-lab dashboard
