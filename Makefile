@@ -33,10 +33,12 @@ $(STAMP): pyproject.toml requirements.lock
 	echo "Installing into $(VENV) with $$python; this takes a minute or two, once."; \
 	$$python -m venv $(VENV) || exit 1; \
 	if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null; then \
-	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraints requirements.lock --editable '.[test]'; \
+	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --constraints requirements.lock \
+	    --editable '.[test]'; \
 	else \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'; \
 	fi
+	@$(BIN)/python -c 'from bats_lab.engine.kernels import compile_kernels; compile_kernels("cpu", ["float32", "float64"])'
 	@touch $@
 
 sweep: $(STAMP) ## run a small sweep of the time step on real digits, and draw it
@@ -54,7 +56,8 @@ test-browser: $(STAMP) ## open notebooks and dashboard in Chromium, move every c
 # The extra "cuda" on top: CuPy, and the libraries of CUDA it loads.
 $(CUDA): $(STAMP)
 	@if [ -x $(BIN)/uv ]; then \
-	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraints requirements.lock --editable '.[cuda,test]'; \
+	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --constraints requirements.lock \
+	    --editable '.[cuda,test]'; \
 	else \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[cuda,test]'; \
 	fi
@@ -87,10 +90,10 @@ format: $(STAMP) ## format the code and strip the notebooks
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
-bench: $(STAMP) ## measure samples per second, on a GPU too if there is one, and how fast explorers answer
-	$(BIN)/python tests/benchmarks/bench_engine.py
-	$(BIN)/python tests/benchmarks/bench_group.py
-	$(BIN)/python tests/benchmarks/bench_explore.py
+bench: $(STAMP) ## measure samples per second and how fast explorers answer; AGAINST=REV: beside another commit
+	$(BIN)/python tests/benchmarks/bench_engine.py $(if $(AGAINST),--against $(AGAINST))
+	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_group.py)
+	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_explore.py)
 
 dashboard: $(STAMP) ## open the explorers in a browser, without code
 	$(BIN)/bats-lab dashboard

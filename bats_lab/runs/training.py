@@ -19,6 +19,7 @@ import numpy as np
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
 from bats_lab.engine import Demand, Mode, Networks, Shape, get_backend
+from bats_lab.engine.kernels import compile_kernels
 from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.checkpoints import open_checkpoint, save_checkpoint
@@ -281,6 +282,7 @@ def train_group(
     paths = [None if path is None else Path(path) for path in checkpoints or [None] * len(configs)]
     with get_backend(device).using(threads):
         size = _fitting([*configs, *(errors_from or [])], data, device)
+    compile_kernels(device, [configs[0].dtype])  # before the clock of the first epoch starts
     results: list[Training | DivergedError] = []
     for begin in range(0, len(configs), size):
         report = None if on_epoch is None else lambda i, record, begin=begin: on_epoch(begin + i, record)

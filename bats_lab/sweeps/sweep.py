@@ -24,7 +24,6 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import get_backend
 from bats_lab.errors import BatsLabError
-from bats_lab.runs.experiment import run_experiment
 from bats_lab.runs.files import is_finished, run_path
 from bats_lab.runs.training import group_shape, reachable_target_warning
 from bats_lab.sweeps.execute import Call, Event, Pool, working_files
@@ -256,10 +255,10 @@ class _Execution:
             return
         try:
             with Pool(self.jobs) as pool:
-                if self.jobs > 1:
+                if self.jobs > 1 or get_backend(options["device"]).name == "cpu":  # else the first run compiles
                     self.show()
-                    arguments = {"dtypes": sorted({r.config.dtype for r in self.runs}), "device": options["device"]}
-                    for _ in pool.run([Call("bats_lab.sweeps.sweep:_compile", arguments)]):
+                    arguments = {"device": options["device"], "dtypes": sorted({r.config.dtype for r in self.runs})}
+                    for _ in pool.run([Call("bats_lab.engine.kernels:compile_kernels", arguments)]):
                         self.show()
                 self.state.stage = "training"
                 todo = [[self.runs[i] for i in group] for group in groups]
@@ -372,11 +371,3 @@ class _Execution:
         now, each = time.monotonic(), self._seconds / self._epochs
         left = [r.config.epochs * each - (0 if r.started is None else now - r.started) for r in self.runs if not r.over]
         return sum(max(0.0, seconds) for seconds in left) / self.jobs
-
-
-def _compile(dtypes: Sequence[str], device: str) -> None:
-    """Train tiny networks, so that kernels are compiled and cached once and not by all processes at the same time."""
-    for dtype in dtypes:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            run_experiment(Config(n_train=20, n_test=20, hidden=(4,), epochs=1, dtype=dtype), device=device)

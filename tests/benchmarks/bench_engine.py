@@ -6,6 +6,7 @@ the same run: what they take depends on the machine as the engine does, so that 
 
     python tests/benchmarks/bench_engine.py            # the table of the README
     python tests/benchmarks/bench_engine.py --threads 1 --delta-t 0,0.004
+    python tests/benchmarks/bench_engine.py --against main~3     # this tree beside another revision, interleaved
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import time
 from collections import defaultdict
 
 import numpy as np
+from bench_group import needed
+from compare import compare
 from numpy_step import train_step
 from plain_numba import PlainNumba
 
@@ -73,7 +76,7 @@ def measure(sizes: str, delta_t: float, n_batches: int, repeats: int, threads: i
     spikes = network.prepare(spikes)
     order = np.random.default_rng(0).permutation(len(spikes))
     seconds: dict[str, list[float]] = defaultdict(list)
-    hidden = []
+    sent, n_hidden = [], len(config.hidden)  # spikes into each layer, of a sample
 
     def step(samples, took) -> None:
         t0 = time.perf_counter()
@@ -86,7 +89,8 @@ def measure(sizes: str, delta_t: float, n_batches: int, repeats: int, threads: i
         t3 = time.perf_counter()
         for name, value in (("forward", t1 - t0), ("backward", t2 - t1), ("update", t3 - t2), ("train", t3 - t0)):
             took[name] += value
-        hidden.append(network.networks.spike_count(0).sum() / len(samples))
+        into = [spikes.count[samples].sum(), *(network.networks.spike_count(i).sum() for i in range(n_hidden))]
+        sent.append(np.array(into) / len(samples))
 
     with get_backend("cpu").using(threads):
         size = config.batch_size
@@ -94,7 +98,7 @@ def measure(sizes: str, delta_t: float, n_batches: int, repeats: int, threads: i
             0, len(order) - size + 1, size
         ):  # one epoch first: spike counts are those of a network that learns
             step(order[begin : begin + size], defaultdict(float))
-        hidden.clear()
+        sent.clear()
         learnt = [layer | {"weights": w.T} for layer, w in zip(layers, network.weights, strict=True)]
         plain = PlainNumba(learnt, size, **common)
         plain.step(spikes, order[:size], labels[order[:size]])  # compiles it
@@ -122,7 +126,9 @@ def measure(sizes: str, delta_t: float, n_batches: int, repeats: int, threads: i
                 train_step(batch, labels[order[:size]], layers, state, **common)
                 seconds["numpy"].append((time.perf_counter() - begin_numpy) / size)
     rates = {name: 1 / statistics.median(values) for name, values in seconds.items()}
-    return rates | {"hidden": statistics.mean(hidden)}
+    into = np.mean(sent, axis=0)
+    operations, moved = needed(network.sizes, into, config.batch_size)
+    return rates | {"hidden": into[1:].sum(), "operations": operations / 1e6, "kilobytes": moved / 1e3}
 
 
 def main() -> None:
@@ -132,7 +138,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000, help="training samples a repeat")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=0, help="0: one a core")
+    parser.add_argument("--against", metavar="REV", help="compare training and evaluation with those of a commit")
+    parser.add_argument("--seconds", type=float, default=150, help="with --against: time for its steps")
     args = parser.parse_args()
+    if args.against:
+        compare(args.against, args.threads, args.seconds)
+        return
     threads = args.threads or "all"
     processor = get_backend("cpu").device_name()
     print(f"bats_lab {__version__}, {processor}, threads {threads}; samples/s, medians of {args.repeats}")
@@ -140,7 +151,7 @@ def main() -> None:
     print(
         f"{'network':>15} {'Δt (ms)':>8}"
         + "".join(f"{name:>11}" for name in columns)
-        + "  train/numba  train/numpy  hidden spikes"
+        + "  train/numba  train/numpy  hidden spikes  µs a sample: needs M instructions      kB"
     )
     for sizes in args.sizes.split(","):
         for delta_t in map(float, args.delta_t.split(",")):
@@ -150,7 +161,8 @@ def main() -> None:
                 f"{sizes:>15} {delta_t * 1e3:8g}"
                 + "".join(f"{found[name]:11,.0f}" for name in columns)
                 + f"{found['train'] / found['numba']:13.1f}{found['train'] / found['numpy']:13.0f}"
-                + f"{found['hidden']:15.0f}",
+                + f"{found['hidden']:15.0f}{1e6 / found['train']:13.0f}{found['operations']:22.1f}"
+                + f"{found['kilobytes']:8.0f}",
                 flush=True,
             )
 

@@ -375,17 +375,32 @@ def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
-def _simulate_sample(i, block, inputs, weights, n_post, physics, key, mask, lanes, groups, crossings):
-    """Walk sample `i` through one block."""
-    walk = walk_of(groups, i)
-    records = records_of(crossings, i, block)
-    if physics.rule == CLOCKED:
-        n_records = _simulate_clocked(weights, inputs.neuron, walk, physics, lanes, records)
-    else:
-        # A crossing's place among the random numbers: by sample, neuron and its number.
-        place = (i * n_post + block * weights.shape[1]) * physics.max_spikes
-        n_records = _simulate(weights, inputs.neuron, walk, physics, Noise(key, place), mask, lanes, records)
-    crossings.n_records[i, block] = n_records
+def _simulate_part(part, n_parts, n_samples, inputs, weights, n_post, physics, key, mask, groups, crossings):
+    """Walk samples through a block of neurons: of `n_parts` of the batch in each block, the one numbered `part`."""
+    block, chunk = part // n_parts, part % n_parts
+    width = weights.shape[2]
+    mark = np.empty(width, weights.dtype)
+    lanes = Lanes(
+        np.empty(width, weights.dtype),
+        np.empty(width, weights.dtype),
+        np.empty(width, weights.dtype),
+        mark,
+        mark.view(np.uint64),
+        np.empty(width, weights.dtype),
+        np.empty(width + 1, np.int32),
+        np.empty(width, np.int32),
+        np.empty(width, np.int64),
+    )
+    for i in range(chunk * n_samples // n_parts, (chunk + 1) * n_samples // n_parts):
+        walk = walk_of(groups, i)
+        records = records_of(crossings, i, block)
+        if physics.rule == CLOCKED:
+            n_records = _simulate_clocked(weights[block], inputs.neuron, walk, physics, lanes, records)
+        else:
+            # A crossing's place among the random numbers: by sample, neuron and its number.
+            place = (i * n_post + block * width) * physics.max_spikes
+            n_records = _simulate(weights[block], inputs.neuron, walk, physics, Noise(key, place), mask, lanes, records)
+        crossings.n_records[i, block] = n_records
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
@@ -411,33 +426,21 @@ def forward(samples, inputs, weights, n_post, physics, key, n_chunks, mask, grou
         Where the results go.
     """
     n_samples = samples.shape[0]
-    n_blocks, _, width = weights.shape
     groups.offset[0] = 0
     for i in range(n_samples):
         groups.offset[i + 1] = groups.offset[i] + inputs.size[samples[i]] + 1
     for i in prange(n_samples):
-        group_events(inputs.times, inputs.ticks, inputs.start[samples[i]], inputs.size[samples[i]], physics, groups, i)
-    for task in prange(n_blocks * n_chunks):
-        block = task // n_chunks
-        chunk = task % n_chunks
-        mark = np.empty(width, weights.dtype)
-        lanes = Lanes(
-            np.empty(width, weights.dtype),
-            np.empty(width, weights.dtype),
-            np.empty(width, weights.dtype),
-            mark,
-            mark.view(np.uint64),
-            np.empty(width, weights.dtype),
-            np.empty(width + 1, np.int32),
-            np.empty(width, np.int32),
-            np.empty(width, np.int64),
+        group_events(
+            inputs.times, inputs.ticks, inputs.start[samples[i]], inputs.size[samples[i]], physics, groups, np.int64(i)
         )
-        for i in range(chunk * n_samples // n_chunks, (chunk + 1) * n_samples // n_chunks):
-            _simulate_sample(i, block, inputs, weights[block], n_post, physics, key, mask, lanes, groups, crossings)
+    for task in prange(weights.shape[0] * n_chunks):
+        _simulate_part(
+            np.int64(task), n_chunks, n_samples, inputs, weights, n_post, physics, key, mask, groups, crossings
+        )
     # Stochastic rounding may send one tick later than eq. 14.
     n_ticks = physics.limit_tick + 3 if physics.delta_t > 0 else 0
     for i in prange(n_samples):
-        order_records(crossings, i, TICK, n_ticks, physics.duration, sent)
+        order_records(crossings, np.int64(i), np.int64(TICK), n_ticks, physics.duration, sent)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)

@@ -69,7 +69,8 @@ def _sort_part(order, keys, begin, end):
     while size < end - begin:
         for start in range(begin, end - size, 2 * size):
             stop = min(start + 2 * size, end)
-            left[:size] = order[start : start + size]
+            for i in range(size):
+                left[i] = order[start + i]
             i, k = 0, start + size
             for target in range(start, stop):
                 if i == size:
@@ -118,9 +119,9 @@ def _by_time(floats, integers, n_records, span, source):
         i = inside[k]
         order[bucket[i]] = k
         bucket[i] += 1
-    begin = 0
+    begin = np.int64(0)
     for i in range(N_BUCKETS):
-        end = bucket[i]
+        end = np.int64(bucket[i])
         if end - begin > 1:  # a call costs more than the sorting of most buckets
             _sort_part(order, times, begin, end)
         begin = end
@@ -168,8 +169,11 @@ def _by_sparse_tick(integers, n_records, column, source):
     for k in range(n):
         keys[k] = integers[source[k] // capacity, source[k] % capacity, column]
         order[k] = k
-    _sort_part(order, keys, 0, n)
-    source[:n] = source[order]
+    _sort_part(order, keys, np.int64(0), keys.shape[0])
+    for k in range(n):
+        keys[k] = source[order[k]]
+    for k in range(n):
+        source[k] = keys[k]
     return n
 
 
@@ -202,7 +206,7 @@ def order_records(crossings, i, column, n_ticks, duration, sent):
 def _regroup_sample(crossings, i, physics, sent, bins, groups):
     size = sent.neuron.shape[1]
     capacity = crossings.integers.shape[2]
-    order_records(crossings, i, BIN, physics.last_tick, 0.0, sent)
+    order_records(crossings, i, np.int64(BIN), physics.last_tick, 0.0, sent)
     for event in range(sent.n_sent[i]):
         source = sent.source[i, event]
         bins[i, event] = crossings.integers[i, source // capacity, source % capacity, BIN]
@@ -213,7 +217,7 @@ def _regroup_sample(crossings, i, physics, sent, bins, groups):
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
 def _regroup(crossings, physics, sent, bins, groups):
     for i in prange(bins.shape[0]):
-        _regroup_sample(crossings, i, physics, sent, bins, groups)
+        _regroup_sample(crossings, np.int64(i), physics, sent, bins, groups)
 
 
 def regroup(crossings: Crossings, physics: Physics) -> tuple[Sent, Groups]:

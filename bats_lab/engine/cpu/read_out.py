@@ -81,4 +81,4 @@ def read_out(counts, spikes, delta_t, labels, target_true, target_false, latency
         Where the results go.
     """
     for i in prange(out.loss.shape[0]):
-        _read_sample(i, counts, spikes, delta_t, labels[i], target_true, target_false, latency_times, out)
+        _read_sample(np.int64(i), counts, spikes, delta_t, labels[i], target_true, target_false, latency_times, out)
