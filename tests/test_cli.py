@@ -206,7 +206,7 @@ def test_whole_seconds_are_no_whole_number_for_other_parameters() -> None:
 
 
 def test_sweep_takes_several_values_of_every_parameter() -> None:
-    several = {str: "a.npz,b.npz", int: "1,2", float: "0.01,0.02", tuple: "10,20"}
+    several = {str: "a.npz,b.npz", int: "1,2", float: "0.01,0.02", tuple: "10,20", bool: "no,yes"}
     named = {
         "duration": "0.2,0.3",
         "rule": "drop,graded",

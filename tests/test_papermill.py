@@ -58,7 +58,10 @@ OWN = "\n".join(f"{p.name}: object = None" for p in parameters()) + "\ndevice: s
     ("cells", "message"),
     [
         (["# Parameters\nseeds = 3\n"], "'seeds' is no parameter of this notebook; did you mean seed?"),
-        (["x = 1", "# Parameters\nxyzzy = 3\n"], "'xyzzy' is no parameter of this notebook; allowed are batch_size,"),
+        (
+            ["x = 1", "# Parameters\nxyzzy = 3\n"],
+            "'xyzzy' is no parameter of this notebook; allowed are auto_threshold, batch_size,",
+        ),
     ],
 )
 def test_name_that_papermill_has_set_must_be_declared(cells: list[str], message: str) -> None:
