@@ -105,7 +105,7 @@ def _group_samples(events, physics, groups, group):
     """Split each sample's events into groups, as the CPU engine does; `group` is each event's, sample after sample."""
     for i in prange(len(events.start)):
         begin, size, offset = events.start[i], events.size[i], groups.offset[i]
-        group_events(events.times, events.ticks, begin, size, physics, groups, i)
+        group_events(events.times, events.ticks, begin, size, physics, groups, np.int64(i))
         # A sample has one place more for groups than it has events.
         own = group[offset - i : offset - i + size]
         _number_groups(events.times, groups.first[offset:], groups.time[offset:], groups.n_groups[i, ALL], begin, own)
