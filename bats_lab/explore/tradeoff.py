@@ -78,12 +78,12 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         {
             **if_several("part", "data set", list(parts)),
             "cost": choice("cost", [(MEASURES[c].label.removesuffix(" per sample"), c) for c in COSTS], cost),
+            "run": run_choice,
         },
         {
             "delta_t": several("Δt", [(style.delta_t_label(v), v) for v in sorted(steps)]),
             "rule": several("rule", [(r, r) for r in rules]),
             "seed": several("seed", [(str(s), s) for s in sorted(seeds)]),
-            "run": run_choice,
         },
     ]
 
