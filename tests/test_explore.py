@@ -38,8 +38,8 @@ def made(results: xr.Dataset) -> Callable[[Any], Any]:
             explorer = function(results)
             kept[function] = explorer, explorer.values
         explorer, start = kept[function]
-        for name, value in start.items():
-            explorer.controls[name].value = value
+        for name in sorted(start, key="run".__eq__):  # last: which runs there are to choose depends on the others
+            explorer.controls[name].value = start[name]
         return explorer
 
     return make
