@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from bats_lab.completion import SHELLS, completion
 from bats_lab.config import Config, Parameter, parameters
 from bats_lab.errors import DeviceError, ResultsError
 from bats_lab.studies.registry import REGISTRY
@@ -74,9 +75,6 @@ examples:
 _SEEDS = "seeds, counted from 0 (default: one with --quick; else as many as in the thesis, or two to five)"
 
 _STYLE: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-
-#: What completion is offered for.
-_SHELLS = ("bash", "zsh", "fish")
 
 #: Without this option each of Jupyter's kernels warns that other users of the machine may listen.
 _ENCRYPTED = "--KernelManager.transport_encryption=auto"
@@ -364,11 +362,13 @@ def _dashboard(args: argparse.Namespace) -> int:
 
 
 def _completion(args: argparse.Namespace) -> int:
-    import shtab
+    from bats_lab.data.registry import DATASETS
+    from bats_lab.engine import DEVICES
+    from bats_lab.spikes import estimators, rules
 
-    if args.shell not in _SHELLS:
-        raise ValueError(f"shell is {args.shell!r}; it must be one of {', '.join(_SHELLS)}.")
-    print(shtab.complete(make_parser(), shell=args.shell))
+    values = {"rule": [*rules.RULES], "estimator": [*estimators.ESTIMATORS], "device": [*DEVICES]}
+    values |= {"names": [*DATASETS], "study": [*REGISTRY, "all"], "shell": [*SHELLS]}
+    print(completion(make_parser(), args.shell, values))
     return OK
 
 
@@ -425,7 +425,7 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "options*": ("-- OPTION", None, "options passed on to JupyterLab, after --"),
     "--port": ("N", 8866, "port on this machine (default: %(default)s)"),
     "--no-browser": ("", True, "do not open a browser"),
-    "shell": ("SHELL", None, "the shell: " + ", ".join(_SHELLS)),
+    "shell": ("SHELL", None, "the shell: " + ", ".join(SHELLS)),
     "--debug": ("", False, "show where an error comes from (or BATS_LAB_DEBUG=1)"),
 }
 

@@ -140,7 +140,7 @@ class Config:
     A value that is not allowed is refused on construction. Parameters whose default is None take the
     value of the data set's preset (Table 1 of the thesis), so a finished `Config` holds no None but in
     `n_train` and `n_test`, where None means all samples, and in `auto_threshold`, where it means: for an ``.npz`` of
-    images that are not of 784 pixels, if the thresholds are those of the preset. `threshold_hidden` and
+    images that the thresholds of the preset do not fit, if they are those of the run. `threshold_hidden` and
     `max_spikes_hidden` take one entry for all hidden layers.
 
     Raises

@@ -338,13 +338,53 @@ def test_completion_knows_every_command_and_parameter(call: Any, shell: str) -> 
         assert re.search(rf"\b{word}\b", out), word
 
 
-def test_bash_completes_an_option(call: Any, tmp_path: Path) -> None:
+#: What is typed, and what a shell makes of its last word.
+COMPLETED = {
+    "bats-lab sweep --thres": ["--threshold-hidden", "--threshold-output"],
+    "bats-lab sweep --rule gr": ["graded"],
+    "bats-lab reproduce fash": ["fashion_mnist"],
+    "bats-lab report res": ["results"],
+    "bats-lab run --out res": ["results"],
+}
+
+
+def test_bash_completes_options_values_and_folders(call: Any, tmp_path: Path) -> None:
     (tmp_path / "completion").write_text(call("completion", "bash")[1])
-    script = (
-        "source completion; COMP_WORDS=(bats-lab sweep --thres); COMP_CWORD=2; _shtab_bats_lab; echo ${COMPREPLY[@]}"
-    )
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["--threshold-hidden", "--threshold-output"]
+    (tmp_path / "results").mkdir()
+    for typed, offered in COMPLETED.items():
+        words = f"COMP_WORDS=({typed}); COMP_CWORD={len(typed.split()) - 1}"
+        script = f"source completion; {words}; _shtab_bats_lab; echo ${{COMPREPLY[@]}}"
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == offered, typed
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
+def test_fish_completes_options_values_and_folders(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "completion").write_text(call("completion", "fish")[1])
+    (tmp_path / "results").mkdir()
+    for typed, offered in COMPLETED.items():
+        script = f"source completion; complete -C '{typed}'"
+        done = subprocess.run(["fish", "-N", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert [line.split("\t")[0].rstrip("/") for line in done.stdout.splitlines()] == offered, typed
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_zsh_completes_options_values_and_folders_before_any_set_up(call: Any, tmp_path: Path) -> None:
+    pexpect = pytest.importorskip("pexpect")
+    (tmp_path / "completion").write_text(call("completion", "zsh")[1])
+    (tmp_path / "results").mkdir()
+    environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": str(tmp_path)}
+    shell = pexpect.spawn("zsh", ["-f", "-i"], cwd=str(tmp_path), env=environment, encoding="utf-8", timeout=60)
+    # Completion of fpath asks about folders of others; -u in its place says no.
+    shell.sendline("PS1='> '; compinit() { unfunction compinit; autoload -Uz +X compinit; compinit -u }")
+    shell.sendline('eval "$(cat completion)"; setopt NO_LIST_AMBIGUOUS; echo rea""dy')
+    shell.expect("ready")
+    for typed, offered in COMPLETED.items():
+        shell.send(f"{typed}\t\t")
+        for word in offered:
+            shell.expect(re.escape(word.removeprefix("--")))
+        shell.send("\x15\n")  # clears the line
+    shell.close(force=True)
 
 
 def test_debug_shows_where_an_error_comes_from(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from pictures import color, draw, elements, option
 from runs import CLASSES, make_run
 
 from bats_lab import plots
-from bats_lab.plots import measures, report
-from bats_lab.plots.style import CONTINUOUS_COLOR, delta_t_label
+from bats_lab.plots import curves, histograms, measures, report
+from bats_lab.plots.colors import CONTINUOUS_COLOR, SERIES_COLORS
+from bats_lab.plots.style import delta_t_label
 from bats_lab.runs.files import save_run
 from bats_lab.runs.kept import measure_gradients
 from bats_lab.runs.results import open_results
@@ -151,14 +151,6 @@ def test_colour_belongs_to_the_time_step_in_every_plot(results: xr.Dataset) -> N
     assert {color(e) for e in elements(alone, hv.Curve)} == {wanted["4 ms"]}
 
 
-def test_colours_of_time_steps_are_all_different_and_in_order() -> None:
-    steps = [0.0, 0.0001, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015]
-    colors = [plots.delta_t_color(step) for step in steps]
-    assert len(set(colors)) == len(steps) and all(re.fullmatch("#[0-9a-f]{6}", c) for c in colors)
-    greens = [int(c[3:5], 16) for c in colors[1:]]
-    assert greens == sorted(greens)
-
-
 @pytest.mark.parametrize(
     ("name", "x", "y"),
     [
@@ -274,12 +266,72 @@ def test_one_seed_has_no_band(results: xr.Dataset) -> None:
 
 
 def test_missing_runs_are_left_out_of_means(gaps: xr.Dataset) -> None:
-    drop, merge = elements(plots.plot_accuracy_over_delta_t(gaps), hv.Scatter)
+    plot = plots.plot_accuracy_over_delta_t(gaps)
+    drop, merge = [e for e in elements(plot, hv.Scatter) if e.group != "seeds"]
     accuracy = 100 * last(gaps, "accuracy", split="test")
     assert (drop.label, merge.label) == ("drop", "merge")
     assert drop["runs"].tolist() == [1, 2] and merge["runs"].tolist() == [1]
     np.testing.assert_allclose(drop["accuracy"], accuracy.sel(rule="drop").mean("seed"))
     assert merge["accuracy"][0] == accuracy.sel(rule="merge", delta_t=0.001, seed=0).item()
+
+
+@pytest.mark.parametrize("name", ["plot_accuracy_over_delta_t", "plot_accuracy_over_epochs", "plot_confidence"])
+def test_two_seeds_are_two_points_and_no_band(results: xr.Dataset, name: str) -> None:
+    two = results.isel(seed=[0, 1], delta_t=[2])
+    plot = OF_MANY[name](two)
+    draw(plot)
+    assert not elements(plot, hv.Spread) and not elements(plot, hv.ErrorBars)
+    [single] = [e for e in elements(plot, hv.Scatter) if e.group == "seeds"]
+    measure = "confidence" if name == "plot_confidence" else "accuracy"
+    values = two[measure].sel(split="test") * 100 if measure == "accuracy" else two[measure]
+    values = values if "epochs" in name else values.isel(epoch=-1)
+    np.testing.assert_allclose(np.sort(single.dimension_values(1)), np.sort(values.values.ravel()))
+    assert option(plot, "title") == "mnist_small, drop, 2 seeds and their mean"
+    low, high = option(plot, "ylim")
+    assert low < values.min() and values.max() < high
+
+
+def test_rules_have_a_colour_each_the_same_whatever_others_are_drawn(gaps: xr.Dataset) -> None:
+    drop, merge = elements(plots.plot_accuracy_over_delta_t(gaps), hv.Curve)
+    assert (color(drop), color(merge)) == SERIES_COLORS[:2]
+    several = curves.over_delta_t(
+        {rule: gaps["accuracy"].isel(epoch=0, split=0).sel(rule="drop") for rule in ("graded", "merge")},
+        hv.Dimension("accuracy"),
+        title="",
+    )
+    assert [color(e) for e in elements(several, hv.Curve)] == [SERIES_COLORS[3], color(merge)]
+
+
+def test_time_steps_stand_at_the_ends_of_their_curves_without_touching(results: xr.Dataset) -> None:
+    plot = plots.plot_accuracy_over_epochs(results)
+    labels = {str(e["text"][0]): e for e in elements(plot, hv.Labels)}
+    assert set(labels) == {delta_t_label(d) for d in DELTA_TS} and not option(plot, "show_legend")
+    places = np.sort([e["accuracy"][0] for e in labels.values()])
+    low, high = option(plot, "ylim")
+    assert np.diff(places).min() >= 0.999 * 14 * (high - low) / option(plot, "frame_height")
+    ends = {e.label: e["accuracy"][-1] for e in elements(plot, hv.Curve)}
+    assert sorted(ends, key=ends.__getitem__) == sorted(labels, key=lambda name: labels[name]["accuracy"][0])
+    assert all(e["epoch"][0] > results["epoch"].max() for e in labels.values())
+
+
+@pytest.mark.parametrize("name", OF_MANY)
+def test_networks_that_never_spike_are_drawn_and_what_is_unknown_is_said(name: str, results: xr.Dataset) -> None:
+    unknown = {n: results[n] * np.nan for n in ("spike_delay", "decision_time", "first_spike_time")}
+    silent = results.assign(
+        {n: 0 * results[n] for n in ("accuracy", "spike_count", "confidence", "collisions")} | unknown
+    )
+    plot = OF_MANY[name](silent)
+    draw(plot)
+    said = [e for e in elements(plot, hv.Labels) if "no run has a value" in e["text"]]
+    assert len(said) == (2 if name == "plot_collisions" else 0)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_logarithmic_axes_are_drawn_where_nothing_can_stand_on_them(value: float) -> None:
+    values = xr.DataArray([[value], [value]], {"delta_t": [0.0, 0.004], "seed": [0]}, ("delta_t", "seed"))
+    draw(curves.over_delta_t({"": values}, hv.Dimension("y"), title="", logy=True, ylim=(0.1, 10.0)))
+    edges = histograms.bin_edges([np.full(5, value)], logarithmic=True)
+    draw(histograms.draw_histograms({0.004: np.full(5, value)}, edges, hv.Dimension("x"), title="", logx=True))
 
 
 def test_accuracy_over_epochs_is_a_curve_a_time_step(results: xr.Dataset) -> None:
@@ -474,42 +526,6 @@ def test_discretization_is_a_staircase_that_starts_a_step_up() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             plots.plot_discretization(delta_t, until=until)
-
-
-# Files
-
-
-@pytest.mark.parametrize(
-    ("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("html", b"<!DOCTYPE html>")]
-)
-def test_figures_are_saved_in_the_format_of_their_suffix(
-    results: xr.Dataset, tmp_path: Path, suffix: str, start: bytes
-) -> None:
-    path = tmp_path / "new" / f"figure.{suffix.upper()}"
-    assert plots.save_figure(plots.plot_collisions(results), path) == path
-    content = path.read_bytes()
-    assert content.strip().startswith(start) and len(content) > 5000
-
-
-def test_page_of_a_figure_loads_nothing_from_the_network(results: xr.Dataset, tmp_path: Path) -> None:
-    for plot in (plots.plot_tradeoff(results), plots.plot_collisions(results)):
-        page = plots.save_figure(plot, tmp_path / "figure.html").read_text()
-        assert not re.search(r"""<(script|link|img|iframe)[^>]*(src|href)\s*=\s*["']?(https?:)?//""", page)
-        assert "Bokeh" in page
-
-
-def test_several_files_are_written_at_once_and_twice_the_same(results: xr.Dataset, tmp_path: Path) -> None:
-    plot = plots.plot_confidence(results)
-    for name in ("a", "b"):
-        plots.save_figure(plot, tmp_path / f"{name}.svg", tmp_path / f"{name}.pdf")
-    for suffix in ("svg", "pdf"):
-        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
-
-
-def test_other_suffix_is_refused_before_anything_is_written(results: xr.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"it must end in one of \.png, \.svg, \.pdf, \.html\."):
-        plots.save_figure(plots.plot_confidence(results), tmp_path / "a.png", tmp_path / "a.gif")
-    assert not list(tmp_path.iterdir())
 
 
 # What a report says

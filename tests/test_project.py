@@ -39,6 +39,7 @@ ROOMS = [
     "plots",
     "studies",
     "explore",
+    "completion",
     "cli",
 ]
 

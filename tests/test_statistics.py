@@ -50,7 +50,7 @@ def test_bonferroni_counts_what_is_known() -> None:
     np.testing.assert_allclose(bonferroni([0.01, np.nan, 0.7]), [0.02, np.nan, 1.0])
 
 
-def test_mean_is_told_with_its_spread_where_there_are_two() -> None:
-    values = [97.0, 98.0, np.nan]
-    assert mean_and_std(values, 2) == f"97.50 ± {np.std([97, 98], ddof=1):.2f}"
-    assert mean_and_std([1234.0], 0) == "1,234" and mean_and_std([np.nan]) == ""
+def test_mean_is_told_with_its_spread_where_there_are_three_and_of_two_both_values() -> None:
+    assert mean_and_std([97.0, np.nan, 98.0], digits=2) == "97.00 / 98.00"
+    assert mean_and_std([97.0, 97.5, 98.0], digits=2) == "97.50 ± 0.50"
+    assert (mean_and_std([1234.5], digits=0), mean_and_std([np.nan])) == ("1,234", "")

@@ -18,14 +18,14 @@ from bats_lab.runs.thresholds import HIDDEN_RATE, OUTPUT_RATE, find_thresholds, 
 from bats_lab.spikes.encoding import encode_images
 
 
-def patterns(shape: tuple[int, ...], top: int = 255) -> dict[str, np.ndarray]:
+def patterns(shape: tuple[int, ...], top: int = 255, white: float = 0.3) -> dict[str, np.ndarray]:
     """Three classes of images, each a pattern of its own with noise, as arrays of an .npz file."""
     rng = np.random.default_rng(0)
-    ideal = rng.random((3, *shape)) < 0.3
+    ideal = rng.random((3, *shape)) < white
     arrays = {}
     for split, n in (("train", 300), ("test", 60)):
         labels = np.arange(n) % 3
-        noise = rng.random((n, *shape)) < 0.1
+        noise = rng.random((n, *shape)) < min(white / 3, 0.1)
         arrays |= {f"x_{split}": ((ideal[labels] ^ noise) * top).astype(np.uint8), f"y_{split}": labels}
     return arrays
 
@@ -72,9 +72,18 @@ def test_presets_are_kept_where_they_fit(tmp_path: Path) -> None:
         assert settle_thresholds(config, load_dataset(config.dataset)) == config
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (28, 28, 1), (32, 32)], ids=str)
-def test_own_images_are_learned_with_no_parameter_given(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    config = Config(dataset=own(tmp_path, shape), epochs=3)
+@pytest.mark.parametrize("white", [0.01, 0.9], ids=["nearly black", "nearly white"])
+def test_thresholds_are_found_for_images_of_784_pixels_that_are_unlike_digits(tmp_path: Path, white: float) -> None:
+    config = Config(dataset=own(tmp_path, (28, 28), **patterns((28, 28), white=white)), hidden=50)
+    data = load_dataset(config.dataset)
+    assert settle_thresholds(config, data).thresholds == find_thresholds(config, data) != config.thresholds
+
+
+@pytest.mark.parametrize(
+    ("shape", "white"), [((8, 8), 0.3), ((28, 28, 1), 0.3), ((28, 28), 0.02), ((28, 28), 0.9), ((32, 32), 0.3)], ids=str
+)
+def test_own_images_are_learned_with_no_parameter_given(tmp_path: Path, shape: tuple[int, ...], white: float) -> None:
+    config = Config(dataset=own(tmp_path, shape, **patterns(shape, white=white)), epochs=3)
     run = run_experiment(config)
     assert run.accuracy.sel(split="test").isel(epoch=-1).item() > 0.9
 

@@ -114,8 +114,8 @@ def _plot(kind: int, values: xr.DataArray, steps: list[float]) -> hv.Overlay:
     y, title = _AXES[kind], list(_MEASURES)[kind]
     ends = common_limits(values)["ylim"]
     times = values["stop_time"].values
-    coords = {"delta_t": steps, "seed": [0, 1], "stop_time": times}
-    zeros = xr.DataArray(np.zeros((len(steps), 2, len(times))), coords, tuple(coords))
+    coords = {"delta_t": steps, "seed": [0, 1, 2], "stop_time": times}  # bands are of three seeds or more
+    zeros = xr.DataArray(np.zeros((len(steps), 3, len(times))), coords, tuple(coords))
     stop = hv.Curve(([0, 0], list(ends)), "time", y, group="stop")
     # Of two colours, since HoloViews takes a column that holds one for a constant.
     corner = {"time": [0.0, 0.0], y.name: [0.0, 0.0], "color": ["#000000", "#ffffff"]}

@@ -1,8 +1,9 @@
 """Plots of results: HoloViews elements that Bokeh draws on the screen and Matplotlib on paper.
 
 A plot draws what it is given; it trains, loads and runs nothing. Means over seeds stand with a band of ±1 standard
-deviation (n - 1), each time step has its colour wherever it appears (:func:`delta_t_color`), and collision rules are
-told apart by dash and marker. Every plot goes to :func:`save_figure` and :func:`show_figure`.
+deviation (n - 1), or with a dot for each of two seeds; each time step has its colour wherever it appears
+(:func:`delta_t_color`), and each collision rule its colour, dash and marker. Every plot goes to :func:`save_figure` and
+:func:`show_figure`.
 
 Options common to all plots, where they have them:
 

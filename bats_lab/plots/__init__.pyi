@@ -2,6 +2,7 @@ from . import report, style
 from .confusion import plot_confusion
 from .decision import plot_decision
 from .discretization import plot_discretization
+from .figures import save_figure, show_figure
 from .histograms import plot_gradient_histogram, plot_weight_histogram
 from .measures import (
     plot_accuracy_over_delta_t,
@@ -18,7 +19,7 @@ from .potential import draw_potential, plot_potential
 from .raster import plot_raster
 from .runs import split_results
 from .sensitivity import plot_sensitivity
-from .style import delta_t_color, save_figure, show_figure
+from .style import delta_t_color
 from .tradeoff import plot_tradeoff
 from .weights import plot_weights
 

@@ -171,7 +171,7 @@ def plot_measures(
         ``delta_t``: one line a collision rule, against Δt in ms on a logarithmic axis; continuous time stands left of
         it. Or a dimension of the measures (``epoch``, ``time``, ``stop_time``): one curve a time step, one plot a rule.
     size : (int, int) or None
-        Width and height of each frame, in pixels.
+        Width and height of each frame, in pixels; None: all are together as wide as a page.
 
     Returns
     -------
@@ -209,8 +209,8 @@ def plot_measures(
         for measure, v in zip(chosen, values, strict=True)
     ]
     columns = max(len(chosen) if len(chosen) > 1 else len(wanted), 1)
-    width, height = size or {1: (400, 280), 2: (340, 250)}.get(columns, (280, 210))
     columns = 2 if columns == 1 else columns
+    width, height = size or {1: (1080, 330), 2: (400, 270)}.get(min(columns, len(cells)), (260, 210))
     end = min(columns, len(cells)) - 1
     plots = []
     for i, (own_rule, layer, measure, v) in enumerate(cells):
@@ -229,7 +229,7 @@ def plot_measures(
         else:
             options |= epoch_options(runs) if over == "epoch" else {"xlim": (0, 1.02 * float(v[over].max()))}
             curves = v.sel(rule=own_rule).transpose("delta_t", "seed", over)
-            plots.append(curves_by_delta_t(curves, OVER[over], y, **options, **common_limits(v)))
+            plots.append(curves_by_delta_t(curves, OVER[over], y, direct=True, **options, **common_limits(v)))
     title = runs_title(runs, rule) if title is None else title
     return style.panels(plots, columns=columns, title=title, width=width, height=height)
 
@@ -347,6 +347,7 @@ def plot_confidence_over_delta_t(
             )
     confidence = confidence.sel(time=[1e3 * time for time in times], method="nearest")
     rules = [str(name) for name in confidence["rule"].values]
+    width, height = (400, 270) if len(rules) > 1 else (840, 320)
     plots = [
         over_delta_t(
             {f"{time:g} ms": confidence.sel(rule=rule, time=time) for time in confidence["time"].values},
@@ -354,8 +355,11 @@ def plot_confidence_over_delta_t(
             title=rule if len(rules) > 1 else "",
             legend_title="until",
             show_legend=rule == rules[-1],
+            width=width,
+            height=height,
             **common_limits(confidence),
         )
         for rule in rules
     ]
-    return style.panels(plots, columns=2, title=runs_title(runs) if title is None else title)
+    title = runs_title(runs) if title is None else title
+    return style.panels(plots, columns=2, title=title, width=width, height=height)

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bats_lab.plots.runs import after_epoch, dataset_name, runs_to_draw
-from bats_lab.plots.style import delta_t_label, save_figure, show_png
+from bats_lab.plots.figures import figure_text, save_figure, show_png
+from bats_lab.plots.runs import after_epoch, dataset_name, runs_to_draw, spread_text
+from bats_lab.plots.style import delta_t_label
 from bats_lab.runs.metrics import choice_split, pareto_front, summary_table
 
 __all__ = [
@@ -59,15 +60,18 @@ def results_table(dataset: xr.Dataset) -> pd.DataFrame:
     table = summary_table(dataset)
     # Other swept parameters stand before the number of runs.
     swept = [n for n in table.columns[: table.columns.get_loc("runs")] if n not in ("dataset", "rule", "delta_t")]
-    accuracies = zip(100 * table["accuracy"], 100 * table["accuracy_std"], strict=True)
+    accuracies = zip(100 * table["accuracy"], 100 * table["accuracy_std"], table["runs"], strict=True)
     shown = {
         "data set": table["dataset"],
         "rule": table["rule"],
         "Δt": table["delta_t"].map(delta_t_label),
         **{name: table[name] for name in swept},
         "runs": table["runs"].astype(str),
-        "test accuracy (%)": [_mean_std(mean, std) for mean, std in accuracies],
-        **{heading: (factor * table[name]).map(form.format) for heading, name, factor, form in _COLUMNS},
+        "test accuracy (%)": [spread_text(*accuracy) for accuracy in accuracies],
+        **{
+            heading: [form.format(v) if np.isfinite(v) else "–" for v in factor * table[name]]
+            for heading, name, factor, form in _COLUMNS
+        },
     }
     # Row numbers would say nothing.
     return pd.DataFrame(shown).set_axis([""] * len(table), axis="index")
@@ -123,7 +127,7 @@ def show_figures(
         tell(heading + sentence)
         stem = name + (f"-{re.sub(r'[^A-Za-z0-9.]+', '_', title)}" if len(parts) > 1 else "")
         png, pdf = Path(folder) / f"{stem}.png", Path(folder) / f"{stem}.pdf"
-        show_png(save_figure(plot, png, pdf, dpi=_DPI).read_bytes(), dpi=_DPI)
+        show_png(save_figure(plot, png, pdf, dpi=_DPI).read_bytes(), dpi=_DPI, alternative=figure_text(plot))
 
 
 _DPI = 160
@@ -152,8 +156,9 @@ def describe_runs(dataset: xr.Dataset) -> str:
 def describe_accuracy(dataset: xr.Dataset) -> str:
     """Tell the best accuracy, up to which time step it holds, and where it is lowest.
 
-    It holds within one standard deviation over the seeds, but never less than the standard error that comes from the
-    finite test set. The best is chosen on samples held out of training where runs have them.
+    It holds within one standard deviation over the seeds, where there are three or more, but never less than the
+    standard error that comes from the finite test set. The best is chosen on samples held out of training where runs
+    have them.
     """
     runs = runs_to_draw(dataset, "accuracy", "n_samples")
     last, split = after_epoch(runs, None), choice_split(runs)
@@ -163,12 +168,12 @@ def describe_accuracy(dataset: xr.Dataset) -> str:
         choice, _, _ = _over_seeds(100 * last["accuracy"].sel(split=split))
         best, worst = choice.idxmax(), mean.idxmin()
         error = np.sqrt(mean[best] * (100 - mean[best]) / float(last["n_samples"].sel(split="test").max()))
-        margin = float(np.fmax(std[best], error))
+        margin = float(np.fmax(std[best], error)) if n[best] > 2 else float(error)
         largest = mean.index[mean >= mean[best] - margin].max()
         return (
-            f"By {split} accuracy the best is {at_step(best)}: {_mean_std(mean[best], std[best])} % of test samples "
-            f"are right ({counted(n[best], 'seed')}). Largest time step within {margin:.1f} percentage points of it: "
-            f"{delta_t_label(largest)} ({mean[largest]:.1f} %). Lowest: {mean[worst]:.1f} % {at_step(worst)}."
+            f"By {split} accuracy the best is {at_step(best)}: {spread_text(mean[best], std[best], n[best])} % of test "
+            f"samples are right ({counted(n[best], 'seed')}). Largest time step within {margin:.1f} percentage points "
+            f"of it: {delta_t_label(largest)} ({mean[largest]:.1f} %). Lowest: {mean[worst]:.1f} % {at_step(worst)}."
         )
 
     return _by_rule(last, line)
@@ -287,10 +292,6 @@ def _over_seeds(values: xr.DataArray) -> tuple[pd.Series, pd.Series, pd.Series]:
     frame = values.transpose("delta_t", "seed").to_pandas()
     frame = frame[frame.notna().any(axis=1)]
     return frame.mean(axis=1), frame.std(axis=1), frame.notna().sum(axis=1)
-
-
-def _mean_std(mean: float, std: float) -> str:
-    return f"{mean:.1f}" + ("" if np.isnan(std) else f" ± {std:.1f}")
 
 
 def _range(values: xr.DataArray, form: str) -> str:

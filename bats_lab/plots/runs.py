@@ -7,6 +7,7 @@ of a sweep (data set, learning rate, …) has to be narrowed to one value first.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -238,11 +239,28 @@ def runs_title(runs: xr.Dataset, rule: str | None = None, *, averaged: bool = Tr
     known = known.any([d for d in known.dims if d not in _DRAWN_DIMS])
     most = int(known.sel(rule=rules).sum("seed").max())
     least = int(known.sel(rule=rules).sum("seed").where(known.sel(rule=rules).any("seed")).min())
-    seeds = "1 seed" if most == 1 else f"{most if least == most else f'{least} to {most}'} seeds"
-    if averaged and most > 1:
-        seeds = f"mean ± std of {seeds}"
+    seeds = seeds_text(most, least) if averaged or most == 1 else f"{least} to {most} seeds".removeprefix(f"{most} to ")
     parts = [dataset_name(runs), rules[0] if len(rules) == 1 else "", seeds]
     return ", ".join(part for part in parts if part)
+
+
+def seeds_text(most: int, least: int | None = None) -> str:
+    """Tell what is drawn of so many seeds; `least`: of the place of which there are fewest."""
+    number = str(most) if least in (None, most) else f"{least} to {most}"
+    return "1 seed" if most == 1 else f"{number} seeds and their mean" if most == 2 else f"mean ± std of {number} seeds"
+
+
+def spread_text(mean: float, std: float, n: int, digits: int = 1) -> str:
+    """Write the mean of `n` runs and its standard deviation (n - 1); of two runs both values, which these tell.
+
+    Examples
+    --------
+    >>> spread_text(97.5, 0.7, 5), spread_text(83.3, 6.1, 2), spread_text(97.26, math.nan, 1, digits=2)
+    ('97.5 ± 0.7', '79.0 / 87.6', '97.26')
+    """
+    if n == 2:
+        return " / ".join(f"{mean + sign * std / math.sqrt(2):,.{digits}f}" for sign in (-1, 1))
+    return f"{mean:,.{digits}f}" + (f" ± {std:,.{digits}f}" if n > 2 else "")
 
 
 def dataset_name(runs: xr.Dataset) -> str:

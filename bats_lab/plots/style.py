@@ -1,4 +1,4 @@
-"""How every plot looks: one colour per time step, the axis of time steps, sizes and fonts of both backends, files.
+"""How every plot looks: the axis of time steps, lines and points, legends, sizes and fonts of both backends.
 
 HoloViews keeps options for Bokeh (screen) and Matplotlib (paper) side by side on an element. :func:`styled` sets
 both at once, so one and the same element is drawn by either.
@@ -6,12 +6,10 @@ both at once, so one and the same element is drawn by either.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,80 +17,39 @@ import holoviews as hv
 import holoviews.plotting.bokeh
 import holoviews.plotting.mpl  # both imports register a backend
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
-from bokeh.embed import file_html
-from bokeh.resources import INLINE
 from matplotlib.ticker import MaxNLocator
 
+from bats_lab.plots.colors import (
+    ACCENT_COLOR,
+    BOKEH_DASHES,
+    BOKEH_MARKERS,
+    CONTINUOUS_COLOR,
+    DASHES,
+    MARKERS,
+    NEUTRAL_COLOR,
+    SERIES_COLORS,
+    delta_t_color,
+    series_of,
+)
+
 __all__ = [
+    "ACCENT_COLOR",
     "CONTINUOUS_COLOR",
+    "MARKERS",
+    "NEUTRAL_COLOR",
+    "SERIES_COLORS",
     "DeltaTAxis",
     "delta_t_color",
     "delta_t_label",
     "layer_label",
-    "save_figure",
-    "show_figure",
+    "series_of",
 ]
-
-#: Colour of continuous time, the limit that the scale of time steps starts from.
-CONTINUOUS_COLOR = "#1a1a1a"
-#: Lines that stand for no time step: means over time steps, fronts, references.
-NEUTRAL_COLOR = "#7f7f7f"
-#: What a plot points out: the Pareto front, the true label. Not on the scale of time steps.
-ACCENT_COLOR = "#c8102e"
-
-#: Markers and dashes that tell series (collision rules, …) apart, in this order.
-MARKERS = ("o", "s", "^", "d", "v")
-DASHES: tuple[Any, ...] = ("solid", "dashed", "dotted", "dashdot", (0, (8, 2, 2, 2, 2, 2)))
-_BOKEH_DASHES = ("solid", "dashed", "dotted", "dashdot", (8, 2, 2, 2, 2, 2))
-
-#: Time step at which 63 % of the colour scale are spent, in s.
-_COLOR_SCALE = 0.007
-#: Part of the colour map in use: its ends are too dark beside black, and too light on white.
-_FIRST, _LAST = 0.13, 0.93
 
 _SCREEN_FONTS = {"title": "11pt", "labels": "11pt", "ticks": "10pt", "legend": "10pt", "legend_title": "10pt"}
 _PAPER_FONTS = {"title": 9, "labels": 9, "ticks": 8, "legend": 8, "legend_title": 8}
 _LEGEND = {"location": "center", "border_line_color": None, "spacing": 0, "padding": 2}
-_PAPER: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "axes.linewidth": 0.8,
-    "xtick.major.width": 0.8,
-    "ytick.major.width": 0.8,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "bats_lab",
-}
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-_FORMATS = (".png", ".svg", ".pdf", ".html")
-
-
-def delta_t_color(delta_t: float) -> str:
-    r"""Return the colour of a time step: the same in every plot, whatever else is drawn.
-
-    The colour map is viridis, which is ordered and safe for colour-blind readers, read at
-    :math:`1 - \exp(-\Delta t / 7\,\mathrm{ms})`, so that neighbours among the time steps that matter here (0.5 to
-    15 ms) differ clearly and none falls off the scale. Continuous time is almost black.
-
-    Parameters
-    ----------
-    delta_t : float
-        Time step in seconds, 0 for continuous time.
-
-    Returns
-    -------
-    str
-        Colour as ``#rrggbb``.
-
-    Examples
-    --------
-    >>> delta_t_color(0.0), delta_t_color(0.004)
-    ('#1a1a1a', '#228b8d')
-    """
-    if delta_t == 0:
-        return CONTINUOUS_COLOR
-    share = 1 - math.exp(-delta_t / _COLOR_SCALE)
-    return str(mpl.colors.to_hex(mpl.colormaps["viridis"](_FIRST + (_LAST - _FIRST) * share)))
 
 
 def delta_t_label(delta_t: float) -> str:
@@ -121,7 +78,8 @@ def _in_ms(seconds: float) -> float:
 class DeltaTAxis:
     """A logarithmic axis of time steps in ms, with a place of its own for continuous time left of the smallest.
 
-    `positions` are the places of the time steps (s) on the axis, in ms; of `ticks` too close together, one is there.
+    `positions` are the places of the time steps (s) on the axis, in ms. Each has its tick; where labels come too close
+    together they take a second line, and where that is full too, a tick has none.
 
     Examples
     --------
@@ -148,14 +106,19 @@ class DeltaTAxis:
         margin = 0.12 * max(math.log10(last / first), 1.0)
         limits = (first / 10**margin, last * 10**margin)
         width = math.log10(limits[1] / limits[0])
+        named = [(place, f"{place:g}") for place in sorted(grid.values(), reverse=True)]
+        named += [(positions[0.0], "continuous")] if 0 in values else []
         ticks: list[tuple[float, str]] = []
-        for place in sorted(grid.values(), reverse=True):
-            label = f"{place:g}"
-            # Room for both labels' halves and a gap, as fractions of the narrowest frame in use.
-            if not ticks or math.log10(ticks[-1][0] / place) > width * (0.03 + 0.012 * len(label + ticks[-1][1])):
-                ticks.append((place, label))
-        if 0 in values:
-            ticks.append((positions[0.0], "continuous"))
+        line_ends: list[tuple[float, str]] = [(math.inf, "")] * 2
+        for place, label in named:
+            for i, (beside, its_label) in enumerate(line_ends):
+                # Room for both labels' halves and a gap, as fractions of the narrowest frame in use.
+                if math.log10(beside / place) > width * (0.03 + 0.012 * len(label + its_label)):
+                    ticks.append((place, "\n" * i + label))
+                    line_ends[i] = (place, label)
+                    break
+            else:
+                ticks.append((place, ""))
         return cls(positions, ticks[::-1], limits)
 
     def options(self) -> dict[str, Any]:
@@ -175,19 +138,19 @@ def _hover(tooltips: Sequence[tuple[str, str]] | None) -> dict[str, Any]:
 
 
 def line(
-    curve: hv.Curve,
+    curve: hv.Curve | hv.Path,
     color: str,
     *,
     series: int = 0,
     width: float = 1.0,
     tooltips: Sequence[tuple[str, str]] | None = None,
     **both: Any,
-) -> hv.Curve:
+) -> hv.Curve | hv.Path:
     """Style a line; `series` chooses its dash."""
     return styled(
         curve,
         color=color,
-        screen={"line_width": 2 * width, "line_dash": _BOKEH_DASHES[series], **_hover(tooltips)},
+        screen={"line_width": 2 * width, "line_dash": BOKEH_DASHES[series], **_hover(tooltips)},
         paper={"linewidth": 1.4 * width, "linestyle": DASHES[series]},
         **both,
     )
@@ -220,11 +183,16 @@ def points(
     return styled(
         scatter,
         color=color,
-        marker=MARKERS[series],
-        screen={"size": 7 * size, "line_color": "white", "line_width": 0.5, **_hover(tooltips)},
-        paper={"s": 22 * size**2, "edgecolor": "white", "linewidth": 0.4},
+        screen={"marker": BOKEH_MARKERS[series], "size": 7 * size, "line_color": "white", "line_width": 0.5}
+        | _hover(tooltips),
+        paper={"marker": MARKERS[series], "s": 22 * size**2, "edgecolor": "white", "linewidth": 0.4},
         **both,
     )
+
+
+def pairs(scatter: hv.Scatter, color: str) -> hv.Scatter:
+    """Style the values of two seeds, which stand in place of a band around their mean."""
+    return styled(scatter, color=color, marker="o", screen={"size": 4}, paper={"s": 8, "linewidth": 0})
 
 
 def ring(scatter: hv.Scatter, *, size: int, color: str = ACCENT_COLOR) -> hv.Scatter:
@@ -248,12 +216,12 @@ def heatmap(image: hv.Image, *, cmap: str, limits: tuple[float, float], colorbar
     )
 
 
-def text(labels: hv.Labels, color: str, *, small: bool = False) -> hv.Labels:
-    """Style text within a plot."""
+def text(labels: hv.Labels, color: Any, *, small: bool = False, align: str = "center") -> hv.Labels:
+    """Style text within a plot; `align` tells which end of it stands at its place."""
     return styled(
         labels,
-        screen={"text_color": color, "text_font_size": "7pt" if small else "9pt"},
-        paper={"color": color, "size": 5.5 if small else 7},
+        screen={"text_color": color, "text_font_size": "7pt" if small else "9pt", "text_align": align},
+        paper={"color": color, "size": 5.5 if small else 7, "horizontalalignment": align},
     )
 
 
@@ -321,7 +289,7 @@ def overlay(
     elements. `axes` are the x and the y axis, which give the labels.
     """
     return styled(
-        hv.Overlay(list(elements)),
+        hv.Overlay([*elements, *_anchor(elements, both)]),
         screen={
             "show_grid": grid,
             "frame_width": width,
@@ -349,6 +317,25 @@ def overlay(
         # Without a title HoloViews would put together one of names.
         **{"title": "", **{f"{n}label": axis.pprint_label for n, axis in zip("xy", axes, strict=False)}, **both},
     )
+
+
+def _anchor(elements: Sequence[Any], options: Mapping[str, Any]) -> list[Any]:
+    """Return an invisible point if there is nothing to draw on logarithmic axes: Matplotlib finds no ticks then."""
+    logarithmic = [bool(options.get(name)) for name in ("logx", "logy")]
+    if not any(logarithmic) or any(_is_visible(e, logarithmic) for e in elements):
+        return []
+    place = [float(np.mean(options.get(f"{n}lim", (1.0, 1.0)))) for n in "xy"]
+    point = hv.Scatter(([place[0]], [place[1]]), "anchor_x", "anchor_y")
+    return [styled(point, alpha=0, screen={"size": 1}, paper={"s": 1})]
+
+
+def _is_visible(element: Any, logarithmic: Sequence[bool]) -> bool:
+    """Tell whether an element has a point on both axes."""
+    if isinstance(element, hv.Labels):  # text does not stretch an axis
+        return False
+    columns = [element.dimension_values(i) for i in (0, 1)]
+    known = [np.isfinite(v) & (~np.array(log) | (v > 0)) for v, log in zip(columns, logarithmic, strict=True)]
+    return bool(np.any(known[0] & known[1]))
 
 
 def cells(rows: int, columns: int) -> dict[str, Any]:
@@ -504,79 +491,3 @@ def stacked(plots: Sequence[hv.Overlay], *, width: int, heights: Sequence[int], 
         plots, columns=1, title=title, width=width, height=sum(heights) // len(heights), gap=gap, linked=True
     )
     return styled(layout, paper={"aspect_weight": 1})
-
-
-def save_figure(element: Any, path: str | Path, *more: str | Path, dpi: int = 200) -> Path:
-    """Draw an element into a file, or several; the suffix chooses format and backend.
-
-    Parameters
-    ----------
-    element : HoloViews element, Overlay or Layout
-        What a ``plot_`` function returned.
-    path, *more : str or Path
-        ``.pdf`` and ``.svg`` (for papers) and ``.png`` are drawn by Matplotlib, once for all of them; ``.html``
-        (interactive, works without a network) by Bokeh. Folders are made where they are missing.
-    dpi : int
-        Dots per inch of a ``.png``, and of images within ``.pdf`` and ``.svg``.
-
-    Returns
-    -------
-    Path
-        The first file.
-
-    Raises
-    ------
-    ValueError
-        If a suffix is none of these.
-    """
-    paths = [Path(p) for p in (path, *more)]
-    for p in paths:
-        if p.suffix.lower() not in _FORMATS:
-            raise ValueError(f"path is {str(p)!r}; it must end in one of {', '.join(_FORMATS)}.")
-    for p in paths:
-        p.parent.mkdir(parents=True, exist_ok=True)
-        if p.suffix.lower() == ".html":
-            state = hv.Store.renderers["bokeh"].get_plot(element).state
-            p.write_text(file_html(state, INLINE, p.stem), encoding="utf-8")
-    drawn = [p for p in paths if p.suffix.lower() != ".html"]
-    if drawn:
-        with mpl.rc_context(_PAPER):
-            figure = hv.Store.renderers["matplotlib"].get_plot(element).state
-            for p in drawn:
-                _save(figure, p, dpi)
-            plt.close(figure)
-    return paths[0]
-
-
-def show_figure(element: Any, *, dpi: int = 160) -> None:
-    """Show an element in a notebook as a picture, drawn by Matplotlib: it stays where there is no kernel and no script.
-
-    Parameters
-    ----------
-    element : HoloViews element, Overlay or Layout
-        What a ``plot_`` function returned.
-    dpi : int
-        Dots per inch. The picture is shown at 100 of them an inch, so that more make it sharper, not larger.
-    """
-    with mpl.rc_context(_PAPER):
-        figure = hv.Store.renderers["matplotlib"].get_plot(element).state
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
-        plt.close(figure)
-    show_png(drawn.getvalue(), dpi=dpi)
-
-
-def show_png(data: bytes, *, dpi: int) -> None:
-    """Show a PNG file in a notebook at 100 dots an inch, so that it is sharp where its own are more."""
-    # Kept out of the module's imports: plots are of use where there is no notebook.
-    from IPython import display as ipython
-
-    width = int.from_bytes(data[16:20], "big")  # stands there in the header of the file
-    ipython.display(ipython.Image(data=data, width=round(width * 100 / dpi)))
-
-
-def _save(figure: Any, path: Path, dpi: int) -> None:
-    kind = path.suffix.lower()[1:]
-    # Dates would make files of equal figures differ.
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    figure.savefig(path, format=kind, dpi=dpi, bbox_inches="tight", pad_inches=0.05, metadata=undated)

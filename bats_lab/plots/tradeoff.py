@@ -59,7 +59,8 @@ def plot_tradeoff(
     """
     table = tradeoff_table(dataset, cost, layers=layers, epoch=epoch)
     runs = runs_to_draw(dataset, cost)
-    return draw_tradeoff(table, cost, reference=reference, title=runs_title(runs, averaged=False), whole_title=title)
+    above = runs_title(runs, averaged=False)
+    return draw_tradeoff(table, cost, reference=reference, title=above, whole_title=title, width=840, height=360)
 
 
 def draw_tradeoff(

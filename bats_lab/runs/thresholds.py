@@ -9,6 +9,7 @@ from bats_lab.data.datasets import ImageData
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.records import EpochRecord
 from bats_lab.spikes.encoding import encode_images
+from bats_lab.spikes.trains import Spikes
 
 __all__ = ["find_thresholds", "no_output_warning", "settle_thresholds"]
 
@@ -17,19 +18,21 @@ HIDDEN_RATE, OUTPUT_RATE = 0.5, 1.0
 
 _PIXELS = 28 * 28  # of the images that the presets were made for
 _SAMPLES = 100
+_FIT = 4.0  # factor within which rates are those of Table 1's data sets
 
 
 def settle_thresholds(config: Config, data: ImageData) -> Config:
     """Return a run with the thresholds it is trained with: those found from the data, where it asks for them.
 
-    It asks by `auto_threshold`; where that is left open, by images of one's own that are not of 784 pixels, if the
-    thresholds are those of the preset.
+    It asks by `auto_threshold`; where that is left open, by images of one's own, if the thresholds are those of the
+    preset and do not fit: images are not of 784 pixels, or a layer of the untrained network spikes less than a quarter
+    as often as it should, or more than four times as often.
     """
     wanted = config.auto_threshold
     if wanted is None:
         preset = Config(dataset=config.dataset, hidden=config.hidden)
-        fits = not config.dataset.endswith(".npz") or data.x_train[0].size == _PIXELS
-        wanted = not fits and config.thresholds == preset.thresholds
+        own = config.dataset.endswith(".npz") and config.thresholds == preset.thresholds
+        wanted = own and not (data.x_train[0].size == _PIXELS and _fit(config, data))
     if not wanted:
         return config
     *hidden, output = find_thresholds(config, data)
@@ -60,14 +63,10 @@ def find_thresholds(config: Config, data: ImageData) -> tuple[float, ...]:
     >>> 0.1 < hidden < 0.3 and 0.1 < output < 1.3
     True
     """
-    config = config.replace(seed=0, delta_t=0, rule="drop", estimator="straight_through")
-    images = data.x_train[:_SAMPLES]
-    spikes = encode_images(images, window=config.encoding_window)
-    network = Network.from_config(config, images[0].size, data.n_classes, device="cpu")
+    network, spikes = _untrained(config, data)
     sizes, weights = network.sizes, network.weights
     found: list[float] = []
-    for layer, limit in enumerate(config.max_spikes):
-        rate = min(OUTPUT_RATE if layer == len(config.hidden) else HIDDEN_RATE, limit / 2)
+    for layer, rate in enumerate(_rates(config)):
 
         def sent(threshold: float, layer: int = layer) -> float:
             part = Network(
@@ -89,6 +88,27 @@ def find_thresholds(config: Config, data: ImageData) -> tuple[float, ...]:
             low, high = (middle, high) if sent(middle) >= rate else (low, middle)
         found.append(float(f"{low:.3g}") if reachable else config.thresholds[layer])
     return tuple(found)
+
+
+def _untrained(config: Config, data: ImageData) -> tuple[Network, Spikes]:
+    """Return the network of a run before training, in continuous time, and the images that it is looked at with."""
+    config = config.replace(seed=0, delta_t=0, rule="drop", estimator="straight_through")
+    images = data.x_train[:_SAMPLES]
+    network = Network.from_config(config, images[0].size, data.n_classes, device="cpu")
+    return network, encode_images(images, window=config.encoding_window)
+
+
+def _rates(config: Config) -> list[float]:
+    """Return how often a neuron of each layer should spike, as far as its spike limit allows."""
+    wanted = [HIDDEN_RATE] * len(config.hidden) + [OUTPUT_RATE]
+    return [min(rate, limit / 2) for rate, limit in zip(wanted, config.max_spikes, strict=True)]
+
+
+def _fit(config: Config, data: ImageData) -> bool:
+    """Tell whether all layers spike about as often as they should with the thresholds of a run."""
+    network, spikes = _untrained(config, data)
+    sent = [layer.spike_count.mean() for layer in network.simulate(spikes)]
+    return all(rate / _FIT <= n <= rate * _FIT for n, rate in zip(sent, _rates(config), strict=True))
 
 
 def no_output_warning(record: EpochRecord, config: Config) -> str | None:

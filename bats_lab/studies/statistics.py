@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from bats_lab.plots.runs import spread_text
+
 __all__ = ["LEVEL", "Paired", "bonferroni", "holm", "mean_and_std", "paired"]
 
 #: Corrected probability below which a difference counts as more than chance.
@@ -93,14 +95,15 @@ def bonferroni(p: npt.ArrayLike) -> np.ndarray:
 
 
 def mean_and_std(values: npt.ArrayLike, digits: int = 1) -> str:
-    """Write mean and standard deviation (n - 1) over seeds; NaN is left out, and one seed has no deviation.
+    """Write mean and standard deviation (n - 1) over seeds, or both values of two; NaN is left out.
 
     Examples
     --------
-    >>> mean_and_std([97.0, 98.0]), mean_and_std([97.26], digits=2)
-    ('97.5 ± 0.7', '97.26')
+    >>> mean_and_std([97.0, 98.0, 99.0]), mean_and_std([97.0, 98.0]), mean_and_std([97.26], digits=2)
+    ('98.0 ± 1.0', '97.0 / 98.0', '97.26')
     """
     known = np.asarray(values, float)
     known = known[~np.isnan(known)]
-    std = f" ± {known.std(ddof=1):,.{digits}f}" if len(known) > 1 else ""
-    return (f"{known.mean():,.{digits}f}" if len(known) else "") + std
+    if not len(known):
+        return ""
+    return spread_text(float(known.mean()), float(known.std(ddof=1)) if len(known) > 1 else np.nan, len(known), digits)

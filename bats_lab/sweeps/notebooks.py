@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,11 +107,24 @@ def make_report(
 
 def _export_html(notebook: str, page: str) -> None:
     """Write an executed notebook as a page without code that loads nothing from the network."""
+    import nbformat
     from nbconvert import HTMLExporter
 
+    document: Any = nbformat.read(notebook, 4)  # type: ignore[no-untyped-call]
+    first = next((cell.source for cell in document.cells if cell.cell_type == "markdown"), "")
+    heading = first.splitlines()[0].removeprefix("# ") if first.startswith("# ") else Path(notebook).stem
+    document.metadata["title"] = f"{heading} – {Path(notebook).parent.name}"
+    for output in (output for cell in document.cells for output in cell.get("outputs", ())):
+        about = output.get("metadata", {}).get("image/png", {})
+        if "alt" in about:  # which the exporter's page leaves out
+            source = f"data:image/png;base64,{output.data.pop('image/png')}"
+            output.data["text/html"] = (
+                f'<img src="{source}" width="{about["width"]}" alt="{html.escape(about["alt"])}">'
+            )
     hidden = dict.fromkeys(("exclude_input", "exclude_input_prompt", "exclude_output_prompt"), True)
     addresses = dict.fromkeys(("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url"), "")
-    body, _ = HTMLExporter(embed_images=True, **hidden, **addresses).from_filename(notebook)
+    where = {"metadata": {"path": str(Path(notebook).parent)}}
+    body, _ = HTMLExporter(embed_images=True, **hidden, **addresses).from_notebook_node(document, resources=where)
     temporary = Path(page).with_suffix(".html.part")
     temporary.write_text(body, encoding="utf-8")
     os.replace(temporary, page)

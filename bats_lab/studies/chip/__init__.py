@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     ["choice", "deploy", "deployment", "energy", "plots", "quantization", "report", "study"],
     {
-        "choice": ["choose", "compare_chosen"],
+        "choice": ["choose", "compare_chosen", "without_failed"],
         "deployment": [
             "by_dataset",
             "deployment_path",

@@ -13,7 +13,7 @@ import xarray as xr
 from bats_lab.studies.chip.quantization import TRAINED
 from bats_lab.studies.statistics import bonferroni, paired
 
-__all__ = ["choices", "choose", "compare_chosen"]
+__all__ = ["choices", "choose", "compare_chosen", "without_failed"]
 
 
 def choose(
@@ -101,6 +101,45 @@ def _chosen(point: xr.Dataset, by: str) -> dict[str, Any]:
         "synaptic_events": test["synaptic_events"].sum("layer").mean("seed").item(),
         "decision_time": test["decision_time"].mean("seed").item(),
     }
+
+
+def without_failed(
+    parts: Mapping[str, xr.Dataset], *, margin: float = 0.05, by: str = "validation"
+) -> tuple[dict[str, xr.Dataset], list[str]]:
+    """Leave out networks whose training failed: clocks and words cannot be judged by them, nor can means over seeds.
+
+    Parameters
+    ----------
+    parts : mapping of str to xarray.Dataset
+        As :func:`bats_lab.studies.chip.deployment.open_deployments` returns them.
+    margin : float
+        A network has failed if its accuracy in continuous time, with its own weights, is so far below that of the best
+        seed of the data set; 0.05 is five percentage points, where seeds that learned differ by less than one.
+    by : str
+        Images on which that is judged.
+
+    Returns
+    -------
+    parts : dict of str to xarray.Dataset
+        The same without the seeds that failed.
+    failed : list of str
+        A sentence about each of these.
+    """
+    kept, failed = {}, []
+    for name, part in parts.items():
+        own = part.sel(split=by, delta_t=0, bits=TRAINED).max("rule")
+        accuracy, best = own["accuracy"], float(own["accuracy"].max())
+        learned = ~(accuracy < best - margin)
+        kept[name] = part.sel(seed=learned.values)
+        for seed in accuracy["seed"].values[~learned.values]:
+            silent = own["silent_classes"].sel(seed=seed).item() if "silent_classes" in own else math.nan
+            reason = f"; {silent:.0f} of its output neurons never spike" if silent > 0 else ""
+            failed.append(
+                f"{name}, seed {seed}, failed in training and is left out: in continuous time it is right on "
+                f"{100 * accuracy.sel(seed=seed).item():.1f} % of {by} images, the best seed on "
+                f"{100 * best:.1f} %{reason}."
+            )
+    return kept, failed
 
 
 def choices(

@@ -33,6 +33,7 @@ __all__ = [
 #: What a deployment holds beside what is in the schema of runs.
 _ENTRIES = {
     "bits": Entry((), "i8", "1", "bits of a weight; 32: as trained"),
+    "silent_classes": Entry((), "f8", "1", "output neurons silent on all images"),
     "n_inputs": Entry((), "i8", "1", "inputs of the network"),
     "duration": Entry((), "f8", "s", "length of the simulated window"),
     "threshold": Entry(("layer",), "f8", "1", "threshold, in the units of the weights"),
@@ -51,6 +52,7 @@ MEASURED = {
     "confidence": ("time",),
     "first_spike_time": (),
     "decision_time": (),
+    "silent_classes": (),
 }
 
 
@@ -213,6 +215,7 @@ def _measured(network: Network, spikes: Spikes, labels: np.ndarray, config: Conf
     return {name: value for name, value in vars(result).items() if name in MEASURED} | {
         "synaptic_events": incoming * network.sizes[1:],
         "collisions": result.dropped + result.merged + result.deferred,
+        "silent_classes": np.count_nonzero(~np.asarray(result.fired[-1], dtype=bool)),
     }
 
 

@@ -32,7 +32,7 @@ _PALE = 10.0
 _X = hv.Dimension("delta_t", label="time step Δt", unit="ms")
 _Y = hv.Dimension("bits", label="bits of a weight")
 #: Columns of a cell after its corners.
-_CELL_COLUMNS = ("value", "std", "runs", "shown", "step", "word", "darkness", "color")
+_CELL_COLUMNS = ("value", "std", "runs", "spread", "shown", "step", "word", "darkness", "color")
 
 
 def plot_clock_and_word(
@@ -65,7 +65,8 @@ def plot_clock_and_word(
     Returns
     -------
     holoviews.Overlay or holoviews.Layout
-        Means over the seeds, each with its standard deviation below it. All plots have one scale of colour.
+        Means over the seeds, each with its standard deviation below it, or with both values of two seeds. All plots
+        have one scale of colour.
 
     Raises
     ------
@@ -131,6 +132,7 @@ def cell_columns(values: xr.DataArray, axis: hv.Dimension, scale: ColorScale) ->
     mean, std, runs = statistics(values)
     column, row = np.nonzero(np.isfinite(mean))
     darkness = scale.places(mean[column, row])
+    spread = [_spread(v, s) for v, s in zip(values.values[column, row], std[column, row], strict=True)]
     steps, words = values["delta_t"].values, values["bits"].values
     return {
         "x0": column - 0.5,
@@ -140,6 +142,7 @@ def cell_columns(values: xr.DataArray, axis: hv.Dimension, scale: ColorScale) ->
         "value": mean[column, row],
         "std": std[column, row],
         "runs": runs[column, row],
+        "spread": np.array(spread, dtype=object),
         "shown": value_texts(mean[column, row], std[column, row], axis.unit),
         "step": np.array([style.delta_t_label(steps[i]) for i in column], dtype=object),
         "word": np.array([word_label(words[i]) for i in row], dtype=object),
@@ -148,13 +151,21 @@ def cell_columns(values: xr.DataArray, axis: hv.Dimension, scale: ColorScale) ->
     }
 
 
+def _spread(values: np.ndarray, std: float) -> str:
+    """Write what the seeds make of a cell's mean: the standard deviation, or both values of two seeds."""
+    known = values[np.isfinite(values)]
+    if len(known) == 2:
+        return "\u2009/\u2009".join(map(short, known))
+    return f"±{short(std, digits=1 if std < 0.095 else 2)}" if np.isfinite(std) else ""
+
+
 def cell_texts(columns: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """Return the numbers in the cells: ``light`` ones on dark cells, ``dark`` ones, and the ``spread`` below either."""
-    spread = np.isfinite(columns["std"])
+    spread = columns["spread"] != ""
     x, y = columns["x0"] + 0.5, columns["y0"] + 0.5
     texts = {
         "": (y + 0.14 * spread, [short(v) for v in columns["value"]], np.full(len(y), True)),
-        " spread": (y - 0.24, [f"±{short(v, digits=1 if v < 0.095 else 2)}" for v in columns["std"]], spread),
+        " spread": (y - 0.24, columns["spread"], spread),
     }
     dark_cell = columns["darkness"] > 0.62
     parts = {}
@@ -183,8 +194,8 @@ def draw_cells(
     tooltips = [
         ("Δt", "@step"),
         ("bits", "@word"),
-        ("mean ± std over seeds", "@shown"),
-        ("seeds", "@runs"),
+        ("mean over seeds", "@shown"),
+        ("seeds", "@runs @spread"),
     ]
     cells = hv.Rectangles(tuple(columns.values()), ["x0", "y0", "x1", "y1"], list(_CELL_COLUMNS), group="cells")
     cells = style.styled(

@@ -48,7 +48,7 @@ def plot_deployment(
     Returns
     -------
     holoviews.Overlay or holoviews.Layout
-        Mean over seeds with a band of ±1 standard deviation.
+        Mean over seeds with a band of ±1 standard deviation; of two seeds, each is a dot.
     """
     whole = narrowed(deployment, split)
     shown = [name for given in (rules_of(whole) if rules is None else rules) for name in rules_of(whole, given)]
@@ -82,7 +82,8 @@ def plot_deployment(
 
 
 def _below(values: xr.DataArray, reach: float) -> tuple[float, float]:
-    """Return the ends of an axis from so far below the highest value."""
+    """Return the ends of an axis from so far below the highest mean, so that its line is seen however wide its band."""
     mean, std, _ = statistics(values)
-    highest = float(np.nanmax(mean + np.nan_to_num(std)))
-    return style.limits(highest - reach, highest)
+    best = np.unravel_index(np.nanargmax(mean), mean.shape)
+    highest = float(mean[best])
+    return style.limits(highest - reach, highest + min(float(np.nan_to_num(std[best])), reach / 4))

@@ -11,7 +11,7 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 
-from bats_lab.plots.runs import check_choice, dataset_name
+from bats_lab.plots.runs import check_choice, dataset_name, seeds_text
 from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, Hardware, deployment_costs
 from bats_lab.studies.chip.quantization import TRAINED
 from bats_lab.studies.panels import drawn_rules
@@ -143,8 +143,7 @@ def word_label(bits: int) -> str:
 
 def title_of(points: xr.Dataset, *parts: str) -> str:
     """Tell data set, images and seeds."""
-    n = points.sizes["seed"]
-    seeds = f"mean ± std of {n} seeds" if n > 1 else "1 seed"
+    seeds = seeds_text(points.sizes["seed"])
     return ", ".join(part for part in (dataset_name(points), *parts, f"{points['split'].item()} images", seeds) if part)
 
 

@@ -49,9 +49,10 @@ def plot_three_way(
     holoviews.Overlay
         One point a time step, word length and rule, mean over seeds: energy (logarithmic; effective synaptic operations
         where no joules are published) against accuracy, colour for the time to decision, marker for the rule. Ringed
-        are the points of the Pareto front of the three, with bars of ±1 standard deviation of accuracy. Of points that
-        are equal to 0.1 points of accuracy, 1 % of energy and 1 ms one stands on the front, that of the shortest word
-        and the coarsest clock. Continuous time, which no clock has, is drawn but does not compete.
+        are the points of the Pareto front of the three, with bars of ±1 standard deviation of accuracy over three seeds
+        or more. Of points that are equal to 0.1 points of accuracy, 1 % of energy and 1 ms one stands on the front,
+        that of the shortest word and the coarsest clock. Continuous time, which no clock has, is drawn but does not
+        compete.
     """
     points = narrowed(deployment)
     check_choice("split", split, tuple(map(str, points["split"].values)))
@@ -76,7 +77,7 @@ def three_way_table(
         {
             "energy": energy.sel(split=split, drop=True).mean("seed"),
             "accuracy": accuracy.sel(split=split, drop=True).mean("seed"),
-            "std": accuracy.sel(split=split, drop=True).std("seed", ddof=1) if points.sizes["seed"] > 1 else math.nan,
+            "std": accuracy.sel(split=split, drop=True).std("seed", ddof=1) if points.sizes["seed"] > 2 else math.nan,
             "test": accuracy.sel(split="test" if "test" in points["split"].values else split, drop=True).mean("seed"),
             "decision_time": 1e3 * points["decision_time"].sel(split=split, drop=True).mean("seed"),
         }
