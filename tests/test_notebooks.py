@@ -131,6 +131,13 @@ def test_report_holds_its_figures_and_needs_no_network(page: Path) -> None:
     assert "4 runs on mnist_small" in text and "Traceback" not in text
 
 
+def test_report_has_a_title_and_a_text_for_each_figure(page: Path) -> None:
+    text = page.read_text()
+    assert f"<title>What the time step did – {page.parent.name}</title>" in text
+    alternatives = re.findall(r'<img [^>]*alt="([^"]*)"', text)
+    assert len(alternatives) == len(FIGURES) and all(" over " in alternative for alternative in alternatives)
+
+
 def test_report_leaves_each_figure_as_a_file_and_the_executed_notebook(page: Path) -> None:
     folder = page.parent
     assert {p.name for p in (folder / "figures").iterdir()} == {f"{n}.{s}" for n in FIGURES for s in ("pdf", "png")}

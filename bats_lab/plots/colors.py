@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from bats_lab.spikes.estimators import ESTIMATORS
 from bats_lab.spikes.rules import RULES
 
 __all__ = [
@@ -86,11 +87,11 @@ def delta_t_color(delta_t: float) -> str:
 
 
 def series_of(label: str, i: int) -> int:
-    """Return which series stands for a label, the `i`-th of a plot: of a collision rule always the same.
+    """Return which series stands for a label, the `i`-th of a plot: of a rule or an estimator always the same.
 
     Examples
     --------
     >>> series_of("graded", 0), series_of("until 80 ms", 1)
     (3, 1)
     """
-    return list(RULES).index(label) if label in RULES else i
+    return next((list(table).index(label) for table in (RULES, ESTIMATORS) if label in table), i)
