@@ -19,7 +19,7 @@ __all__ = ["curves_by_delta_t", "over_delta_t"]
 #: Up to this many places a curve shows markers at them.
 _MARKED = 30
 #: Room for the name of a time step at the end of its curve, in pixels.
-_LABEL_WIDTH, _LABEL_HEIGHT = 75, 14
+_LABEL_WIDTH, _LABEL_HEIGHT = 85, 14
 
 
 def over_delta_t(

@@ -231,7 +231,9 @@ def plot_measures(
             curves = v.sel(rule=own_rule).transpose("delta_t", "seed", over)
             plots.append(curves_by_delta_t(curves, OVER[over], y, direct=True, **options, **common_limits(v)))
     title = runs_title(runs, rule) if title is None else title
-    return style.panels(plots, columns=columns, title=title, width=width, height=height)
+    drawn = style.panels(plots, columns=columns, title=title, width=width, height=height)
+    # Of a figure on paper the frame is a part; on the screen there is a legend beside it.
+    return style.styled(drawn, screen={"frame_width": 860}) if len(cells) == 1 and size is None else drawn
 
 
 def plot_accuracy_over_delta_t(
