@@ -23,6 +23,7 @@ from numba import njit, prange
 
 from bats_lab.engine.cpu.forward import add_row
 from bats_lab.engine.cpu.records import (
+    ALL,
     BIN,
     EXACT,
     FADE,
@@ -42,6 +43,8 @@ __all__ = ["backward", "return_errors", "spread_errors", "update"]
 
 # Weights updated by a thread at a time.
 UPDATE_CHUNK = 1 << 14
+# Fades below this are not divided by: in float32 they may have lost all digits.
+TINY = 1e-30
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -50,40 +53,54 @@ def _surrogate_slope(time, delta_t, q):
     return (1.0 - q * q) / (1.0 - 2.0 * q * math.cos(2.0 * math.pi * (time / delta_t)) + q * q)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
-def _step_and_fade(f, h, step, d):
-    """Set `step` to ``f - h``, then fade both sums by `d` to the group before."""
-    d2 = d * d
-    for j in range(f.shape[0]):
-        step[j] = f[j] - h[j]  # Σ δ τ/x (E² - E), eq. 12
-        f[j] *= d2  # F has E², H has E: an input further back has faded more
-        h[j] *= d
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
-def _step_back_and_fade(f, h, step, back, rate, d):
-    """Do as `_step_and_fade`; `back` is what input errors take: ``rate * (2 f - h)``."""
-    d2 = d * d
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES, forceinline=True)
+def _take_steps(sums, rate):
+    """Set `step` to what an input of this group adds to its weights' gradients, `back` to what its error takes."""
+    f, h, step, back = sums.f, sums.h, sums.step, sums.back
     twice = rate + rate  # 1/τ_s: τ is twice τ_s, and E² fades by it
     for j in range(f.shape[0]):
-        step[j] = f[j] - h[j]
+        step[j] = f[j] - h[j]  # Σ δ τ/x (E² - E), eq. 12
         back[j] = twice * f[j] - rate * h[j]
-        f[j] *= d2
-        h[j] *= d
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
-def _combine(f, h, square, linear, out):
-    """Set `out` to ``square * f - linear * h``."""
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES, forceinline=True)
+def _fade(sums, d):
+    """Move all sums by the fade `d` back to the group before."""
+    f, h, chain = sums.f, sums.h, sums.chain
+    d2 = d * d
     for j in range(f.shape[0]):
-        out[j] = square * f[j] - linear * h[j]
+        f[j] *= d2  # F has E², H has E: an input further back has faded more
+        h[j] *= d
+        chain[j] *= d
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def _dot(row, values):
-    total = row.dtype.type(0)
-    for j in range(row.shape[0]):
-        total += row[j] * values[j]
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES, forceinline=True)
+def _add_scaled(f, h, square, linear, out, i):
+    """Add ``square * f - linear * h`` to row `i`."""
+    for j in range(f.shape[0]):
+        out[i, j] += square * f[j] - linear * h[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS, forceinline=True)
+def _dot_scaled(f, h, square, linear, weights, i):
+    """Return the product of row `i` and ``square * f - linear * h``."""
+    total = f.dtype.type(0)
+    for j in range(f.shape[0]):
+        total += weights[i, j] * (square * f[j] - linear * h[j])
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES, forceinline=True)
+def _add_step(step, gradient, i):
+    for j in range(step.shape[0]):
+        gradient[i, j] += step[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS, forceinline=True)
+def _dot(weights, i, back):
+    total = back.dtype.type(0)
+    for j in range(back.shape[0]):
+        total += weights[i, j] * back[j]
     return total
 
 
@@ -94,84 +111,128 @@ def _backward_sample(
     """Send one sample's errors back through one block (eq. 11-16).
 
     Where `by_bin`, `sums.order` lists the crossings so that `sums.position` ascends.
+
+    Straight-through, a crossing also takes inputs of the tick that comes next: those that came before it in continuous
+    time though they are sent after it. Where inputs of a tick stand in order of time, they are its first ones. So the
+    crossing is noted at the last of them, and a tick is walked from its last input to its first only after the
+    crossings before it: from a note on, its share is in the sums that inputs take, of which one lane changes.
     """
     neuron, times, sent_ticks = inputs.neuron, inputs.times, inputs.ticks
     first, tick, time, decay = groups.first, groups.tick, groups.time, groups.decay
     floats, integers = records.floats, records.integers
     c, tau, delta_t = physics.c, physics.tau, physics.delta_t
-    by_bin, want_errors = reading.by_bin, reading.want_errors
-    f, h, step, back, chain, later = sums.f, sums.h, sums.step, sums.back, sums.chain, sums.later
+    by_bin, want_errors, clocked = reading.by_bin, reading.want_errors, reading.clocked
+    f, h, step, back, chain = sums.f, sums.h, sums.step, sums.back, sums.chain
     position, order = sums.position, sums.order
-    grid = delta_t > 0
+    noted, before, lane, squares, linears = sums.noted, sums.before, sums.lane, sums.squares, sums.linears
     f[:] = 0
     h[:] = 0
+    step[:] = 0
+    back[:] = 0
     chain[:] = 0
+    looks_ahead = delta_t > 0 and not reading.by_sent
     active = False
-    rank = n_records - 1
     zero, one, two = f.dtype.type(0), f.dtype.type(1), f.dtype.type(2)
-    # `g` is the latest group before the crossings at hand; F and H are relative to its time.
-    for g in range((groups.n_all if by_bin else groups.n_active) - 1, -1, -1):
+    rate = one / tau
+    n_groups = groups.n_all if by_bin else groups.n_active
+    rank = n_records - 1
+    # `g` is the latest group before the crossings at hand; F, H and C are relative to its time.
+    for g in range(n_groups - 1, -2, -1):
+        begin, stop = first[g + 1], first[g + 2] if g + 1 < groups.n_all else first[g + 1]  # the inputs that come next
+        n_notes = np.uint32(0)
+        lead = zero  # by what a fade from a crossing to this group is to be multiplied to be one to the next group
+        if g >= 0 and g + 1 < groups.n_active and decay[g] > TINY:
+            lead = one / decay[g]
         # Crossings after this group and before the next one, from last to first.
         while rank >= 0:
-            k = order[rank] if by_bin else rank
+            k = np.uint32(order[rank] if by_bin else rank)
             if (position[k] if by_bin else integers[k, GROUP]) != g:
                 break
             rank -= 1
-            j = integers[k, LANE]
+            j = np.uint32(integers[k, LANE])
             t = floats[k, TIME]
-            slope = floats[k, SLOPE]
             delta = errors[k] if integers[k, TICK] >= 0 else zero
+            fade = f.dtype.type(math.exp((time[g] - t) / tau)) if by_bin else floats[k, FADE]
             if chain[j] != 0:
-                chain[j] *= math.exp((t - later[j]) / tau)
                 # Eq. 13, second sum. A clocked neuron resets at its tick, not at the crossing.
-                delta += chain[j] * math.exp((integers[k, TICK] * delta_t - t) / tau) if reading.clocked else chain[j]
+                later = chain[j] / fade
+                if clocked:
+                    later *= f.dtype.type(math.exp((integers[k, TICK] * delta_t - t) / tau))
+                delta += later
             # A later crossing needs more drive the earlier this one reset the neuron: C += δ c/x (eq. 13).
-            scaled = delta / slope
-            chain[j] += scaled * c
-            later[j] = t
-            scaled *= tau
+            scaled = delta / floats[k, SLOPE]
             if scaled == 0:
                 continue
             active = True
+            chain[j] += scaled * c * fade
             # Its share of F and H (eq. 12), moved from its own time to this group's.
-            fade = math.exp((time[g] - t) / tau) if by_bin else floats[k, FADE]
-            f[j] += scaled * fade * fade
-            h[j] += scaled * fade
-            # Straight-through: an input that came before this crossing counts even if it is sent after it.
-            if grid and not reading.by_sent and g + 1 < groups.n_all and tick[g + 1] <= integers[k, BIN]:
-                # E is above 1 there, as it is sent after the crossing. Sums only fade backward, so it is added here.
-                ahead = f.dtype.type(math.exp((time[g + 1] - t) / tau))
-                for event in range(first[g + 1], first[g + 2]):
+            scaled *= tau
+            linear = scaled * fade
+            f[j] += linear * fade
+            h[j] += linear
+            if not (looks_ahead and begin < stop and tick[g + 1] <= integers[k, BIN]):
+                continue
+            # E is above 1 there, as it is sent after the crossing.
+            ahead = fade * lead if lead > 0 else f.dtype.type(math.exp((time[g + 1] - t) / tau))
+            linear = scaled * ahead
+            square = linear * ahead
+            if not reading.in_order:
+                for event in range(begin, stop):
                     if times[event] < t:
-                        if by_bin:
-                            ahead = f.dtype.type(math.exp((sent_ticks[event] * delta_t - t) / tau))
-                        row = neuron[event]
-                        gradient[row, j] += scaled * (ahead * ahead - ahead)
+                        i = np.uint32(neuron[event])
+                        gradient[i, j] += square - linear
                         if want_errors:
-                            input_errors[event] += weights[row, j] * scaled * (two * ahead * ahead - ahead) / tau
+                            input_errors[event] += weights[i, j] * rate * (two * square - linear)
+            elif times[begin] < t:
+                low, high = begin + 1, stop  # the first input that did not come before
+                while low < high:
+                    middle = (low + high) >> 1
+                    if times[middle] < t:
+                        low = middle + 1
+                    else:
+                        high = middle
+                place = np.uint32(low - begin)
+                lane[n_notes], linears[n_notes], squares[n_notes] = j, linear, square
+                before[n_notes] = noted[place]
+                n_notes = np.uint32(n_notes + np.uint32(1))
+                noted[place] = n_notes
         if not active:
             continue
-        # What this group's inputs get: eq. 12 for their weights, eq. 13 (first sum) for their own errors.
-        d = decay[g - 1] if g > 0 else one
-        if by_bin:
-            # Spikes of one tick of eq. 14 may have been sent on different ones: each has an E of its own.
-            for event in range(first[g], first[g + 1]):
-                ahead = f.dtype.type(math.exp((sent_ticks[event] - tick[g]) * delta_t / tau))
-                _combine(f, h, ahead * ahead, ahead, step)
-                add_row(step, gradient[neuron[event]])
+        # What the next group's inputs get: eq. 12 for their weights, eq. 13 (first sum) for their own errors.
+        for event in range(stop - 1, begin - 1, -1):
+            place = np.uint32(event - begin + 1)
+            note = noted[place]
+            noted[place] = 0
+            while note:
+                note = np.uint32(note - np.uint32(1))
+                j = lane[note]
+                square, linear = squares[note], linears[note]
+                if by_bin:
+                    step[j] += square
+                    back[j] += linear
+                else:
+                    step[j] += square - linear
+                    back[j] += rate * (two * square - linear)
+                note = before[note]
+            i = np.uint32(neuron[event])
+            if by_bin:
+                # Spikes of one tick of eq. 14 may have been sent on different ones: each has an E of its own.
+                ahead = f.dtype.type(math.exp((sent_ticks[event] - tick[g + 1]) * delta_t / tau))
+                _add_scaled(step, back, ahead * ahead, ahead, gradient, i)
                 if want_errors:
-                    _combine(f, h, two * ahead * ahead / tau, ahead / tau, back)
-                    input_errors[event] += _dot(weights[neuron[event]], back)
-            _step_and_fade(f, h, step, d)
-        elif want_errors:
-            _step_back_and_fade(f, h, step, back, one / tau, d)
-            for event in range(first[g], first[g + 1]):
-                add_row(step, gradient[neuron[event]])
-                input_errors[event] += _dot(weights[neuron[event]], back)
+                    input_errors[event] += _dot_scaled(step, back, two * ahead * ahead / tau, ahead / tau, weights, i)
+            else:
+                _add_step(step, gradient, i)
+                if want_errors:
+                    input_errors[event] += _dot(weights, i, back)
+        if g < 0:
+            break
+        if by_bin:
+            step[:] = f
+            back[:] = h
         else:
-            _step_and_fade(f, h, step, d)
-            for event in range(first[g], first[g + 1]):
-                add_row(step, gradient[neuron[event]])
+            _take_steps(sums, rate)
+        _fade(sums, decay[g - 1] if g > 0 else one)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
@@ -215,6 +276,13 @@ def backward(weights, gradient, inputs, groups, crossings, errors, physics, read
     n_blocks, _, width = weights.shape
     n_slabs = gradient.shape[0]
     capacity = crossings.integers.shape[2] if reading.by_bin else 0
+    n_notes, n_noted = 0, 1
+    for i in range(n_samples):
+        n_noted = max(
+            n_noted, groups.first[groups.offset[i] + groups.n_groups[i, ALL]] - groups.first[groups.offset[i]] + 1
+        )
+        for block in range(n_blocks):
+            n_notes = max(n_notes, crossings.n_records[i, block])
     for task in prange(n_blocks * n_slabs):
         block = task // n_slabs
         slab = task % n_slabs
@@ -224,9 +292,13 @@ def backward(weights, gradient, inputs, groups, crossings, errors, physics, read
             np.empty(width, weights.dtype),
             np.empty(width, weights.dtype),
             np.empty(width, weights.dtype),
-            np.empty(width, weights.dtype),
             np.empty(capacity, np.int32),
             np.empty(capacity, np.int32),
+            np.zeros(n_noted, np.uint32),
+            np.empty(n_notes, np.uint32),
+            np.empty(n_notes, np.uint32),
+            np.empty(n_notes, weights.dtype),
+            np.empty(n_notes, weights.dtype),
         )
         for i in range(slab * n_samples // n_slabs, (slab + 1) * n_samples // n_slabs):
             walk = walk_of(groups, i)

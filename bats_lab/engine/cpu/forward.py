@@ -31,6 +31,7 @@ from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic
 
+from bats_lab.engine.cpu.logarithm import log
 from bats_lab.engine.cpu.order import group_events, order_records
 from bats_lab.engine.cpu.records import (
     BIN,
@@ -53,12 +54,13 @@ from bats_lab.engine.cpu.records import (
     TRUNCATED,
     Lanes,
     Noise,
+    Solver,
     records_of,
     walk_of,
 )
 from bats_lab.spikes.grid import GRID_TOLERANCE
 
-__all__ = ["add_row", "forward", "total_delay"]
+__all__ = ["add_row", "add_up", "forward"]
 
 
 @intrinsic
@@ -85,21 +87,22 @@ def _uniform(key, place):
     return np.float64(_mixed(_mixed(key) + np.uint64(place)) >> np.uint64(40)) * 2.0**-24
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
-def _advance(a, b, excess, mark, row, d, end, c):
-    """Decay the sums by `d`, add one input's weights, and mark the lanes that may cross before `end`.
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES, forceinline=True)
+def _advance(lanes, d, end, c):
+    """Decay the sums by `d`, add the `total` of a group's weights, and mark the lanes that may cross before `end`.
 
     A mark without a sign says that the lane starts below threshold and either ends at or above it, or may rise
     above it and return in between. The latter takes two roots between `end` and 1, whose product is c/a: necessary
     is end² < c/a < 1, which few lanes pass; the discriminant is left to the solver.
     """
+    a, b, excess, mark, total = lanes.a, lanes.b, lanes.excess, lanes.mark, lanes.total
     d2 = d * d
     end2 = end * end
     for j in range(a.shape[0]):
         # Eq. 8 relative to this group: a = Σ w E², b = Σ w E, E of this input being 1. So it adds the same to both,
         # and the potential b - a at s = 1 does not jump.
-        a_j = a[j] * d2 + row[j]
-        b_j = b[j] * d + row[j]
+        a_j = a[j] * d2 + total[j]
+        b_j = b[j] * d + total[j]
         a[j] = a_j
         b[j] = b_j
         # -q at s = end: (u - ϑ)/τ just before the next group.
@@ -109,47 +112,40 @@ def _advance(a, b, excess, mark, row, d, end, c):
         excess[j] = excess_end
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
-def _advance_two(a, b, excess, mark, row_0, row_1, d, end, c):
-    """Do as `_advance` for the sum of two rows, which saves a pass over memory."""
-    d2 = d * d
-    end2 = end * end
-    for j in range(a.shape[0]):
-        w = row_0[j] + row_1[j]
-        a_j = a[j] * d2 + w
-        b_j = b[j] * d + w
-        a[j] = a_j
-        b[j] = b_j
-        excess_end = (b_j - a_j * end) * end - c
-        mark[j] = min(max(min(a_j - c, c - a_j * end2), excess_end), -excess[j])
-        excess[j] = excess_end
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES, forceinline=True)
 def _sum_rows(weights, neuron, begin, end, total):
-    """Sum the weight rows of two events or more into `total`, four in a pass over memory."""
+    """Sum the weight rows of a group's events into `total`, four in a pass over memory.
+
+    Rows are taken by indices without a sign, which need no test of it, and not as arrays of their own: the count of
+    references to the weights, which threads share, would cost more than a row.
+    """
     # First the one to four events that are over, which set the sum; then four at a time, which add to it.
+    width = total.shape[0]
     event = begin + (end - begin - 1) % 4 + 1
-    row_0, row_1 = weights[neuron[begin]], weights[neuron[begin + 1]]
-    if event - begin == 1:
-        for j in range(total.shape[0]):
-            total[j] = row_0[j]
-    elif event - begin == 2:
-        for j in range(total.shape[0]):
-            total[j] = row_0[j] + row_1[j]
-    elif event - begin == 3:
-        row_2 = weights[neuron[begin + 2]]
-        for j in range(total.shape[0]):
-            total[j] = row_0[j] + row_1[j] + row_2[j]
+    over = event - begin
+    i = np.uint32(neuron[begin])
+    if over == 1:
+        for j in range(width):
+            total[j] = weights[i, j]
     else:
-        row_2, row_3 = weights[neuron[begin + 2]], weights[neuron[begin + 3]]
-        for j in range(total.shape[0]):
-            total[j] = (row_0[j] + row_1[j]) + (row_2[j] + row_3[j])
+        k = np.uint32(neuron[begin + 1])
+        if over == 2:
+            for j in range(width):
+                total[j] = weights[i, j] + weights[k, j]
+        else:
+            m = np.uint32(neuron[begin + 2])
+            if over == 3:
+                for j in range(width):
+                    total[j] = weights[i, j] + weights[k, j] + weights[m, j]
+            else:
+                n = np.uint32(neuron[begin + 3])
+                for j in range(width):
+                    total[j] = (weights[i, j] + weights[k, j]) + (weights[m, j] + weights[n, j])
     while event < end:
-        row_0, row_1 = weights[neuron[event]], weights[neuron[event + 1]]
-        row_2, row_3 = weights[neuron[event + 2]], weights[neuron[event + 3]]
-        for j in range(total.shape[0]):
-            total[j] += (row_0[j] + row_1[j]) + (row_2[j] + row_3[j])
+        i, k = np.uint32(neuron[event]), np.uint32(neuron[event + 1])
+        m, n = np.uint32(neuron[event + 2]), np.uint32(neuron[event + 3])
+        for j in range(width):
+            total[j] += (weights[i, j] + weights[k, j]) + (weights[m, j] + weights[n, j])
         event += 4
 
 
@@ -158,6 +154,28 @@ def add_row(row, total):
     """Add a row to a sum."""
     for j in range(total.shape[0]):
         total[j] += row[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT, forceinline=True)
+def _solve(solver, n, end, c, tau):
+    """Find the next crossing of `n` lanes before `end` (eq. 9), without branches: vector code, eight lanes at once.
+
+    x = √(b² - 4ac); of the roots of q(s), s = (b + x)/2a is the way up.
+    """
+    a, b, excess, latest = solver.a, solver.b, solver.excess, solver.latest
+    root, since, slope, reset = solver.root, solver.since, solver.slope, solver.reset
+    two = np.float32(2)
+    for i in range(n):
+        discriminant = b[i] * b[i] - two * two * a[i] * c
+        x = math.sqrt(discriminant if discriminant > 0 else c - c)
+        s = (b[i] + x) / (two * a[i])
+        crosses = (discriminant > 0) & ((excess[i] >= 0) | ((s >= end) & (s < latest[i])))
+        # Where it ends above threshold it has crossed: rounding must not move that out of the interval.
+        s = (s if s >= end else end) if s < latest[i] else latest[i]
+        root[i] = s if crosses else -latest[i]
+        since[i] = -tau * log(s)  # t_k - t_g
+        slope[i] = x * s  # x_k, moved from the group's frame to the spike's own
+        reset[i] = c / s
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
@@ -169,12 +187,12 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
     first, tick, time, decay = groups.first, groups.tick, groups.time, groups.decay
     c, tau, delta_t, rule, max_spikes = physics.c, physics.tau, physics.delta_t, physics.rule, physics.max_spikes
     a, b, excess, mark, words = lanes.a, lanes.b, lanes.excess, lanes.mark, lanes.words
-    total, hits, crossings, own_tick = lanes.total, lanes.hits, lanes.crossings, lanes.own_tick
+    hits, crossings, own_tick = lanes.hits, lanes.crossings, lanes.own_tick
+    solver, root, since = lanes.solver, lanes.solver.root, lanes.solver.since
     floats, integers, sent, counters = records.floats, records.integers, records.sent, records.counters
-    width = a.shape[0]
-    two_lanes = width == 2 * words.shape[0]
+    two_lanes = mark.shape[0] == 2 * words.shape[0]
     grid = delta_t > 0
-    one, two, four = a.dtype.type(1), a.dtype.type(2), a.dtype.type(4)
+    one, two = a.dtype.type(1), a.dtype.type(2)
     tiny = a.dtype.type(1e-30)
     ticks_per_second = 1.0 / delta_t if grid else 0.0
     # At rest: no current, no potential, and by c below the threshold.
@@ -185,77 +203,57 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
     sent[:] = 0
     counters[:] = 0
     own_tick[:] = -1
-    n_records = 0
+    n_records, next_one = np.uint64(0), np.uint64(1)  # indices without a sign cost no test of it
     d = one
     for g in range(groups.n_active):
         # The sums of eq. 8, moved to this group's time, and which lanes may cross before the next one's.
         begin, stop = first[g], first[g + 1]
         end = decay[g]
-        last_row = weights[neuron[stop - 1]]
-        if stop - begin == 1:
-            _advance(a, b, excess, mark, last_row, d, end, c)
-        elif stop - begin == 2:
-            _advance_two(a, b, excess, mark, weights[neuron[begin]], last_row, d, end, c)
-        else:
-            _sum_rows(weights, neuron, begin, stop - 1, total)
-            _advance_two(a, b, excess, mark, total, last_row, d, end, c)
+        _sum_rows(weights, neuron, begin, stop, lanes.total)
+        _advance(lanes, d, end, c)
         d = end
-        # Which lanes are marked: eight words of signs at a time, as nearly always none is.
-        n_hits = 0
-        for word in range(0, words.shape[0], 8):
-            signs = words[word]
-            for i in range(1, 8):
-                signs &= words[word + i]
-            if signs & mask != mask:
-                # The sign bits of the eight words, shifted by their number into one word: a bit for each lane.
-                free = np.uint64(0)
+        # Which lanes are marked: the sign bits of 32 words, shifted by their number into one word, a bit for each lane.
+        n_hits = np.uint64(0)
+        for word in range(0, words.shape[0], 32):
+            free = np.uint64(0)
+            if words.shape[0] == 8:
                 for i in range(8):
+                    free |= (~words[i] & mask) >> np.uint64(i)
+            else:
+                for i in range(32):
                     free |= (~words[word + i] & mask) >> np.uint64(i)
-                while free:
-                    bit = _trailing_zeros(free)
-                    free &= free - np.uint64(1)
-                    if two_lanes:
-                        hits[n_hits] = 2 * (word + 31 - (bit & 31)) + (bit >> 5)
-                    else:
-                        hits[n_hits] = word + 63 - bit
-                    n_hits += 1
-        for hit in range(n_hits):
+            while free:
+                bit = _trailing_zeros(free)
+                free &= free - np.uint64(1)
+                hits[n_hits] = 2 * (word + 31 - (bit & 31)) + (bit >> 5) if two_lanes else word + 63 - bit
+                n_hits += next_one
+        for hit in range(np.int64(n_hits)):
             j = hits[hit]
-            if crossings[j] >= max_spikes:
-                continue
-            a_j, b_j, excess_j = a[j], b[j], excess[j]
-            latest = one  # s of the last crossing in this interval: the next one must come later, at a smaller s
-            while True:
-                # Eq. 9: x = √(b² - 4ac); of the roots of q(s), s = (b + x)/2a is the way up; y = 1/s.
-                discriminant = b_j * b_j - four * a_j * c
-                if not discriminant > 0:
-                    # The potential only touches the threshold: no crossing, and still below.
-                    if excess_j >= 0:
-                        excess_j = -tiny
-                    break
-                x = math.sqrt(discriminant)
-                s = (b_j + x) / (two * a_j)
-                y = (two * a_j) / (b_j + x)
-                if excess_j >= 0:
-                    # It ends above, so it has crossed: rounding must not move that out of the interval.
-                    if not s < latest:
-                        s, y = latest, one / latest
-                    elif s < end:
-                        s, y = end, one / end
-                elif not (end <= s < latest):
-                    break
-                since = -tau * math.log(s)  # t_k - t_g, eq. 9
+            solver.a[hit], solver.b[hit], solver.excess[hit], solver.latest[hit] = a[j], b[j], excess[j], one
+        while n_hits:
+            _solve(solver, (np.int64(n_hits) + 15) // 16 * 16, end, c, tau)
+            n_again = np.uint64(0)  # lanes that may cross once more in this interval
+            for hit in range(np.int64(n_hits)):
+                j = hits[hit]
+                s = root[hit]
+                if crossings[j] >= max_spikes:
+                    continue
+                if s < 0:
+                    # If it ends above, the potential has only touched the threshold: no crossing, and still below.
+                    if excess[j] >= 0:
+                        excess[j] = -tiny
+                    continue
                 # Eq. 14, and the collision rule: what becomes of it if the last spike has not left yet.
                 spike_tick = np.int64(0)
                 collides = False
                 if grid:
                     # Ticks are counted from the group's, so that a long window costs no precision.
-                    phase = since * ticks_per_second
+                    phase = since[hit] * ticks_per_second
                     spike_tick = tick[g] + np.int64(phase + GRID_TOLERANCE) + 1
                     collides = own_tick[j] >= 0 and phase - GRID_TOLERANCE <= own_tick[j] - tick[g]
                     if collides and rule == DROP:
                         counters[DROPPED] += 1
-                        break
+                        continue
                 sent_tick = spike_tick
                 if collides and rule == MERGE:
                     counters[MERGED] += 1
@@ -271,29 +269,31 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
                     own_tick[j] = spike_tick
                 if noise.key and grid and sent_tick >= 0:
                     place = noise.place + j * max_spikes + crossings[j]
-                    rounded = tick[g] + np.int64(since * ticks_per_second + 0.5 + _uniform(noise.key, place))
+                    rounded = tick[g] + np.int64(since[hit] * ticks_per_second + 0.5 + _uniform(noise.key, place))
                     sent_tick += rounded - spike_tick
-                floats[n_records, TIME] = time[g] + since
-                floats[n_records, SLOPE] = x * s  # x_k, moved from the group's frame to the spike's own
+                floats[n_records, TIME] = time[g] + since[hit]
+                floats[n_records, SLOPE] = solver.slope[hit]
                 floats[n_records, FADE] = s
                 integers[n_records, LANE] = j
                 integers[n_records, TICK] = sent_tick
                 integers[n_records, BIN] = spike_tick
                 integers[n_records, GROUP] = g
-                n_records += 1
+                n_records += next_one
                 if sent_tick >= 0:
                     sent[j] += 1
                 crossings[j] += 1
-                # The reset (eq. 4, second sum) is another input of eq. 8, to b alone. It may cross again before `end`.
-                b_j -= c * y
+                # The reset (eq. 4, second sum) is another input of eq. 8, to b alone.
+                a_j, b_j = solver.a[hit], solver.b[hit] - solver.reset[hit]
                 excess_j = (b_j - a_j * end) * end - c
+                b[j], excess[j] = b_j, excess_j
                 if crossings[j] >= max_spikes:
                     counters[TRUNCATED] += 1
-                    break
-                if not (excess_j >= 0 or b_j > two * a_j * end):
-                    break
-                latest = s
-            b[j], excess[j] = b_j, excess_j
+                elif excess_j >= 0 or b_j > two * a_j * end:
+                    hits[n_again] = j
+                    solver.a[n_again], solver.b[n_again] = a_j, b_j
+                    solver.excess[n_again], solver.latest[n_again] = excess_j, s
+                    n_again += next_one
+            n_hits = n_again
     return n_records
 
 
@@ -379,7 +379,9 @@ def _simulate_part(part, n_parts, n_samples, inputs, weights, n_post, physics, k
     """Walk samples through a block of neurons: of `n_parts` of the batch in each block, the one numbered `part`."""
     block, chunk = part // n_parts, part % n_parts
     width = weights.shape[2]
-    mark = np.empty(width, weights.dtype)
+    # Marks are looked at 32 words at a time, those of a narrow layer by 8.
+    n_marks = width if width * weights.itemsize == 64 else (width + 63) // 64 * 64
+    mark = np.full(n_marks, -weights.dtype.type(1), weights.dtype)
     lanes = Lanes(
         np.empty(width, weights.dtype),
         np.empty(width, weights.dtype),
@@ -387,9 +389,19 @@ def _simulate_part(part, n_parts, n_samples, inputs, weights, n_post, physics, k
         mark,
         mark.view(np.uint64),
         np.empty(width, weights.dtype),
-        np.empty(width + 1, np.int32),
+        np.empty(width + 1, np.uint32),
         np.empty(width, np.int32),
         np.empty(width, np.int64),
+        Solver(
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+            np.empty(width, weights.dtype),
+        ),
     )
     for i in range(chunk * n_samples // n_parts, (chunk + 1) * n_samples // n_parts):
         walk = walk_of(groups, i)
@@ -404,7 +416,7 @@ def _simulate_part(part, n_parts, n_samples, inputs, weights, n_post, physics, k
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
-def forward(samples, inputs, weights, n_post, physics, key, n_chunks, mask, groups, crossings, sent):
+def forward(samples, inputs, weights, n_post, physics, key, n_chunks, mask, fully, groups, crossings, sent):
     """Simulate a layer for a batch: groups of inputs, crossings of every block, sent spikes in order.
 
     Parameters
@@ -422,6 +434,8 @@ def forward(samples, inputs, weights, n_post, physics, key, n_chunks, mask, grou
         Parts of the batch that threads take apart, in each block.
     mask : uint64
         The sign bits of a word of marks.
+    fully : bool
+        Whether spikes of one tick are to be in order of their continuous times.
     groups, crossings, sent : Groups, Crossings, Sent
         Where the results go.
     """
@@ -440,14 +454,25 @@ def forward(samples, inputs, weights, n_post, physics, key, n_chunks, mask, grou
     # Stochastic rounding may send one tick later than eq. 14.
     n_ticks = physics.limit_tick + 3 if physics.delta_t > 0 else 0
     for i in prange(n_samples):
-        order_records(crossings, np.int64(i), np.int64(TICK), n_ticks, physics.duration, sent)
+        order_records(crossings, np.int64(i), np.int64(TICK), n_ticks, physics, fully, sent)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
-def total_delay(sent, n_samples, delta_t):
-    """Sum the delays d(t) - t of a batch's sent spikes."""
-    total = 0.0
-    for i in range(n_samples):
-        for event in range(sent.n_sent[i]):
-            total += sent.ticks[i, event] * delta_t - sent.times[i, event]
-    return total
+def add_up(crossings, sent, n_samples, delta_t, fired, counts):
+    """Add a batch's counters to `counts`, mark neurons that `fired`; return number and delay of spikes."""
+    total, delay = np.int64(0), 0.0
+    width = crossings.sent.shape[2]
+    for block in range(crossings.sent.shape[1]):
+        part = fired[block * width : (block + 1) * width]
+        for i in range(n_samples):
+            for lane in range(part.shape[0]):
+                n = crossings.sent[i, block, lane]
+                total += n
+                part[lane] |= n > 0
+            for column in range(counts.shape[0]):
+                counts[column] += crossings.counters[i, block, column]
+    if delta_t > 0:
+        for i in range(n_samples):
+            for event in range(sent.n_sent[i]):
+                delay += sent.ticks[i, event] * delta_t - sent.times[i, event]
+    return total, delay

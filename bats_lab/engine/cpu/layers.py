@@ -23,10 +23,23 @@ __all__ = ["N_SLABS", "Layer", "Room", "block_width"]
 N_SLABS = 8
 
 
+CACHE_LINE = 64  # bytes
+# Lanes up to which a layer is narrow.
+NARROW = 48
+
+
 def block_width(n_neurons: int) -> int:
     """Return the neurons of a block: about 200, so that its weights fit the second-level cache, a multiple of 16."""
     n_blocks = max(1, 2 * round(n_neurons / 400))
     return 16 * math.ceil(n_neurons / n_blocks / 16)
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return zeros that begin at a cache line: as rows of a multiple of 16 lanes then do, vectors straddle none."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    begin = -raw.ctypes.data % CACHE_LINE
+    return raw[begin : begin + size].view(dtype).reshape(shape)
 
 
 class Layer:
@@ -55,7 +68,9 @@ class Layer:
         padded = np.zeros((len(dense), self.n_blocks * self.width, self.n_pre), self.dtype)
         padded[:, : self.n_post] = dense
         split = padded.reshape(len(dense), self.n_blocks, self.width, self.n_pre)
-        return np.ascontiguousarray(split.transpose(0, 1, 3, 2))
+        blocks = _zeros((len(dense), self.n_blocks, self.n_pre, self.width), self.dtype)
+        blocks[:] = split.transpose(0, 1, 3, 2)
+        return blocks
 
     def to_dense(self, blocks: np.ndarray) -> np.ndarray:
         """Do the reverse of `to_blocks`."""
@@ -67,14 +82,15 @@ class Layer:
         """Gradients added up since the last update, (network, slab, block, pre, lane)."""
         if self._gradient is None:
             n_slabs = 1 if self.n_blocks > 1 else N_SLABS
-            self._gradient = np.zeros((self.n_networks, n_slabs, *self.weights.shape[1:]), self.dtype)
+            self._gradient = _zeros((self.n_networks, n_slabs, *self.weights.shape[1:]), self.dtype)
         return self._gradient
 
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Adam's moments, (network, block, pre, lane) each."""
         if self._moments is None:
-            self._moments = np.zeros_like(self.weights), np.zeros_like(self.weights)
+            shape = self.weights.shape
+            self._moments = _zeros(shape, self.dtype), _zeros(shape, self.dtype)
         return self._moments
 
 

@@ -7,6 +7,7 @@ import platform
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from bats_lab.config import LATENCY_TIMES
 from bats_lab.engine import Demand, Mode, Neurons, ReadOut, Shape, State, Sums, noise_key
 from bats_lab.engine.cpu import backward, forward, order, read_out
-from bats_lab.engine.cpu.layers import Layer, Room
+from bats_lab.engine.cpu.layers import NARROW, Layer, Room
 from bats_lab.engine.cpu.records import (
     LANE,
     N_COUNTERS,
@@ -62,6 +63,8 @@ class CpuNetworks:
         self._layers = [Layer(np.asarray(w), kept, self._dtype) for w, kept in layers]
         self._rooms = [[Room(layer) for layer in self._layers] for _ in self.neurons]
         self._n_updates = [0] * len(self.neurons)
+        # The backward pass of a wide layer wants the inputs of a tick in order of time; a narrow one gains too little.
+        self._fully = [*(layer.width > NARROW for layer in self._layers[1:]), False]
         # Two neighbouring float32 marks are looked at as one word: both negative means neither lane may cross.
         self._mask = np.uint64(0x8000000080000000 if self._dtype == np.float32 else 0x8000000000000000)
 
@@ -110,7 +113,9 @@ class CpuNetworks:
 
     def load(self, spikes: Sequence[Spikes], labels: np.ndarray | None = None) -> Samples:
         """Take samples in: each network's input spikes, and the labels of all."""
-        return Samples(list(spikes), None if labels is None else np.ascontiguousarray(labels, np.int64))
+        return Samples(
+            [_in_order(s) for s in spikes], None if labels is None else np.ascontiguousarray(labels, np.int64)
+        )
 
     # -- one network, one batch
 
@@ -141,7 +146,7 @@ class CpuNetworks:
             n_chunks = min(n, max(1, math.ceil(4 * numba.get_num_threads() / layer.n_blocks)))
             forward.forward(
                 chosen, events, layer.weights[network], layer.n_post, room.physics, np.uint64(noise), n_chunks,
-                self._mask, room.groups, room.crossings, room.sent,
+                self._mask, self._fully[i], room.groups, room.crossings, room.sent,
             )  # fmt: skip
             events, chosen = room.outputs(), np.arange(n)
 
@@ -192,7 +197,8 @@ class CpuNetworks:
                 )
             if room.input_errors.shape[1] < len(inputs.neuron):
                 room.input_errors = np.empty((layer.n_blocks, len(inputs.neuron)), layer.dtype)
-        reading = Reading(RULES[room.mode.rule].clocked, by_bin, estimator.by_sent, below is not None)
+        in_order = below is None or by_bin or layer.width > NARROW
+        reading = Reading(RULES[room.mode.rule].clocked, by_bin, estimator.by_sent, in_order, below is not None)
         backward.backward(
             layer.weights[network], layer.gradient[network], inputs, groups, room.crossings, room.errors[:n],
             room.physics, reading, room.input_errors,
@@ -340,12 +346,11 @@ class CpuNetworks:
         sums.samples += len(labels)
         sums.loss += float(read.loss.sum())
         for i, room in enumerate(self._rooms[network]):
-            count = room.spike_count()
-            sums.sent[i] += count.sum()
-            sums.fired[i] |= count.any(axis=0)
-            sums.counts[i] += room.crossings.counters[: room.n].sum(axis=(0, 1))
-            if room.physics.delta_t:
-                sums.delay[i] += forward.total_delay(room.sent, room.n, room.physics.delta_t)
+            n_sent, delay = forward.add_up(
+                room.crossings, room.sent, room.n, room.physics.delta_t, sums.fired[i], sums.counts[i]
+            )
+            sums.sent[i] += n_sent
+            sums.delay[i] += delay
         sums.spikes_by += read.spikes_by.sum(axis=0)
         sums.first_time = _add_in_order(sums.first_time, read.first_time)
         sums.decision_time = _add_in_order(sums.decision_time, read.decision_time)
@@ -414,6 +419,23 @@ class CpuNetworks:
             return sums
 
         return self._each(measure)
+
+
+def _in_order(spikes: Spikes) -> Spikes:
+    """Put those sent on one tick in order of their continuous times, which what is encoded is already."""
+    if not spikes.delta_t or not len(spikes.ticks):
+        return spikes
+    ticks, times = spikes.ticks, spikes.times
+    earlier = (ticks[1:] == ticks[:-1]) & (times[1:] < times[:-1])
+    begins = spikes.start[(spikes.start > 0) & (spikes.count > 0)]
+    earlier[begins - 1] = False  # of two samples
+    if not earlier.any():
+        return spikes
+    order = np.arange(len(ticks))
+    for begin, count in zip(spikes.start, spikes.count, strict=True):
+        part = slice(begin, begin + count)
+        order[part] = begin + np.lexsort((times[part], ticks[part]))
+    return replace(spikes, neuron=spikes.neuron[order], times=times[order], ticks=ticks[order])
 
 
 def _add_in_order(total: float, values: np.ndarray) -> float:

@@ -11,10 +11,10 @@ from bats_lab.engine.cpu.records import ACTIVE, ALL, BIN, EXACT, LANE, TICK, TIM
 
 __all__ = ["group_events", "order_records", "regroup"]
 
-# Buckets by which a sample's crossings are put in order of time, and how many are sorted by insertion.
+# Buckets by which a sample's crossings are put in order of time, at least, and how many are sorted by insertion.
 N_BUCKETS = 1024
 INSERTION_LIMIT = 32
-# Ticks of a window up to which spikes are counted tick by tick to be put in order.
+# Ticks of a window up to which each has buckets of its own.
 MAX_TICKS = 1 << 15
 
 
@@ -85,120 +85,91 @@ def _sort_part(order, keys, begin, end):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
-def _by_time(floats, integers, n_records, span, source):
-    """List the sent spikes of one sample, from all blocks, in order of continuous time; return their number.
-
-    A counting sort into buckets of time, each of which is then sorted; `span` is the last time there can be.
-    """
-    scale = N_BUCKETS / span
-    capacity = integers.shape[1]
+def _in_order(times, ticks, bucket, n_buckets, fully, order):
+    """List spikes so that `bucket` ascends, which goes with tick and time; `fully`: also tick, and within it time."""
+    begin = np.zeros(n_buckets + 1, np.int32)
+    for k in range(bucket.shape[0]):
+        begin[bucket[k] + 1] += 1
     most = 0
-    for block in range(n_records.shape[0]):
-        most += n_records[block]
-    record = np.empty(most, np.int32)
-    times = np.empty(most, floats.dtype)
-    inside = np.empty(most, np.int32)
-    bucket = np.zeros(N_BUCKETS, np.int32)
-    n = 0
-    for block in range(n_records.shape[0]):
-        for k in range(n_records[block]):
-            if integers[block, k, TICK] >= 0:
-                record[n] = block * capacity + k
-                times[n] = floats[block, k, TIME]
-                inside[n] = min(int(times[n] * scale), N_BUCKETS - 1)
-                bucket[inside[n]] += 1
-                n += 1
-    total = 0
-    for i in range(N_BUCKETS):
-        size = bucket[i]
-        bucket[i] = total
-        total += size
-    # `bucket` is where each begins, and after this loop where it ends.
-    order = np.empty(n, np.int32)
-    for k in range(n):
-        i = inside[k]
-        order[bucket[i]] = k
-        bucket[i] += 1
-    begin = np.int64(0)
-    for i in range(N_BUCKETS):
-        end = np.int64(bucket[i])
-        if end - begin > 1:  # a call costs more than the sorting of most buckets
-            _sort_part(order, times, begin, end)
-        begin = end
-    for rank in range(n):
-        source[rank] = record[order[rank]]
-    return n
+    for i in range(n_buckets):
+        most = max(most, begin[i + 1])
+        begin[i + 1] += begin[i]
+    for k in range(bucket.shape[0]):
+        i = bucket[k]
+        order[begin[i]] = k
+        begin[i] += 1  # in the end where the bucket ends
+    if not fully:
+        return
+    if most > INSERTION_LIMIT:
+        start = np.int64(0)
+        for i in range(n_buckets):
+            _sort_part(order, times, start, np.int64(begin[i]))
+            _sort_part(order, ticks, start, np.int64(begin[i]))
+            start = np.int64(begin[i])
+        return
+    for rank in range(1, order.shape[0]):
+        k = order[rank]
+        i = rank
+        while i > 0:
+            other = order[i - 1]
+            if bucket[other] != bucket[k] or times[other] <= times[k]:
+                break
+            order[i] = other
+            i -= 1
+        order[i] = k
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
-def _by_tick(integers, n_records, column, n_ticks, source):
-    """List the sent spikes of one sample, from all blocks, in order of a tick below `n_ticks`; return their number."""
-    capacity = integers.shape[1]
-    # A counting sort: how many spikes each tick has, where its spikes begin, and then every spike to its place.
-    rank = np.zeros(n_ticks, np.int32)
-    for block in range(n_records.shape[0]):
-        for k in range(n_records[block]):
-            if integers[block, k, TICK] >= 0:
-                rank[integers[block, k, column]] += 1
-    n = 0
-    for i in range(n_ticks):
-        size = rank[i]
-        rank[i] = n
-        n += size
-    for block in range(n_records.shape[0]):
-        for k in range(n_records[block]):
-            if integers[block, k, TICK] >= 0:
-                i = integers[block, k, column]
-                source[rank[i]] = block * capacity + k
-                rank[i] += 1
-    return n
+def _part(time, per_second, before, n_parts):
+    """Return which of `n_parts` of a stretch of time a time is in, `before` of them being over when it begins."""
+    return min(max(np.int64(time * per_second) - before, np.int64(0)), n_parts - 1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
-def _by_sparse_tick(integers, n_records, column, source):
-    """Do as `_by_tick` where there are far more ticks than spikes."""
-    capacity = integers.shape[1]
-    n = 0
-    for block in range(n_records.shape[0]):
-        for k in range(n_records[block]):
-            if integers[block, k, TICK] >= 0:
-                source[n] = block * capacity + k
-                n += 1
-    keys = np.empty(n, np.int32)
-    order = np.empty(n, np.int32)
-    for k in range(n):
-        keys[k] = integers[source[k] // capacity, source[k] % capacity, column]
-        order[k] = k
-    _sort_part(order, keys, np.int64(0), keys.shape[0])
-    for k in range(n):
-        keys[k] = source[order[k]]
-    for k in range(n):
-        source[k] = keys[k]
-    return n
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
-def order_records(crossings, i, column, n_ticks, duration, sent):
+def order_records(crossings, i, column, n_ticks, physics, fully, sent):
     """Put the sent spikes of sample `i`, from all blocks, in order of time.
 
-    On a grid (`n_ticks` above 0) the order is that of an integer `column` below `n_ticks`; in continuous time that of
-    TIME, at most `duration`. Spikes that are equal in it stay in the order in which they were found.
+    On a grid the order is that of an integer `column`, ticks below `n_ticks`, and, where `fully`, within a tick that of
+    TIME, which in continuous time (`n_ticks` is 0) is all. Equal ones stay in the order in which they were found.
     """
     floats, integers, n_records = crossings.floats[i], crossings.integers[i], crossings.n_records[i]
     neuron, times, ticks, source = sent.neuron[i], sent.times[i], sent.ticks[i], sent.source[i]
     width, capacity = crossings.sent.shape[2], integers.shape[1]
-    if n_ticks == 0:
-        n = _by_time(floats, integers, n_records, duration, source)
-    elif n_ticks <= MAX_TICKS:
-        n = _by_tick(integers, n_records, column, n_ticks, source)
-    else:
-        n = _by_sparse_tick(integers, n_records, column, source)
+    most = 0
+    for block in range(n_records.shape[0]):
+        most += n_records[block]
+    record, key = np.empty(most, np.int32), np.empty(most, np.int32)
+    time, bucket = np.empty(most, floats.dtype), np.empty(most, np.int32)
+    # Buckets of a tick; of the window in continuous time.
+    sparse = n_ticks > MAX_TICKS
+    parts = N_BUCKETS
+    if n_ticks:
+        parts = max(1, N_BUCKETS // n_ticks) if fully else 1
+    per_second = parts / (physics.delta_t if n_ticks else physics.duration)
+    n = 0
+    for block in range(n_records.shape[0]):
+        for k in range(n_records[block]):
+            if integers[block, k, TICK] < 0:
+                continue
+            record[n] = block * capacity + k
+            time[n] = floats[block, k, TIME]
+            tick = np.int64(integers[block, k, column]) if n_ticks else np.int64(0)
+            key[n] = tick
+            # A spike is sent at the end of its step, or later.
+            before = (tick - 1) * parts if n_ticks else np.int64(0)
+            bucket[n] = np.int64(0) if sparse else tick * parts + _part(time[n], per_second, before, parts)
+            n += 1
+    order = np.empty(n, np.int32)
+    n_buckets = 1 if sparse else max(n_ticks, 1) * parts
+    _in_order(time[:n], key[:n], bucket[:n], n_buckets, fully or sparse or n_ticks == 0, order)
     for rank in range(n):
-        block = source[rank] // capacity
-        k = source[rank] - block * capacity
-        neuron[rank] = block * width + integers[block, k, LANE]
-        times[rank] = floats[block, k, TIME]
-        ticks[rank] = integers[block, k, TICK]
+        k = order[rank]
+        source[rank] = record[k]
+        block = record[k] // capacity
+        place = record[k] - block * capacity
+        neuron[rank] = block * width + integers[block, place, LANE]
+        times[rank] = time[k]
+        ticks[rank] = integers[block, place, TICK]
     sent.n_sent[i] = n
 
 
@@ -206,7 +177,7 @@ def order_records(crossings, i, column, n_ticks, duration, sent):
 def _regroup_sample(crossings, i, physics, sent, bins, groups):
     size = sent.neuron.shape[1]
     capacity = crossings.integers.shape[2]
-    order_records(crossings, i, np.int64(BIN), physics.last_tick, 0.0, sent)
+    order_records(crossings, i, np.int64(BIN), physics.last_tick + 1, physics, True, sent)
     for event in range(sent.n_sent[i]):
         source = sent.source[i, event]
         bins[i, event] = crossings.integers[i, source // capacity, source % capacity, BIN]

@@ -112,6 +112,19 @@ class Sent(NamedTuple):
     n_sent: np.ndarray  # int64, (sample,)
 
 
+class Solver(NamedTuple):
+    """Marked lanes, one behind the other, as the solver takes them, and what it makes of each."""
+
+    a: np.ndarray
+    b: np.ndarray
+    excess: np.ndarray
+    latest: np.ndarray  # s of the last crossing in this interval, 1 before the first: the next one has a smaller s
+    root: np.ndarray  # s of the crossing, negative: none
+    since: np.ndarray  # its time since the group
+    slope: np.ndarray
+    reset: np.ndarray  # by how much b falls
+
+
 class Lanes(NamedTuple):
     """The state of a block of neurons, a lane each, while a sample passes."""
 
@@ -121,9 +134,10 @@ class Lanes(NamedTuple):
     mark: np.ndarray  # without a sign: it may cross in this interval
     words: np.ndarray  # uint64; `mark`, looked at word by word
     total: np.ndarray  # sum of the rows of a group
-    hits: np.ndarray  # int32; lanes marked
+    hits: np.ndarray  # uint32; lanes marked
     crossings: np.ndarray  # int32; crossings so far
     own_tick: np.ndarray  # int64; tick of the last spike, -1: none
+    solver: Solver
 
 
 class Noise(NamedTuple):
@@ -138,11 +152,13 @@ class Reading(NamedTuple):
 
     `clocked`: neurons reset at ticks. `by_bin`: inputs are grouped by the ticks of eq. 14 while they may have been sent
     later. `by_sent`: an input came before a crossing if it was sent before it; else if it crossed before it.
+    `in_order`: inputs of one tick are in order of their continuous times.
     """
 
     clocked: bool
     by_bin: bool
     by_sent: bool
+    in_order: bool
     want_errors: bool
 
 
@@ -153,10 +169,14 @@ class Backlog(NamedTuple):
     h: np.ndarray  # H = Σ δ τ/x E
     step: np.ndarray  # F - H: what an input adds to the gradients of its weights
     back: np.ndarray  # what an input's error takes
-    chain: np.ndarray  # C of eq. 13, relative to the time `later`
-    later: np.ndarray
+    chain: np.ndarray  # C of eq. 13, relative to the group
     position: np.ndarray  # int32, (record,); where `by_bin`: the last group wholly before a crossing
     order: np.ndarray  # int32, (record,); crossings so that `position` ascends
+    noted: np.ndarray  # uint32, (input,); by number in its tick: 1 + the latest note there, 0: none
+    before: np.ndarray  # uint32, (note,); the note before it there, as in `noted`
+    lane: np.ndarray  # uint32, (note,)
+    squares: np.ndarray  # (note,); its share of F
+    linears: np.ndarray  # and of H
 
 
 class AdamStep(NamedTuple):
