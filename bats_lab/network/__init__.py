@@ -3,5 +3,5 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["exact", "feedforward", "gradient_check", "graphs", "neuron", "platforms", "sensitivity"]
+    __name__, ["exact", "feedforward", "gradient_check", "graphs", "interchange", "neuron", "platforms", "sensitivity"]
 )

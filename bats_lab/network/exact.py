@@ -282,10 +282,9 @@ def simulate_exactly(
     found = []
     for sample in range(len(spikes)):
         source, _, sent = spikes.sample(sample)
-        times, who, ran_away = _run_sample(
-            neurons, wiring, sent.astype(np.float64), source.astype(np.int64), graph.n_inputs, duration, float(graph.pulse),
-            delta_t, recorded, traces[sample],
-        )  # fmt: skip
+        given = (sent.astype(np.float64), source.astype(np.int64), graph.n_inputs)
+        measured = (duration, float(graph.pulse), delta_t, recorded, traces[sample])
+        times, who, ran_away = _run_sample(neurons, wiring, *given, *measured)
         if ran_away >= 0:
             name = names[int(np.searchsorted(ends, ran_away, side="right")) - 1]
             raise ValueError(
