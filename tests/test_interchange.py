@@ -12,6 +12,7 @@ import pytest
 from scipy.signal import correlate2d
 
 from bats_lab import interchange
+from bats_lab.cli import main
 from bats_lab.errors import DataError
 from bats_lab.network.feedforward import Network
 from bats_lab.network.graphs import INPUT, Connection, Graph, Population, graph_of_network
@@ -212,3 +213,16 @@ def test_export_names_what_adds_its_weight_to_the_current() -> None:
     node = to_nir(network, delta_t=0.01).nodes["layer1"]
     # snnTorch's Synaptic: syn = α syn + w, mem = β mem + syn
     np.testing.assert_allclose([node.w_in * 0.01 / node.tau_syn, node.r * 0.01 / node.tau_mem], 1)
+
+
+def test_commands_carry_a_network_out_and_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = [np.array([[1.0, -2.0]])]
+    network = Network((2, 1), thresholds=[0.2], max_spikes=[9], tau_syn=0.13, duration=0.2, weights=weights)
+    network.save(tmp_path / "a.npz")
+    assert main(["export", str(tmp_path / "a.npz"), "--out", str(tmp_path / "b.nir"), "--step", "0.002"]) == 0
+    assert main(["import", str(tmp_path / "b.nir"), "--network", str(tmp_path / "c.npz")]) == 0
+    assert "layer1: 1 CuBa-LIF, τ_mem 260 ms, τ_syn 130 ms, threshold 0.2, reset subtract" in capsys.readouterr().out
+    np.testing.assert_allclose(Network.load(tmp_path / "c.npz").weights, weights, rtol=1e-6)
+    assert main(["import", str(tmp_path / "b.nir"), "--reset", "zero", "--network", str(tmp_path / "d.npz")]) == 2
+    assert "reset by subtraction" in capsys.readouterr().err
+    assert not (tmp_path / "d.npz").exists()

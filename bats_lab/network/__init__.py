@@ -3,5 +3,16 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["exact", "feedforward", "gradient_check", "graphs", "interchange", "neuron", "platforms", "sensitivity"]
+    __name__,
+    [
+        "autopsy",
+        "exact",
+        "feedforward",
+        "gradient_check",
+        "graphs",
+        "interchange",
+        "neuron",
+        "platforms",
+        "sensitivity",
+    ],
 )

@@ -36,11 +36,12 @@ class Profile:
         The five stages of a tick in their order: ``synapse`` (the current decays), ``input`` (spikes are
         added to it), ``membrane`` (the potential decays and takes up the current), ``threshold``, ``reset``.
     decay, gain : str
-        ``exponential`` or ``euler``: the factor by which states decay in a tick, and how much an input adds.
+        ``exponential`` or ``euler`` (at most all): the factor by which states decay in a tick, and how much an input
+        adds: as a current that lasts the tick, or as Euler's step has it. `gain` ``exact``: a pulse as the tick starts.
     reset : str or None
         ``zero`` or ``subtract``; None: what the network asks for.
-    delay : int
-        Ticks that a spike takes from one layer to the next; a recurrent one takes one tick at least.
+    delay, recurrent_delay : int
+        Ticks that a spike takes from one layer to the next, and that a recurrent one takes at least.
     inclusive : bool
         Whether a potential on the threshold fires.
     spikes_per_tick : int
@@ -53,6 +54,8 @@ class Profile:
         Word lengths, sign included, of weights, decay factors, and of current and potential; None: floating point.
     state_shift : int
         Bits by which states are finer than weights.
+    saturates : bool
+        Whether what leaves its word is cut off (weights, potentials) or wraps around (currents).
     rounding : str
         ``nearest`` or ``truncate`` (towards zero), for weights.
     step : float or None
@@ -73,6 +76,7 @@ class Profile:
     gain: str = "exponential"
     reset: str | None = None
     delay: int = 0
+    recurrent_delay: int = 1
     inclusive: bool = False
     spikes_per_tick: int = 1
     floor: float = -np.inf
@@ -81,6 +85,7 @@ class Profile:
     decay_bits: int | None = None
     state_bits: int | None = None
     state_shift: int = 0
+    saturates: bool = True
     rounding: str = "nearest"
     step: float | None = None
 
@@ -89,7 +94,7 @@ class Profile:
             raise ValueError(f"order is {self.order}; it must hold {', '.join(STAGES)}, a reset after the threshold.")
         choices = {
             "decay": ("exponential", "euler"),
-            "gain": ("exponential", "euler"),
+            "gain": ("exponential", "euler", "exact"),
             "reset": (None, *RESETS),
             "rounding": ("nearest", "truncate"),
             "dtype": ("float32", "float64"),
@@ -123,7 +128,14 @@ PLATFORMS: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile("exact", "continuous time, no clock", spikes_per_tick=0, inclusive=True),
-        Profile("ideal", "the exact solution from tick to tick", spikes_per_tick=0, inclusive=True),
+        Profile(
+            "ideal",
+            "the exact solution from tick to tick (eq. 1-3)",
+            order=("input", "membrane", "synapse", "threshold", "reset"),
+            gain="exact",
+            spikes_per_tick=0,
+            inclusive=True,
+        ),
         Profile(
             "norse",
             "norse/norse, norse/torch/functional/lif_box.py and lif.py",
@@ -279,10 +291,11 @@ def simulate(
         profiles = {p.name: profile for p in graph.populations}
     n_steps = first_tick_from(duration, delta_t)
     layers = [_Layer(graph, p, profiles[p.name], delta_t) for p in graph.populations]
+    given = {INPUT: spikes, **(forced or {})}
     busiest = n_steps * (graph.n_inputs + sum(p.size for p in graph.populations))
     part = max(1, _MAX_PLACES // busiest)
     runs = [
-        _run(graph, layers, spikes, forced or {}, np.arange(begin, min(begin + part, len(spikes))), n_steps, delta_t)
+        _run(graph, layers, given, np.arange(begin, min(begin + part, len(spikes))), n_steps, delta_t, record)
         for begin in range(0, len(spikes), part)
     ]
     return Response(
@@ -315,22 +328,31 @@ def _spikes(counts: list[np.ndarray], delta_t: float) -> Spikes:
     )
 
 
+def kernel_area(x: float, rate: np.ndarray) -> np.ndarray:
+    """Return the integral of ``exp(-rate * t)`` from 0 to `x`."""
+    safe = np.where(rate == 0, 1.0, rate)
+    return np.where(rate == 0, x, -np.expm1(-safe * x) / safe)
+
+
 class _Layer:
     """A population as one platform has it: its factors for one tick, and its weights in the platform's words."""
 
     def __init__(self, graph: Graph, population: Population, profile: Profile, delta_t: float) -> None:
         p, self.population, self.profile = population, population, profile
         self.order = profile.order
-        with np.errstate(divide="ignore", invalid="ignore"):
-            exact = p.tau_mem * -np.expm1(-delta_t / p.tau_mem)
-            taken = np.where(np.isinf(p.tau_mem), delta_t, exact) if profile.gain == "exponential" else delta_t
-            lost = [
-                np.minimum(delta_t / tau, 1.0) if profile.decay == "euler" else -np.expm1(-delta_t / tau)
-                for tau in (p.tau_mem, p.tau_syn)
-            ]
-            # What one spike adds to the current, relative to its jump in continuous time.
-            spread = p.tau_syn / delta_t * -np.expm1(-delta_t / p.tau_syn) if profile.gain == "exponential" else 1.0
-        if not p.has_synapse:
+        leak_rate = 1 / p.tau_mem
+        syn_rate = 1 / p.tau_syn if p.has_synapse else np.zeros(p.size)
+        area = kernel_area(delta_t, leak_rate)
+        # What one unit of current adds to the potential in a tick, and what one spike adds to the current.
+        taken = np.full(p.size, delta_t) if profile.gain == "euler" else area
+        spread: Any = 1.0
+        lost = [delta_t * r if profile.decay == "euler" else -np.expm1(-delta_t * r) for r in (leak_rate, syn_rate)]
+        lost = [np.minimum(x, 1.0) for x in lost]
+        if p.has_synapse and profile.gain == "exact":
+            taken = np.exp(-leak_rate * delta_t) * kernel_area(delta_t, syn_rate - leak_rate)
+        elif p.has_synapse and profile.gain == "exponential":
+            spread = kernel_area(delta_t, syn_rate) / delta_t
+        elif not p.has_synapse:
             lost[1], spread = np.ones(p.size), 1.0 / delta_t
             # A current without a synapse lasts one tick: it is gone before the input comes.
             self.order = ("synapse", *(stage for stage in profile.order if stage != "synapse"))
@@ -342,6 +364,9 @@ class _Layer:
         ]
         bias = taken * p.drive * (lost[1] if p.has_synapse else 1.0)
         self.leak = p.v_leak * lost[0]
+        self.early = p.has_synapse and profile.gain == "exact"
+        if self.early:
+            self.leak = self.leak + p.drive * (area - taken)
         self.unit, threshold = 1.0, p.threshold
         if profile.weight_bits:
             largest = max((abs(w).max() for w in weights if w.size), default=0.0) or 1.0
@@ -351,7 +376,8 @@ class _Layer:
 
             def quantized(values: np.ndarray) -> np.ndarray:
                 # What is a whole number of steps but for its own rounding is that number.
-                return np.clip(to_words(values / step * (1 + 1e-12)), -word - 1, word)
+                words = to_words(values / step * (1 + 1e-12))
+                return np.clip(words, -word - 1, word) if profile.saturates else words
 
             fine = float(2**profile.state_shift)
             self.unit = step / fine
@@ -371,11 +397,13 @@ class _Layer:
         self.kept = [(1 - x).astype(kind) for x in lost]
         self.bias, self.leak, self.threshold = (np.asarray(x).astype(kind) for x in (bias, self.leak, threshold))
         self.v_reset = (p.v_reset / self.unit).astype(kind)
-        self.floor = (profile.floor * self.threshold).astype(kind) if np.isfinite(profile.floor) else None
+        self.floor = profile.floor * self.threshold if np.isfinite(profile.floor) and p.fires else None
         self.reset = profile.reset or p.reset
-        self.limit = 2.0 ** (profile.state_bits - 1) - 1 if profile.state_bits else None
+        self.whole = profile.state_bits is not None
+        self.limit = 2.0 ** (profile.state_bits - 1) - 1 if profile.state_bits and profile.saturates else None
         ticks = [
-            np.rint(c.delay / delta_t).astype(np.int64) + max(profile.delay, int(graph.is_recurrent(c)))
+            np.rint(c.delay / delta_t).astype(np.int64)
+            + (max(profile.delay, profile.recurrent_delay) if graph.is_recurrent(c) else profile.delay)
             for c in graph.incoming(p.name)
         ]
         self.inputs = [
@@ -387,6 +415,8 @@ class _Layer:
         shape = (n_samples, self.population.size)
         self.current, self.potential = (np.zeros(shape, self.profile.dtype) for _ in range(2))
         self.potential += self.population.v_leak / self.unit
+        if self.early:  # the drive enters the current at the end of a tick, not at its start
+            self.current -= self.bias
         self.fired = np.zeros(shape, np.uint8)
 
     def tick(self, arriving: np.ndarray) -> np.ndarray:
@@ -434,7 +464,7 @@ class _Layer:
             self.potential -= self.fired.astype(self.potential.dtype) * down
 
     def _rounded(self, states: np.ndarray) -> np.ndarray:
-        return states if self.limit is None else np.trunc(states)
+        return np.trunc(states) if self.whole else states
 
 
 def _sparse(connection: Connection) -> bool:
@@ -452,28 +482,27 @@ def _mapped(weights: Any, function: Any) -> Any:
 def _run(
     graph: Graph,
     layers: list[_Layer],
-    spikes: Spikes,
-    forced: Mapping[str, Spikes],
+    given: Mapping[str, Spikes],
     samples: np.ndarray,
     n_steps: int,
     delta_t: float,
+    record: Collection[str],
 ) -> dict[str, np.ndarray]:
     """Run some samples; return the spikes of each population in each step (step, sample, neuron), and potentials."""
-    given = {INPUT: spikes, **forced}
-    sent = {name: steps_of(trains, samples, n_steps, delta_t) for name, trains in given.items()}
     own = {p.name: np.zeros((n_steps, len(samples), p.size), np.uint8) for p in graph.populations}
-    sent = {**own, **sent}
-    traces = {p.name: np.zeros((len(samples), p.size, n_steps)) for p in graph.populations}
+    sent = own | {name: steps_of(trains, samples, n_steps, delta_t) for name, trains in given.items()}
+    traces = {name: np.zeros((len(samples), graph[name].size, n_steps)) for name in record}
     for layer in layers:
         layer.start(len(samples))
     for step in range(n_steps):
         for layer in layers:
             name = layer.population.name
-            arriving = sum(
-                (_arriving(sent[s], step, delay, w) for s, w, delay in layer.inputs), np.zeros(1, layer.profile.dtype)
-            )
+            arriving: Any = layer.potential.dtype.type(0)
+            for source, weights, delay in layer.inputs:
+                arriving = arriving + _arriving(sent[source], step, delay, weights)
             own[name][step] = layer.tick(arriving)
-            traces[name][:, :, step] = layer.potential * layer.unit
+            if name in traces:
+                traces[name][:, :, step] = layer.potential * layer.unit
     return own | {f"potential of {name}": trace for name, trace in traces.items()}
 
 
