@@ -113,6 +113,15 @@ def test_many_spikes_per_tick_take_off_as_many_thresholds() -> None:
     assert steps(graph, replace(base, reset="zero"), [5]) == [5]
 
 
+@pytest.mark.parametrize("name", ["exact", "norse", "sinabs", "loihi"])
+def test_neuron_stops_after_its_most_spikes(name: str) -> None:
+    many = list(range(5, 90))
+    for most in (1, 3):
+        response = simulate(neuron(max_spikes=most), train(many), name, delta_t=1e-4, duration=0.01)
+        assert len(response.spikes["lif"].times) == most
+    assert len(simulate(neuron(), train(many), name, delta_t=1e-4, duration=0.01).spikes["lif"].times) > 5
+
+
 def test_threshold_tested_before_the_input_fires_a_tick_later() -> None:
     late = ("threshold", "synapse", "input", "membrane", "reset")
     assert steps(neuron(kick=0.2), replace(PLATFORMS["ideal"], order=late), [7]) == [8]

@@ -2,8 +2,9 @@
 
 Every population is run alone, fed with the spikes that those before it send in continuous time. Where it then fires
 as it should, the difference came from *upstream*. Where it does not, the properties of the platform are put to those
-of the ideal clock one at a time: the one that gives back what the ideal clock does is the cause. What the ideal clock
-itself cannot keep is *rounding of time*.
+of the ideal clock one at a time: the one that gives back what the ideal clock does is the cause. Where there is none,
+several are enough each: the ideal clock is given them one at a time, and the first that changes the spike is the cause.
+What the ideal clock itself cannot keep is *rounding of time*.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SWITCHES: dict[str, tuple[str, ...]] = {
     "reset": ("reset",),
     "collision": ("spikes_per_tick",),
     "saturation": ("saturates", "floor"),
-    "word length": ("weight_bits", "decay_bits", "state_bits", "dtype"),
+    "word length": ("weight_bits", "decay_bits", "state_bits", "dtype", "step", "rounding", "state_shift"),
     "decay": ("decay", "gain"),
 }
 #: Every cause there is.
@@ -50,12 +51,15 @@ class Autopsy:
         Spikes of each population that come in their step.
     exact, platform : Response
         Both runs.
+    delta_t : float
+        Clock of the platform, in seconds.
     """
 
     changes: pd.DataFrame
     kept: dict[str, int]
     exact: Response
     platform: Response
+    delta_t: float
 
     def table(self) -> pd.DataFrame:
         """Return how often each cause lost, added and moved a spike, by population."""
@@ -133,11 +137,12 @@ def autopsy(
         found = Response({**found.spikes, **recorded})
     own = alone(profiles)
     ideal = alone(dict.fromkeys(profiles, _IDEAL))
-    repaired = {}
+    without, only = {}, {}
     for cause, names in _SWITCHES.items():
-        changed = {name: _switched(profile, names) for name, profile in profiles.items()}
+        changed = {name: _switched(profile, names, _IDEAL) for name, profile in profiles.items()}
         if changed != profiles:
-            repaired[cause] = alone(changed)
+            without[cause] = alone(changed)
+            only[cause] = alone({name: _switched(_IDEAL, names, profile) for name, profile in profiles.items()})
     rows: list[tuple[Any, ...]] = []
     kept = {}
     for name in true:
@@ -151,11 +156,12 @@ def autopsy(
             elif own[name][spot] == ideal[name][spot]:
                 cause = "rounding of time"
             else:
-                gives = (c for c, runs in repaired.items() if runs[name][spot] == ideal[name][spot])
-                cause = next(gives, "several together")
+                causes = [c for c, runs in without.items() if runs[name][spot] == ideal[name][spot]]
+                causes += [c for c, runs in only.items() if runs[name][spot] != ideal[name][spot]]
+                cause = next(iter(causes), "several together")
             rows.append((name, sample, neuron, change, step, after, cause))
     columns = ["population", "sample", "neuron", "change", "step", "platform_step", "cause"]
-    return Autopsy(pd.DataFrame(rows, columns=columns), kept, reference, found)
+    return Autopsy(pd.DataFrame(rows, columns=columns), kept, reference, found, delta_t)
 
 
 def _profile(platform: str | Profile) -> Profile:
@@ -165,11 +171,11 @@ def _profile(platform: str | Profile) -> Profile:
     return profile
 
 
-def _switched(profile: Profile, names: tuple[str, ...]) -> Profile:
-    """Return a profile with some properties put to those of the ideal clock."""
-    values = {name: getattr(_IDEAL, name) for name in names}
-    if "saturates" in names:
-        values["saturates"] = not profile.weight_bits
+def _switched(profile: Profile, names: tuple[str, ...], other: Profile) -> Profile:
+    """Return a profile with some properties of another."""
+    values = {name: getattr(other, name) for name in names}
+    if "saturates" in names and other is _IDEAL:
+        values["saturates"] = not profile.weight_bits  # what has no word cannot leave it
     return replace(profile, **values)
 
 

@@ -235,7 +235,6 @@ def simulate_exactly(
     duration: float,
     delta_t: float = 1e-3,
     record: Collection[str] = (),
-    max_spikes: int | None = None,
 ) -> Response:
     """Run samples through a graph in continuous time, in float64.
 
@@ -244,15 +243,13 @@ def simulate_exactly(
     graph : Graph
         The network.
     spikes : Spikes
-        Input spikes; they act at the times at which they are sent, without a grid at their continuous times.
+        Input spikes; their continuous times count.
     duration : float
         Length of the window in seconds.
     delta_t : float
         Spacing of recorded potentials, in seconds.
     record : collection of str
         Populations whose potential is kept, at ``delta_t, 2 delta_t, …``.
-    max_spikes : int or None
-        Spikes after which a neuron stops for the sample; None: as many as come.
 
     Returns
     -------
@@ -271,7 +268,7 @@ def simulate_exactly(
     >>> simulate_exactly(graph, Spikes.from_padded(np.array([[0.0]])), duration=9.0).spikes["lif"].times.round(4)
     array([0.647])
     """
-    neurons, wiring = _flatten(graph, max_spikes)
+    neurons, wiring = _flatten(graph)
     duration, delta_t = float(duration), float(delta_t)  # of one type: each type is compiled anew
     names = [p.name for p in graph.populations]
     ends = np.cumsum([0, *(p.size for p in graph.populations)])
@@ -281,8 +278,8 @@ def simulate_exactly(
     traces = np.zeros((len(spikes), len(recorded), n_steps))
     found = []
     for sample in range(len(spikes)):
-        source, _, sent = spikes.sample(sample)
-        given = (sent.astype(np.float64), source.astype(np.int64), graph.n_inputs)
+        source, continuous, _ = spikes.sample(sample)
+        given = (continuous.astype(np.float64), source.astype(np.int64), graph.n_inputs)
         measured = (duration, float(graph.pulse), delta_t, recorded, traces[sample])
         times, who, ran_away = _run_sample(neurons, wiring, *given, *measured)
         if ran_away >= 0:
@@ -305,7 +302,7 @@ def _trains(found: list[tuple[np.ndarray, np.ndarray]], begin: int, end: int) ->
     return Spikes(np.cumsum(count) - count, count, neuron.astype(np.int32), times, ticks, int(end - begin))
 
 
-def _flatten(graph: Graph, max_spikes: int | None) -> tuple[_Neurons, _Wiring]:
+def _flatten(graph: Graph) -> tuple[_Neurons, _Wiring]:
     """Lay all neurons and synapses of a graph out in single arrays."""
 
     def whole(values: list) -> np.ndarray:
@@ -324,7 +321,7 @@ def _flatten(graph: Graph, max_spikes: int | None) -> tuple[_Neurons, _Wiring]:
         push=whole([p.v_leak for p in ps]) * leak_rate + drive,
         current=np.where(syn_rate > 0, -drive, 0.0),
         subtracts=np.concatenate([np.full(p.size, p.reset == "subtract") for p in ps]),
-        max_spikes=np.full(len(drive), _MAX_SPIKES + 1 if max_spikes is None else max_spikes, np.int64),
+        max_spikes=np.concatenate([np.full(p.size, p.max_spikes or _MAX_SPIKES + 1, np.int64) for p in ps]),
     )
     begin = {INPUT: 0}
     total = graph.n_inputs

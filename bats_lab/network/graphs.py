@@ -50,6 +50,8 @@ class Population:
         Constant input current in 1/s.
     reset : str
         ``zero`` or ``subtract``.
+    max_spikes : int
+        Spikes after which a neuron stops for the sample (1: time to first spike); 0: as many as come.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Population:
     v_leak: Any = 0.0
     v_reset: Any = 0.0
     reset: str = "zero"
+    max_spikes: int = 0
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
@@ -75,6 +78,8 @@ class Population:
             raise ValueError(f"tau_syn of {self.name!r} is 0 for some neurons only; it must be 0 for all or none.")
         if self.reset not in RESETS:
             raise ValueError(f"reset of {self.name!r} is {self.reset!r}; it must be one of {', '.join(RESETS)}.")
+        if self.max_spikes < 0:
+            raise ValueError(f"max_spikes of {self.name!r} is {self.max_spikes}; it must be 0 or more.")
         if (self.threshold <= (self.v_reset if self.reset == "zero" else 0)).any():
             raise ValueError(f"threshold of {self.name!r} must lie above what a spike resets the potential to.")
 
@@ -194,8 +199,10 @@ def graph_of_network(network: Network) -> Graph:
     """
     names = [INPUT, *(f"layer{i + 1}" for i in range(network.n_layers))]
     populations = [
-        Population(name, size, 2 * network.tau_syn, network.tau_syn, threshold, reset="subtract")
-        for name, size, threshold in zip(names[1:], network.sizes[1:], network.thresholds, strict=True)
+        Population(name, size, 2 * network.tau_syn, network.tau_syn, threshold, reset="subtract", max_spikes=most)
+        for name, size, threshold, most in zip(
+            names[1:], network.sizes[1:], network.thresholds, network.max_spikes, strict=True
+        )
     ]
     connections = [
         Connection(source, target, np.asarray(w, np.float64))

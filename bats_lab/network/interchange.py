@@ -12,8 +12,8 @@ LIF, LI        ``r w Δt / τ``                     the potential, in a step
 IF             ``r w``                            the potential, in a step
 =============  =================================  =========================
 
-(IF as Sinabs writes it: its step is 1.) A bias is a constant current. NIR has no word for reset by subtraction; what
-we write says it in the node's metadata.
+(IF as Sinabs writes it: its step is 1.) A bias is a constant current. NIR has no word for reset by subtraction, nor for
+the most spikes of a neuron; what we write says both in the node's metadata.
 """
 
 from __future__ import annotations
@@ -309,7 +309,9 @@ _NEURONS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def _population(name: str, node: Any, kind: str, bias: Any, delta_t: float, reset: str | None) -> Population:
-    constants = {key: np.asarray(value, np.float64).ravel() for key, value in _NEURONS[kind](node).items()}
+    constants: dict[str, Any] = {
+        key: np.asarray(value, np.float64).ravel() for key, value in _NEURONS[kind](node).items()
+    }
     size = constants["threshold"].size
     resistance = np.asarray(node.r, np.float64).ravel()
     rate = resistance / (delta_t if kind in ("IF", "I") else constants["tau_mem"])
@@ -318,10 +320,12 @@ def _population(name: str, node: Any, kind: str, bias: Any, delta_t: float, rese
     if "tau_syn" in constants:
         weight = np.asarray(node.w_in, np.float64).ravel()
         kick, drive = kick * weight / constants["tau_syn"], drive * weight
-    said = (node.metadata or {}).get("reset", "zero")
-    said = said.decode() if isinstance(said, bytes) else str(said)
+    metadata = node.metadata or {}
+    said = metadata.get("reset", "zero")
+    constants["reset"] = reset or (said.decode() if isinstance(said, bytes) else str(said))
+    constants["max_spikes"] = int(metadata.get("max_spikes", 0))
     try:
-        return Population(name, size, **constants, kick=kick, drive=drive, reset=reset or said)
+        return Population(name, size, **constants, kick=kick, drive=drive)
     except ValueError as error:
         raise ValueError(f"node {name!r} ({kind}) cannot be run: {error}") from error
 
@@ -374,7 +378,7 @@ def to_nir(network: Network | Graph, *, delta_t: float = 1e-3) -> Any:
 
 
 def _node(nir: Any, p: Population, delta_t: float) -> Any:
-    said = {"metadata": {"reset": p.reset}}
+    said = {"metadata": {"reset": p.reset, "max_spikes": p.max_spikes}}
     if np.isinf(p.tau_mem).all() and not p.has_synapse:
         one = np.ones(p.size)
         return nir.IF(one, p.threshold, p.v_reset, **said) if p.fires else nir.I(one)
@@ -410,7 +414,7 @@ def save_nir(network: Network | Graph, path: str | os.PathLike[str], *, delta_t:
         part.unlink(missing_ok=True)
 
 
-def to_network(graph: Graph, *, duration: float, max_spikes: int = 30, **options: Any) -> Network:
+def to_network(graph: Graph, *, duration: float, **options: Any) -> Network:
     """Return a graph as a network of the engine, which trains and has the exact gradient.
 
     Parameters
@@ -419,8 +423,6 @@ def to_network(graph: Graph, *, duration: float, max_spikes: int = 30, **options
         A chain of CuBa-LIF layers with ``τ_mem = 2 τ_syn``, reset by subtraction and nothing else.
     duration : float
         Length of the window in seconds.
-    max_spikes : int
-        Spikes kept per neuron and sample.
     **options
         Further options of :class:`~bats_lab.network.feedforward.Network`.
 
@@ -452,7 +454,7 @@ def to_network(graph: Graph, *, duration: float, max_spikes: int = 30, **options
     return Network(
         [graph.n_inputs, *(p.size for p in graph.populations)],
         thresholds=[float(p.threshold[0]) for p in graph.populations],
-        max_spikes=[max_spikes] * len(weights),
+        max_spikes=[p.max_spikes or 30 for p in graph.populations],
         tau_syn=tau_syn,
         duration=duration,
         weights=weights,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from bats_lab.network.graphs import INPUT, RESETS, Connection, Graph, Population
+from bats_lab.network.graphs import INPUT, RESETS, Graph, Population
 from bats_lab.spikes.grid import first_tick_from, to_ticks
 from bats_lab.spikes.trains import Spikes
 
@@ -306,9 +307,8 @@ def simulate(
 
 def steps_of(spikes: Spikes, samples: np.ndarray, n_steps: int, delta_t: float) -> np.ndarray:
     """Return how often each neuron fired in each step, (step, sample, neuron); later spikes are left out."""
-    sample, neuron, _ = spikes.events()
-    _, index = spikes._places()
-    step = spikes.ticks[index] if spikes.delta_t == delta_t else to_ticks(spikes.times[index], delta_t)
+    sample, neuron, times = spikes.events(sent=spikes.delta_t == delta_t)
+    step = np.rint(times / delta_t).astype(np.int64) if spikes.delta_t == delta_t else to_ticks(times, delta_t)
     kept = (sample >= samples[0]) & (sample <= samples[-1]) & (step <= n_steps)
     counts = np.zeros((n_steps, len(samples), spikes.n_neurons), np.uint8)
     np.add.at(counts, (step[kept] - 1, sample[kept] - samples[0], neuron[kept]), 1)
@@ -359,7 +359,7 @@ class _Layer:
         # Currents are kept as what they add to the potential in a tick.
         scale = taken * spread * p.kick
         weights = [
-            c.weights.multiply(scale[:, None]).tocsr() if _sparse(c) else scale[:, None] * c.weights
+            c.weights.multiply(scale[:, None]).tocsr() if sparse.issparse(c.weights) else scale[:, None] * c.weights
             for c in graph.incoming(p.name)
         ]
         bias = taken * p.drive * (lost[1] if p.has_synapse else 1.0)
@@ -406,9 +406,9 @@ class _Layer:
             + (max(profile.delay, profile.recurrent_delay) if graph.is_recurrent(c) else profile.delay)
             for c in graph.incoming(p.name)
         ]
-        self.inputs = [
-            (c.source, w.astype(kind), t) for c, w, t in zip(graph.incoming(p.name), weights, ticks, strict=True)
-        ]
+        # (pre, post): in a tick few neurons fire, and the rows of those that do lie in one piece.
+        weights = [w.T.tocsr().astype(kind) if sparse.issparse(w) else np.ascontiguousarray(w.T, kind) for w in weights]
+        self.inputs = list(zip((c.source for c in graph.incoming(p.name)), weights, ticks, strict=True))
 
     def start(self, n_samples: int) -> None:
         """Put all states to rest."""
@@ -417,7 +417,7 @@ class _Layer:
         self.potential += self.population.v_leak / self.unit
         if self.early:  # the drive enters the current at the end of a tick, not at its start
             self.current -= self.bias
-        self.fired = np.zeros(shape, np.uint8)
+        self.fired, self.total = np.zeros(shape, np.uint8), np.zeros(shape, np.int64)
 
     def tick(self, arriving: np.ndarray) -> np.ndarray:
         """Advance by one tick and return how often each neuron fired."""
@@ -452,6 +452,9 @@ class _Layer:
                 else self.potential[over] / np.broadcast_to(self.threshold, over.shape)[over]
             )
             self.fired[over] = np.clip(held, 1, most)
+        if self.population.max_spikes:
+            self.fired = np.minimum(self.fired, self.population.max_spikes - self.total).astype(np.uint8)
+            self.total += self.fired
 
     def _reset(self, _: np.ndarray) -> None:
         fired = self.fired > 0
@@ -465,10 +468,6 @@ class _Layer:
 
     def _rounded(self, states: np.ndarray) -> np.ndarray:
         return np.trunc(states) if self.whole else states
-
-
-def _sparse(connection: Connection) -> bool:
-    return not isinstance(connection.weights, np.ndarray)
 
 
 def _mapped(weights: Any, function: Any) -> Any:
@@ -515,4 +514,5 @@ def _arriving(sent: np.ndarray, step: int, delay: np.ndarray, weights: Any) -> n
         now = sent[step - first]
     else:
         now = np.where(step >= delay, sent[np.maximum(step - delay, 0), :, np.arange(len(delay))].T, 0)
-    return (weights @ now.T.astype(weights.dtype)).T
+    fired = np.flatnonzero(now.any(axis=0))
+    return now[:, fired].astype(weights.dtype) @ weights[fired]
