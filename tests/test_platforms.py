@@ -194,3 +194,13 @@ def test_profile_refuses_what_it_cannot_do(options: dict, word: str) -> None:
 def test_unknown_platform_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'truenorth'.*loihi"):
         profile_named("truenorth")
+
+
+def test_population_that_is_not_there_is_named_with_those_there_are() -> None:
+    how: dict = {"delta_t": 1e-4, "duration": 0.01}
+    with pytest.raises(ValueError, match=r"'hidden'; there are lif"):
+        simulate(neuron(), train([1]), "norse", record=["hidden"], **how)
+    with pytest.raises(ValueError, match="no profile for lif"):
+        simulate(neuron(), train([1]), {}, **how)
+    with pytest.raises(ValueError, match="2 neurons; the graph has 1"):
+        simulate(neuron(), Spikes.from_padded(np.ones((1, 2))), "norse", **how)

@@ -171,7 +171,12 @@ class Graph:
                 )
 
     def __getitem__(self, name: str) -> Population:
-        return next(p for p in self.populations if p.name == name)
+        found = next((p for p in self.populations if p.name == name), None)
+        if found is None:
+            raise ValueError(
+                f"there is no population {name!r}; there are {', '.join(p.name for p in self.populations)}."
+            )
+        return found
 
     def size_of(self, source: str) -> int:
         """Return how many neurons a source of spikes has."""

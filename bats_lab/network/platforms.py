@@ -50,7 +50,7 @@ class Profile:
     floor : float
         Lowest potential, in thresholds.
     dtype : str
-        ``float64`` or ``float32``; fixed point is exact in either.
+        ``float64`` or ``float32``; fixed point needs ``float64`` to be exact.
     weight_bits, decay_bits, state_bits : int or None
         Word lengths, sign included, of weights, decay factors, and of current and potential; None: floating point.
     state_shift : int
@@ -283,6 +283,9 @@ def simulate(
             raise ValueError(f"{name} is {value}; it must be a time above 0.")
     if isinstance(platform, Mapping):
         profiles = dict(platform)
+        missing = [p.name for p in graph.populations if p.name not in profiles]
+        if missing:
+            raise ValueError(f"platform has no profile for {', '.join(missing)}; it must have one for each population.")
     else:
         profile = profile_named(platform) if isinstance(platform, str) else platform
         if profile.name == "exact":
