@@ -468,7 +468,7 @@ def describe(graph: Graph) -> str:
 
     def spread(values: np.ndarray, scale: float = 1.0) -> str:
         low, high = values.min() * scale, values.max() * scale
-        return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+        return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
     for p in graph.populations:
         kind = ("CuBa-" if p.has_synapse else "") + ("L" if np.isfinite(p.tau_mem).all() else "") + "I" + "F" * p.fires
