@@ -1,6 +1,7 @@
 from . import config, data, engine, errors, explore, network, plots, runs, spikes, studies, sweeps
 from .config import Config
 from .data.datasets import load_dataset
+from .network import interchange
 from .network.feedforward import Network
 from .runs.experiment import run_experiment
 from .runs.files import open_run, save_run
@@ -30,6 +31,7 @@ __all__ = [
     "estimators",
     "evaluate",
     "explore",
+    "interchange",
     "load_dataset",
     "network",
     "open_results",

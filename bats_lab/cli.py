@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bats_lab.completion import SHELLS, completion
-from bats_lab.config import Config, Parameter, parameters
+from bats_lab.config import Config, parameters
 from bats_lab.errors import DeviceError, ResultsError
 from bats_lab.studies.registry import REGISTRY
 
@@ -100,34 +100,13 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-# Values of parameters
-
-
-def _value(parameter: Parameter, text: str) -> Any:
-    """Read one value; what is not of the parameter's type is left as text, for :class:`Config` to refuse."""
-    if text.lower() in ("none", "all", "preset") and (parameter.optional or parameter.from_preset):
-        return None
-    if parameter.type is tuple:
-        return [_number(part) for part in re.split(r"(?<=[^eE])-", text)]
-    if parameter.type is bool:
-        return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
-    return text if parameter.type is str else _number(text)
-
-
-def _number(text: str) -> Any:
-    try:
-        return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
-    except ValueError:
-        return text
-
-
 def _given_values(args: argparse.Namespace, *, several: bool) -> dict[str, Any]:
     """Collect the parameters given as options, each a value or, with `several`, a list of values."""
     values = {}
     for p in parameters():
         if p.name in args:
             text = getattr(args, p.name)
-            values[p.name] = [_value(p, part.strip()) for part in text.split(",")] if several else _value(p, text)
+            values[p.name] = [p.parse(part.strip()) for part in text.split(",")] if several else p.parse(text)
     return values
 
 
@@ -176,6 +155,8 @@ def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _sweep(args: argparse.Namespace) -> int:
     from bats_lab.engine import get_backend
     from bats_lab.runs.files import is_finished
+    from bats_lab.runs.metrics import summary_text
+    from bats_lab.runs.results import open_results
     from bats_lab.sweeps.grid import expand_grid
     from bats_lab.sweeps.notebooks import make_report
     from bats_lab.sweeps.sweep import run_sweep
@@ -191,7 +172,7 @@ def _sweep(args: argparse.Namespace) -> int:
                 if outcome.notebook is not None:
                     print(f"    {_shown(outcome.notebook)}")
         if len(report.failed) < len(configs):
-            print(f"\n{_summary(report.out)}\n")
+            print(f"\n{summary_text(open_results(report.out))}\n")
             if args.report:
                 _tell("drawing the report …")
                 print(f"report:  {_shown(make_report(report.out))}")
@@ -240,28 +221,10 @@ def _seeds(text: str | None) -> int | list[int] | None:
     if text is None:
         return None
     seed = next(p for p in parameters() if p.name == "seed")
-    seeds = [_value(seed, part.strip()) for part in text.split(",")]
+    seeds = [seed.parse(part.strip()) for part in text.split(",")]
     if not all(isinstance(value, int) for value in seeds):
         raise ValueError(f"seeds is {text!r}; it must be a number of seeds, or seeds separated by commas.")
     return seeds if "," in text else seeds[0]
-
-
-def _summary(folder: Path) -> str:
-    """Lay out the results of a folder as a small table."""
-    from bats_lab.runs.metrics import summary_table
-    from bats_lab.runs.results import open_results
-
-    table = summary_table(open_results(folder)).drop(columns=["accuracy_std", "collisions"])
-    columns: dict[str, tuple[str, Callable[[float], str]]] = {
-        "delta_t": ("Δt (ms)", lambda v: f"{v * 1e3:g}"),
-        "accuracy": ("accuracy", lambda v: f"{v:.2%}"),
-        "hidden_spikes": ("hidden spikes", lambda v: f"{v:.0f}"),
-        "output_spikes": ("output spikes", lambda v: f"{v:.1f}"),
-        "confidence": ("confidence", lambda v: f"{v:.2f}"),
-        "decision_time": ("decision (ms)", lambda v: f"{v * 1e3:.0f}"),
-    }
-    table = table.rename(columns={name: title for name, (title, _) in columns.items()})
-    return str(table.to_string(index=False, na_rep="–", formatters=dict(columns.values())))
 
 
 def _shown(path: Path) -> str:
@@ -273,6 +236,25 @@ def _report(args: argparse.Namespace) -> int:
     from bats_lab.sweeps.notebooks import make_report
 
     print(_shown(make_report(args.folder)))
+    return OK
+
+
+def _import(args: argparse.Namespace) -> int:
+    from bats_lab.network import interchange
+
+    graph = interchange.load_nir(args.file, delta_t=args.step, reset=args.reset)
+    if args.network:
+        interchange.to_network(graph, duration=args.duration).save(args.network)
+    print(interchange.describe(graph))
+    return OK
+
+
+def _export(args: argparse.Namespace) -> int:
+    from bats_lab.network import interchange
+    from bats_lab.runs.experiment import open_network
+
+    interchange.save_nir(open_network(args.file), args.out, delta_t=1e-3 if args.step is None else args.step)
+    print(args.out)
     return OK
 
 
@@ -423,6 +405,11 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "names*": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
     "--folder": ("FOLDER", None, "folder to copy the notebooks into, where they are not in a checkout"),
     "options*": ("-- OPTION", None, "options passed on to JupyterLab, after --"),
+    "file": ("FILE", None, "a NIR file to import; a run (.nc, with its weights) or a saved network (.npz) to export"),
+    "--step": ("S", None, "step of the platform, s (default: the file's, or 1e-4; export: 1e-3)"),
+    "--reset": ("RESET", None, "zero or subtract, for all neurons (default: what the file says, else zero)"),
+    "--network": ("FILE", None, "write it as a network of the engine too (.npz)"),
+    "--duration": ("S", 0.2, "window of that network in seconds (default: %(default)s)"),
     "--port": ("N", 8866, "port on this machine (default: %(default)s)"),
     "--no-browser": ("", True, "do not open a browser"),
     "shell": ("SHELL", None, "the shell: " + ", ".join(SHELLS)),
@@ -458,6 +445,10 @@ _COMMANDS = {
         _STUDY,
     ),
     "report": _Command(_report, "Draw the report of a folder of results again.", "folder"),
+    "import": _Command(
+        _import, "Read a network from a NIR file and tell what is in it.", "file --step --reset --network --duration"
+    ),
+    "export": _Command(_export, "Write a trained network as a NIR file.", "file --out=network.nir --step"),
     "data": _Command(_data_list, "List, download and verify data sets."),
     "lab": _Command(_lab, "Open JupyterLab on the project's notebooks.", "--folder options*"),
     "dashboard": _Command(

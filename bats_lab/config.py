@@ -132,6 +132,23 @@ class Parameter:
     optional: bool  #: whether None is allowed at all
     measured: bool  #: whether it can change anything that is measured, and not only what is kept or how it is computed
 
+    def parse(self, text: str) -> Any:
+        """Read a value as people type it; what is not of its type is left as text, for :class:`Config` to refuse."""
+        if text.lower() in ("none", "all", "preset") and (self.optional or self.from_preset):
+            return None
+        if self.type is tuple:
+            return [_number(part) for part in re.split(r"(?<=[^eE])-", text)]
+        if self.type is bool:
+            return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
+        return text if self.type is str else _number(text)
+
+
+def _number(text: str) -> Any:
+    try:
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+    except ValueError:
+        return text
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:

@@ -24,10 +24,11 @@ import pytest
 from runs import SMALL_SWEEP, make_run
 
 import bats_lab
-from bats_lab.cli import _given_values, _summary, main, make_parser
+from bats_lab.cli import _given_values, main, make_parser
 from bats_lab.config import Config, Parameter, parameters
 from bats_lab.data.registry import DATASETS
-from bats_lab.runs.files import open_run, run_path, save_run
+from bats_lab.runs.files import open_run, run_path
+from bats_lab.runs.metrics import summary_text
 from bats_lab.runs.results import open_results
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies.registry import REGISTRY
@@ -35,7 +36,7 @@ from bats_lab.sweeps.grid import expand_grid
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--n-train=200", "--n-test=100", "--hidden=20", "--threshold-output=0.1"]
-COMMANDS = ["run", "sweep", "reproduce", "report", "data", "lab", "dashboard", "info", "completion"]
+COMMANDS = ["run", "sweep", "reproduce", "report", "import", "export", "data", "lab", "dashboard", "info", "completion"]
 DATA_COMMANDS = ["list", "download", "verify", "where"]
 
 
@@ -470,11 +471,10 @@ def test_finished_sweep_prints_its_table_and_where_it_is(
     assert re.fullmatch(rf"results: {small_results.name}  \(\d+ s\)", out.strip().splitlines()[-1])
 
 
-def test_table_of_networks_that_never_decide_has_a_dash(tmp_path: Path) -> None:
+def test_table_of_networks_that_never_decide_has_a_dash() -> None:
     run = make_run()
     run["decision_time"][:] = np.nan
-    save_run(run, tmp_path)
-    assert _summary(tmp_path).split()[-1] == "–"
+    assert summary_text(run).split()[-1] == "–"
 
 
 def test_sweep_with_a_run_that_fails_names_it_and_reports_the_others(

@@ -40,6 +40,13 @@ PARAMETERS |= {
     "26_chip": {"results_dir": DEPLOYED},
     # Its spikes are those of the results that ship, found from the notebook's own folder.
     "35_from_training_to_chip": {"results_dir": DEPLOYED},
+    "36_any_network": {
+        "results_dir": RESULTS,
+        "n_samples": 3,
+        "n_autopsies": 1,
+        "clocks": [0.004],
+        "platforms": "loihi",
+    },
 }
 
 #: Notebooks that are executed in another way, and by which test.
@@ -85,7 +92,7 @@ def execute(pool: Pool, name: str, out: Path, parameters: dict[str, Any]) -> Non
 def test_notebook_runs_to_its_end(name: str, pool: Pool, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folders = {RESULTS: "small_results", DEPLOYED: "deployed"}
     parameters = {
-        key: str(request.getfixturevalue(folders[value])) if value in folders else value
+        key: str(request.getfixturevalue(folders[value])) if isinstance(value, str) and value in folders else value
         for key, value in PARAMETERS[name].items()
     }
     execute(pool, name, tmp_path / "out.ipynb", parameters)

@@ -15,6 +15,7 @@ from .measures import (
     plot_spike_count_over_epochs,
     plot_stopping,
 )
+from .platforms import plot_autopsy, plot_causes, plot_platforms
 from .potential import draw_potential, plot_potential
 from .raster import plot_raster
 from .runs import split_results
@@ -28,6 +29,8 @@ __all__ = [
     "draw_potential",
     "plot_accuracy_over_delta_t",
     "plot_accuracy_over_epochs",
+    "plot_autopsy",
+    "plot_causes",
     "plot_collisions",
     "plot_confidence",
     "plot_confidence_over_delta_t",
@@ -36,6 +39,7 @@ __all__ = [
     "plot_discretization",
     "plot_gradient_histogram",
     "plot_measures",
+    "plot_platforms",
     "plot_potential",
     "plot_raster",
     "plot_sensitivity",

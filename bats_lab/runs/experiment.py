@@ -22,12 +22,22 @@ from bats_lab.data.registry import ARRAYS
 from bats_lab.engine import get_backend
 from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
+from bats_lab.runs.files import open_run
 from bats_lab.runs.metrics import NO_CLASS, RUN_DIMS, dead_classes, decide_at, describe, measure, stop_times
 from bats_lab.runs.records import EpochRecord
 from bats_lab.runs.thresholds import no_output_warning
 from bats_lab.runs.training import input_spikes, reachable_target_warning, train_group
 
-__all__ = ["assemble", "config_of", "first_samples", "network_of", "run_experiment", "run_experiments", "thresholds_of"]
+__all__ = [
+    "assemble",
+    "config_of",
+    "first_samples",
+    "network_of",
+    "open_network",
+    "run_experiment",
+    "run_experiments",
+    "thresholds_of",
+]
 
 
 def run_experiment(
@@ -286,6 +296,11 @@ def network_of(run: xr.Dataset, *, epoch: int | None = None, device: str = "auto
         device=device,
         threads=threads,
     )
+
+
+def open_network(path: str | Path) -> Network:
+    """Open a trained network: a run that kept its weights (``.nc``), or what :meth:`Network.save` wrote (``.npz``)."""
+    return network_of(open_run(path)) if Path(path).suffix == ".nc" else Network.load(path)
 
 
 def thresholds_of(run: xr.Dataset) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ merges results reads it from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ __all__ = [
     "pareto_front",
     "stop_times",
     "summary_table",
+    "summary_text",
 ]
 
 #: Dimensions that tell runs apart; each has size 1 in the results of one run.
@@ -409,6 +410,21 @@ def summary_table(dataset: xr.Dataset) -> pd.DataFrame:
     table = table.reset_index()
     order = {rule: i for i, rule in enumerate(RULES)}
     return table.sort_values(by, key=lambda c: c.map(order) if c.name == "rule" else c, ignore_index=True)
+
+
+def summary_text(dataset: xr.Dataset) -> str:
+    """Return :func:`summary_table` as text for a terminal."""
+    table = summary_table(dataset).drop(columns=["accuracy_std", "collisions"])
+    columns: dict[str, tuple[str, Callable[[float], str]]] = {
+        "delta_t": ("Δt (ms)", lambda v: f"{v * 1e3:g}"),
+        "accuracy": ("accuracy", lambda v: f"{v:.2%}"),
+        "hidden_spikes": ("hidden spikes", lambda v: f"{v:.0f}"),
+        "output_spikes": ("output spikes", lambda v: f"{v:.1f}"),
+        "confidence": ("confidence", lambda v: f"{v:.2f}"),
+        "decision_time": ("decision (ms)", lambda v: f"{v * 1e3:.0f}"),
+    }
+    table = table.rename(columns={name: title for name, (title, _) in columns.items()})
+    return str(table.to_string(index=False, na_rep="–", formatters=dict(columns.values())))
 
 
 def pareto_front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:

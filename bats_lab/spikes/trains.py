@@ -7,7 +7,7 @@ the engine, :meth:`Spikes.padded` turns the list into an array over neurons, for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -97,8 +97,18 @@ class Spikes:
         sample = np.repeat(np.arange(len(self)), self.count)
         return sample, np.arange(len(sample)) + np.repeat(self.start - np.cumsum(self.count) + self.count, self.count)
 
-    def events(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return sample, neuron and sent time (seconds, float64) of all events, sample by sample.
+    def first(self, n_samples: int) -> Spikes:
+        """Return the first samples.
+
+        Examples
+        --------
+        >>> Spikes.from_padded(np.array([[0.02, 0.01], [0.03, np.inf]])).first(1).events()
+        (array([0, 0]), array([1, 0], dtype=int32), array([0.01, 0.02]))
+        """
+        return replace(self, start=self.start[:n_samples], count=self.count[:n_samples])
+
+    def events(self, *, sent: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return sample, neuron and time (seconds, float64) of all events, sample by sample: sent, or continuous.
 
         Examples
         --------
@@ -106,7 +116,7 @@ class Spikes:
         (array([0, 0, 1]), array([2, 0, 1], dtype=int32), array([0.01, 0.02, 0.03]))
         """
         sample, index = self._places()
-        times = self.times[index].astype(np.float64) if self.delta_t == 0 else self.ticks[index] * self.delta_t
+        times = (self.sent_times if sent else self.times)[index].astype(np.float64)
         return sample, self.neuron[index], times
 
     @property
