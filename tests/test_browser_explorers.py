@@ -15,10 +15,12 @@ from deployments import make_deployment, save_deployment
 pytestmark = pytest.mark.browser
 
 CONTROLS = {
-    "21_rasters": {"network", "sample", "Δt", "rule", "layer", "time (ms)"},
-    "22_weights": {"Δt left", "Δt right", "layer", "neuron", "rule", "epoch"},
-    "23_tradeoff": {"cost", "run", "Δt", "rule", "seed"},
-    "24_latency": {"decide at (ms)", "rule"},
+    "21_rasters": {
+        *("network", "sample", "Δt", "rule", "layer", "window (ms)", "time (ms)", "hidden neuron", "pixel", "look at"),
+    },
+    "22_weights": {"Δt left", "Δt right", "shown", "layer", "order", "neuron", "rule", "epoch", "look at"},
+    "23_tradeoff": {"cost", "shown", "run", "Δt", "rule", "seed", "look at"},
+    "24_latency": {"decide at (ms)", "rule", "look at"},
     "25_digit": {"network", "sample", "Δt", "rule", "time (ms)"},
 }
 
@@ -41,7 +43,7 @@ def test_every_control_of_the_chip_changes_the_picture(
     with_parameters(ROOT / "notebooks" / "26_chip.ipynb", notebooks / "26_chip.ipynb", results_dir=str(tmp_path))
     page = browse("26_chip")
     page.run_all()
-    names = {"data set", "rule", "shown", "images", "hardware", "updates", "Δt", "bits"}
+    names = {"data set", "rule", "shown", "images", "hardware", "updates", "Δt", "bits", "look at"}
     assert set(page.move_every_control()) == names
     page.check()
 
