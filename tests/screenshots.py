@@ -48,7 +48,7 @@ def main() -> None:
             page.page.wait_for_timeout(1000)
             taken = Image.open(io.BytesIO(page.explorers[0].screenshot())).convert("RGB")
             # What matters stands on top. Few colours make the files small, but each marker has to keep its own.
-            taken = taken.crop((0, 0, min(taken.width, 860), min(taken.height, height)))
+            taken = taken.crop((0, 0, taken.width, min(taken.height, height)))
             few = taken.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
             few.save(images / f"{name}.png", optimize=True)
             print(images / f"{name}.png", (images / f"{name}.png").stat().st_size // 1000, "kB")

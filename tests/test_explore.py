@@ -414,16 +414,17 @@ def test_dashboard_makes_an_explorer_when_its_tab_is_opened(results: xr.Dataset)
 
 def test_dashboard_enlarges_what_is_there_and_what_is_made_later(results: xr.Dataset) -> None:
     dashboard = explore.dashboard(results, link="tab=gradient")
-    title = dashboard.explorers["gradient"].pictures[0].panels[0].figure.title
-    before = float(title.text_font_size.removesuffix("pt"))
+    figure = dashboard.explorers["gradient"].pictures[0].panels[0].figure
+    before, drawn = figure.yaxis[0].axis_label_text_font_size, figure.title.text_font_size
     dashboard.large.value = dashboard.dark.value = True
-    assert float(title.text_font_size.removesuffix("pt")) == 1.5 * before
+    assert (before, figure.yaxis[0].axis_label_text_font_size) == ("11pt", "16.5pt")
     assert {"bats-lab-large", "bats-lab-dark"} <= set(dashboard._dom_classes)
     dashboard.make("neuron")
     points = dashboard.explorers["neuron"].pictures[0].panels[2].renderer("sent_0").glyph
     assert points.size == pytest.approx(1.5 * 7)
     dashboard.large.value = False
-    assert float(title.text_font_size.removesuffix("pt")) == before and points.size == pytest.approx(7)
+    assert figure.yaxis[0].axis_label_text_font_size == before and figure.title.text_font_size == drawn
+    assert points.size == pytest.approx(7)
 
 
 def test_link_opens_the_dashboard_as_it_was(results: xr.Dataset) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import holoviews as hv
@@ -331,9 +332,8 @@ class Picture:
             tools.tools = [*(t for t in tools.tools if not isinstance(t, SaveTool)), svg_action(self._plots)]
             tools.logo = None
         rows = [figures[i : i + columns] for i in range(0, len(figures), columns)]
-        document = Document()
-        document.add_root(self._plots)
-        fill_room(document, self._plots, rows, share=share, rigid=rigid)
+        # Once there is a document, every change goes through it.
+        self._fill_room = partial(fill_room, self._plots, rows, share=share, rigid=rigid)
         self._type: Type | None = None
         self._layout = ipywidgets.Layout()
         self._widget: _Model | None = None
@@ -343,6 +343,7 @@ class Picture:
     def widget(self) -> Any:
         """What is displayed."""
         if self._widget is None:
+            self._fill_room()
             self._widget = _Model(self._plots, layout=self._layout)
             self._widget.add_class("bats-lab-room")
         return self._widget

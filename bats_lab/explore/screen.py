@@ -9,48 +9,48 @@ from typing import Any
 
 import ipywidgets
 from bokeh.document import Document
-from bokeh.models import CustomAction, CustomJS, Glyph
+from bokeh.models import CustomAction, CustomJS, Glyph, Title
 
 __all__ = ["Type", "fill_room", "style_sheet", "svg_action"]
 
 #: Frames keep their places; what changes is how large they are. What stands around them (type, legends, colour bars)
 #: takes the room that it took when the picture was last laid out.
 _FILL = """
-const view = cb_context.index.get_by_id(layout.id);
-const host = view?.el.closest(".bats-lab-room");
+const host = cb_context.index.get_by_id(layout.id)?.el.closest(".bats-lab-room");
 if (host) {
-  const rows = () => figures.map((row) => row.filter(([f]) => f.visible)).filter((row) => row.length);
   const sum = (values) => values.reduce((a, b) => a + b, 0);
   const most = (values) => Math.max(0, ...values);
+  let rounds = 0;
   const fit = () => {
-    const width = host.clientWidth, seen = rows();
-    if (width < 150 || !seen.length || seen.flat().some(([f]) => !f.outer_width)) return;
-    const around = most(seen.map((row) => sum(row.map(([f]) => f.outer_width - f.inner_width))));
-    const above = sum(seen.map((row) => most(row.map(([f]) => f.outer_height - f.inner_height)))) + 35;
-    const wide = most(seen.map((row) => sum(row.map(([, w]) => w))));
-    const high = sum(seen.map((row) => most(row.map(([, , h]) => h))));
+    const width = host.clientWidth;
+    const rows = figures.map((row) => row.filter(([f]) => f.visible)).filter((row) => row.length);
+    if (width < 150 || !rows.length) return;
+    if (rows.flat().some(([f]) => !f.outer_width)) return soon();
+    const around = most(rows.map((row) => sum(row.map(([f]) => f.outer_width - f.inner_width))));
+    const above = sum(rows.map((row) => most(row.map(([f]) => f.outer_height - f.inner_height)))) + 35;
+    const wide = most(rows.map((row) => sum(row.map(([, w]) => w))));
+    const high = sum(rows.map((row) => most(row.map(([, , h]) => h))));
     const x = Math.max(0.4, (width - around - 12) / wide);
     // What of the window is left below the controls.
-    const body = host.closest(".bats-lab-picture"), whole = host.closest(".bats-lab-explorer");
+    const [body, whole] = [".bats-lab-picture", ".bats-lab-explorer"].map((name) => host.closest(name));
     const offset = body && whole ? body.getBoundingClientRect().top - whole.getBoundingClientRect().top : 0;
     const room = Math.max(0.5 * window.innerHeight, 0.84 * window.innerHeight - offset);
-    const tall = Math.max(0.75, (share * room - above) / high);
-    const y = Math.min(rigid ? x : Math.max(1, x), tall);
-    for (const [figure, w, h] of seen.flat()) {
-      const size = {frame_width: Math.round((rigid ? y : x) * w), frame_height: Math.round(y * h)};
-      if (Math.abs(size.frame_width - figure.frame_width) > 3 || Math.abs(size.frame_height - figure.frame_height) > 3)
-        figure.setv(size);
+    const y = Math.min(rigid ? x : Math.max(1, x), Math.max(0.75, (share * room - above) / high));
+    for (const [figure, w, h] of rows.flat()) {
+      const [frame_width, frame_height] = [(rigid ? y : x) * w, y * h].map(Math.round);
+      if (Math.max(Math.abs(frame_width - figure.frame_width), Math.abs(frame_height - figure.frame_height)) > 3) {
+        figure.setv({frame_width, frame_height});
+      }
     }
+    // Ticks and legends may take other room then, and a browser lays them out when it has time.
+    if (++rounds < 6) soon();
   };
-  // Once what is there has been laid out.
-  const soon = () => { clearTimeout(host._fit); host._fit = setTimeout(fit, 60); };
-  if (host._watched !== layout.id) {
-    host._watched = layout.id;
-    host._observer?.disconnect();
-    host._observer = new ResizeObserver(soon);
-    host._observer.observe(host);
-  }
-  soon();
+  const soon = () => { clearTimeout(host._fit); host._fit = setTimeout(fit, 80 * 2 ** rounds); };
+  const anew = () => { rounds = 0; soon(); };
+  // What is displayed may have been made anew, of other models.
+  host._observer?.disconnect();
+  host._observer = new ResizeObserver(anew);
+  host._observer.observe(host);
 }
 """
 
@@ -69,10 +69,11 @@ _ICON = (
     'font-family="sans-serif" text-anchor="middle" fill="#555">SVG</text></svg>'
 )
 
-#: What is large for a lecture is 1.6 times as large. Dark is the picture with light and dark exchanged, hues kept.
+#: Dark is the picture with light and dark exchanged, hues kept.
 _STYLE = """
 .bats-lab-room { min-width: 0; overflow: hidden; }
-.bats-lab-large .bats-lab-controls, .bats-lab-large .bats-lab-words { zoom: 1.5; }
+.bats-lab-large .bats-lab-controls { zoom: 1.25; }
+.bats-lab-large .bats-lab-words { zoom: 1.4; }
 .bats-lab-dark, [data-jp-theme-light="false"] .bats-lab-picture {
   filter: invert(0.92) hue-rotate(180deg); background: white;
 }
@@ -90,7 +91,7 @@ def style_sheet() -> ipywidgets.HTML:
     return ipywidgets.HTML(f"<style>{_STYLE}</style>", layout=ipywidgets.Layout(display="none"))
 
 
-def fill_room(document: Document, layout: Any, figures: Sequence[Sequence[Any]], *, share: float, rigid: bool) -> None:
+def fill_room(layout: Any, figures: Sequence[Sequence[Any]], *, share: float, rigid: bool) -> None:
     """Let a layout's figures, row by row, be as wide as the room they are in, now and when it changes.
 
     They are at most so high that the layout fills the `share` of what the window has left below the controls. Those of
@@ -99,11 +100,13 @@ def fill_room(document: Document, layout: Any, figures: Sequence[Sequence[Any]],
     sized = [[[figure, figure.frame_width, figure.frame_height] for figure in row] for row in figures]
     args = {"layout": layout, "figures": sized, "share": share, "rigid": rigid}
     callback = CustomJS(args=args, code=_FILL)
-    document.js_on_event("document_ready", callback)
     for row in figures:
         for figure in row:
             figure.js_on_change("visible", callback)
             figure.title.js_on_change("text_font_size", callback)
+    document = Document()
+    document.add_root(layout)
+    document.js_on_event("document_ready", callback)
 
 
 def svg_action(layout: Any) -> CustomAction:
@@ -128,7 +131,8 @@ class Type:
     def magnify(self, factor: float) -> None:
         """Let everything be a factor larger than it was drawn."""
         for model, name, value in self._drawn:
-            setattr(model, name, _times(value, factor))
+            # Titles are long.
+            setattr(model, name, _times(value, factor**0.5 if isinstance(model, Title) else factor))
 
 
 _SIZES = {

@@ -41,6 +41,7 @@ class Sentence(ipywidgets.HTML):  # type: ignore[misc]
 
     def __init__(self, text: str = "") -> None:
         super().__init__()
+        self.add_class("bats-lab-words")
         self.tell(text)
 
     def tell(self, text: str) -> None:
@@ -168,13 +169,14 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         self.redraw()
         self._start = self.state
         below = ipywidgets.VBox([p.widget for p in self.pictures]) if body is None else body()
-        below.layout.flex, below.layout.min_width = "1 1 auto", "0"
+        below.layout.flex, below.layout.min_width = ("1 1 0" if beside else "1 1 auto"), "0"
+        if beside:
+            panel.layout.flex = "0 0 290px"
         # Tests and style sheets find the parts by these names.
         panel.add_class("bats-lab-controls")
         below.add_class("bats-lab-picture")
         for control in self.controls.values():
             control.observe(self._changed, "value")
-        self.sentence.add_class("bats-lab-words")
         told = [self.linked, self.sentence]
         super().__init__([*told, ipywidgets.HBox([below, panel])] if beside else [panel, *told, below])
         self.add_class("bats-lab-explorer")
