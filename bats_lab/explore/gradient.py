@@ -78,7 +78,7 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
     first = check.slope(check.weight, step)
     size: dict[str, Any] = {"width": _WIDTH, "heights": _HEIGHTS}
     plots = sensitivity_plots(continuous, None, first, delta_t=delta_t, target=target, complete=True, **size)
-    picture = Picture(plots, share_x=True)
+    picture = Picture(plots, share_x=True, share=0.93)
     legend = ipywidgets.HTML()
     legend.add_class("bats-lab-words")
 

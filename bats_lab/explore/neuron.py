@@ -107,7 +107,7 @@ def explore_neuron(
             control.readout_format = ".1f"
 
     pair = [replace(first, delta_t=0.0), first]
-    picture = Picture(potential_plots(pair, complete=True, width=_WIDTH, heights=_HEIGHTS), share_x=True)
+    picture = Picture(potential_plots(pair, complete=True, width=_WIDTH, heights=_HEIGHTS), share_x=True, share=0.88)
     counts = ipywidgets.HTML()
     counts.add_class("bats-lab-words")
     dragging = False

@@ -31,10 +31,11 @@ if (host) {
     const wide = most(rows.map((row) => sum(row.map(([, w]) => w))));
     const high = sum(rows.map((row) => most(row.map(([, , h]) => h))));
     const x = Math.max(0.4, (width - around - 12) / wide);
-    // What of the window is left below the controls.
-    const [body, whole] = [".bats-lab-picture", ".bats-lab-explorer"].map((name) => host.closest(name));
-    const offset = body && whole ? body.getBoundingClientRect().top - whole.getBoundingClientRect().top : 0;
-    const room = Math.max(0.5 * window.innerHeight, 0.84 * window.innerHeight - offset);
+    // What of the window is left below heading and controls; a notebook has bars of its own above them.
+    const [body, page, whole] = ["picture", "page", "explorer"].map((name) => host.closest(`.bats-lab-${name}`));
+    const top = (element) => element?.getBoundingClientRect().top ?? 0;
+    const seen = page ? window.innerHeight - 40 : 0.84 * window.innerHeight;
+    const room = Math.max(0.45 * window.innerHeight, seen - top(body) + top(page ?? whole));
     const y = Math.min(rigid ? x : Math.max(1, x), Math.max(0.75, (share * room - above) / high));
     for (const [figure, w, h] of rows.flat()) {
       const [frame_width, frame_height] = [(rigid ? y : x) * w, y * h].map(Math.round);

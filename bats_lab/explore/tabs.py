@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -92,8 +93,8 @@ _TABS = {
 }
 #: Controls that tabs have in common: what is chosen in one of them is chosen in the others.
 _SHARED = ("sample", "neuron", "pixel")
-#: Seconds without anything to do after which another tab is made ready.
-_PAUSE = 0.4
+#: Seconds after which it is looked again whether there is nothing else to do than to make another tab.
+_PAUSE = 0.7
 #: How much larger type and dots are for a lecture.
 _LARGE = 1.5
 
@@ -162,6 +163,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
         title.layout.flex, head.layout.align_items = "1 1 auto", "center"
         title.add_class("bats-lab-words")
         super().__init__([style_sheet(), head, self.tabs])
+        self.add_class("bats-lab-page")
         self.make(titles[self.tabs.selected_index], state=self._link)
         self.tabs.observe(lambda change: self.make(titles[change.new]), "selected_index")
         self.large.observe(self._enlarge, "value")
@@ -208,11 +210,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
 
         def make_one() -> None:
             waiting = [name for name in self._making if name not in self.explorers]
-            if waiting:
+            busy = any(
+                time.monotonic() - e.drawn < 2 * _PAUSE for e in self.explorers.values() if isinstance(e, Explorer)
+            )
+            if waiting and not busy:
                 self.make(waiting[0])
+            if waiting:
                 loop.call_later(_PAUSE, make_one)
 
-        loop.call_later(3 * _PAUSE, make_one)
+        loop.call_later(_PAUSE, make_one)
 
 
 def _words(tab: _Tab) -> ipywidgets.HTML:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import html
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -152,6 +153,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         self.buttons = {name: _button(given) for name, given in (buttons or {}).items()}
         self.pictures = list(pictures)
         self.sentence = Sentence()
+        #: When it was last drawn.
+        self.drawn = 0.0
         #: How it was called, up to the last argument; the address of the page that it is a part of.
         self.call, self.address = "explore", ""
         self._draw = draw
@@ -266,6 +269,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
             self._busy = False
         self.sentence.tell(text)
         self.linked.value = ""
+        self.drawn = time.monotonic()
 
     @contextmanager
     def together(self) -> Iterator[None]:
