@@ -16,9 +16,9 @@ from playwright.sync_api import sync_playwright
 
 #: Name of the picture, the tab it is taken of, keys that are pressed on some of its sliders before, its height (px).
 PICTURES = {
-    "tradeoff": ("trade-off", {}, 580),
-    "rasters": ("rasters", {"sample": "PageUp"}, 800),
-    "weights": ("weights", {"neuron": "PageUp"}, 740),
+    "tradeoff": ("trade-off", {}, 720),
+    "rasters": ("rasters", {"sample": "PageUp"}, 720),
+    "weights": ("weights", {"neuron": "PageUp"}, 720),
 }
 
 
@@ -34,7 +34,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         chromium = playwright.chromium.launch(executable_path=browser.find_chromium(), args=browser.CHROMIUM_OPTIONS)
-        page = browser.Page(chromium.new_page(viewport={"width": 1000, "height": 1300}))
+        page = browser.Page(chromium.new_page(viewport={"width": 1300, "height": 900}))
         page.page.goto(address)
         page.wait_for_pictures()
         for name, (tab, keys, height) in PICTURES.items():

@@ -80,6 +80,8 @@ def test_dashboard_is_served_and_follows_its_controls(chromium: Any, small_sweep
         page.wait_for_pictures()
         assert page.control("decide at (ms)").locator(".widget-readout").inner_text() == "60"
         page.move(page.control("decide at (ms)"), page.picture(), "decide at")
+        # The other tabs are made meanwhile, and opening one then takes no longer than drawing it.
+        page.page.wait_for_function("document.querySelectorAll('.bats-lab-explorer').length == 7", timeout=120_000)
         page.page.get_by_text("lecture", exact=True).click()
         page.page.get_by_role("tab", name="gradient").click()
         page.wait_for_pictures()

@@ -256,7 +256,8 @@ class _Weights:
         self._limit = max((color_limit(w) for w in known), default=1.0)
         both = len(known) == 2 and known[0].shape == known[1].shape
         self._shown = [*(w for _, w in sides), known[1] - known[0] if both else _NOTHING]
-        titles = [f"{style.delta_t_label(delta_t)}: {_SHOWN[shown]}" for delta_t, _ in sides]
+        what = "weights" if shown == "weights" else "change"
+        titles = [f"{style.delta_t_label(delta_t)}: {what}" for delta_t, _ in sides]
         rows = np.array(self._rows)
         for heatmap, values, title in zip(self.heatmaps, self._shown, [*titles, "right − left"], strict=True):
             heatmap.set_image("weights", values[rows] if len(values) == len(rows) else values, limit=self._limit)
