@@ -419,10 +419,11 @@ def test_dashboard_enlarges_what_is_there_and_what_is_made_later(results: xr.Dat
     dashboard.large.value = dashboard.dark.value = True
     assert (before, figure.yaxis[0].axis_label_text_font_size) == ("11pt", "16.5pt")
     assert {"bats-lab-large", "bats-lab-dark"} <= set(dashboard._dom_classes)
-    dashboard.make("neuron")
+    dashboard.tabs.selected_index = dashboard.tabs.titles.index("neuron")
     points = dashboard.explorers["neuron"].pictures[0].panels[2].renderer("sent_0").glyph
     assert points.size == pytest.approx(1.5 * 7)
     dashboard.large.value = False
+    dashboard.tabs.selected_index = dashboard.tabs.titles.index("gradient")
     assert figure.yaxis[0].axis_label_text_font_size == before and figure.title.text_font_size == drawn
     assert points.size == pytest.approx(7)
 

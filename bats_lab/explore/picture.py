@@ -364,7 +364,7 @@ class Picture:
 
     def magnify(self, factor: float) -> None:
         """Let type, dots and lines be a factor larger than they were drawn."""
-        self._type = self._type or Type([panel.figure for panel in self.panels])
+        self._type = self._type or Type(self._plots)
         with self.changing():
             self._type.magnify(factor)
 

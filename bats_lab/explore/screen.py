@@ -118,12 +118,11 @@ def svg_action(layout: Any) -> CustomAction:
 
 
 class Type:
-    """The size of type, dots and lines of figures: as it was drawn, or a factor larger."""
+    """The size of type, dots and lines of a layout of figures: as it was drawn, or a factor larger."""
 
-    def __init__(self, figures: Sequence[Any]) -> None:
-        models = {model for figure in figures for model in figure.references()}
+    def __init__(self, layout: Any) -> None:
         self._drawn: list[tuple[Any, str, Any]] = []
-        for model in models:
+        for model in layout.references():
             for name in model.properties() & _SIZES:
                 value = getattr(model, name)
                 if name.endswith("font_size") or isinstance(model, Glyph):

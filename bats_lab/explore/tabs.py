@@ -148,6 +148,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
             if not tab.of or tab.of in given
         }
         self.explorers: dict[str, Any] = {}
+        self._sizes: dict[str, float] = {}
         self._link = {name: _value(text) for name, text in link.items() if name != "tab"}
         titles = list(self._making)
         boxes = [ipywidgets.VBox([_words(_TABS[name]), Sentence("One moment …")]) for name in titles]
@@ -165,7 +166,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
         super().__init__([style_sheet(), head, self.tabs])
         self.add_class("bats-lab-page")
         self.make(titles[self.tabs.selected_index], state=self._link)
-        self.tabs.observe(lambda change: self.make(titles[change.new]), "selected_index")
+        self.tabs.observe(lambda change: self._open(titles[change.new]), "selected_index")
         self.large.observe(self._enlarge, "value")
         self.dark.observe(lambda change: self._dress("bats-lab-dark", change.new), "value")
         first = self.explorers[titles[self.tabs.selected_index]]
@@ -181,8 +182,6 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
         box = self.tabs.children[list(self._making).index(name)]
         if isinstance(made, Explorer):
             made.address = f"?tab={name.replace(' ', '+')}"
-            if self.large.value:
-                made.magnify(_LARGE)
             for shared in _SHARED:
                 if shared in made.controls:
                     made.controls[shared].observe(partial(self._share, shared), "value")
@@ -199,9 +198,15 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
 
     def _enlarge(self, change: Any) -> None:
         self._dress("bats-lab-large", change.new)
-        for explorer in self.explorers.values():
-            if isinstance(explorer, Explorer):
-                explorer.magnify(_LARGE if change.new else 1.0)
+        self._open(self.tabs.titles[self.tabs.selected_index])
+
+    def _open(self, name: str) -> None:
+        """Show a tab, in the size of type that is wanted: the others have time until they are shown."""
+        self.make(name)
+        explorer, size = self.explorers[name], _LARGE if self.large.value else 1.0
+        if isinstance(explorer, Explorer) and self._sizes.get(name, 1.0) != size:
+            self._sizes[name] = size
+            explorer.magnify(size)
 
     def _make_more(self, change: Any) -> None:
         """Make the other tabs while the kernel is idle: opening one then takes no longer than drawing it."""
