@@ -16,9 +16,9 @@ from playwright.sync_api import sync_playwright
 
 #: Name of the picture, the tab it is taken of, keys that are pressed on some of its sliders before, its height (px).
 PICTURES = {
-    "tradeoff": ("trade-off", {}, 580),
-    "rasters": ("rasters", {"sample": "PageUp"}, 800),
-    "weights": ("weights", {"neuron": "PageUp"}, 740),
+    "tradeoff": ("trade-off", {}, 720),
+    "rasters": ("rasters", {"sample": "PageUp"}, 720),
+    "weights": ("weights", {"neuron": "PageUp"}, 720),
 }
 
 
@@ -34,7 +34,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         chromium = playwright.chromium.launch(executable_path=browser.find_chromium(), args=browser.CHROMIUM_OPTIONS)
-        page = browser.Page(chromium.new_page(viewport={"width": 1000, "height": 1300}))
+        page = browser.Page(chromium.new_page(viewport={"width": 1300, "height": 900}))
         page.page.goto(address)
         page.wait_for_pictures()
         for name, (tab, keys, height) in PICTURES.items():
@@ -48,7 +48,7 @@ def main() -> None:
             page.page.wait_for_timeout(1000)
             taken = Image.open(io.BytesIO(page.explorers[0].screenshot())).convert("RGB")
             # What matters stands on top. Few colours make the files small, but each marker has to keep its own.
-            taken = taken.crop((0, 0, min(taken.width, 860), min(taken.height, height)))
+            taken = taken.crop((0, 0, taken.width, min(taken.height, height)))
             few = taken.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
             few.save(images / f"{name}.png", optimize=True)
             print(images / f"{name}.png", (images / f"{name}.png").stat().st_size // 1000, "kB")

@@ -15,10 +15,12 @@ from deployments import make_deployment, save_deployment
 pytestmark = pytest.mark.browser
 
 CONTROLS = {
-    "21_rasters": {"network", "sample", "Δt", "rule", "layer", "time (ms)"},
-    "22_weights": {"Δt left", "Δt right", "layer", "neuron", "rule", "epoch"},
-    "23_tradeoff": {"cost", "run", "Δt", "rule", "seed"},
-    "24_latency": {"decide at (ms)", "rule"},
+    "21_rasters": {
+        *("network", "sample", "Δt", "rule", "layer", "window (ms)", "time (ms)", "hidden neuron", "pixel", "look at"),
+    },
+    "22_weights": {"Δt left", "Δt right", "shown", "layer", "order", "neuron", "rule", "epoch", "look at"},
+    "23_tradeoff": {"cost", "shown", "run", "Δt", "rule", "seed", "look at"},
+    "24_latency": {"decide at (ms)", "rule", "look at"},
     "25_digit": {"network", "sample", "Δt", "rule", "time (ms)"},
 }
 
@@ -41,7 +43,7 @@ def test_every_control_of_the_chip_changes_the_picture(
     with_parameters(ROOT / "notebooks" / "26_chip.ipynb", notebooks / "26_chip.ipynb", results_dir=str(tmp_path))
     page = browse("26_chip")
     page.run_all()
-    names = {"data set", "rule", "shown", "images", "hardware", "updates", "Δt", "bits"}
+    names = {"data set", "rule", "shown", "images", "hardware", "updates", "Δt", "bits", "look at"}
     assert set(page.move_every_control()) == names
     page.check()
 
@@ -74,14 +76,39 @@ def test_dashboard_is_served_and_follows_its_controls(chromium: Any, small_sweep
     with served(command, tmp_path, "/voila/static/voila.js") as address:
         context = chromium.new_context(viewport={"width": 1280, "height": 1000})
         page = Page(context.new_page())
-        page.page.goto(address)
+        page.page.goto(f"{address}/?tab=latency&time=60.0")
         page.wait_for_pictures()
-        page.move(page.control("rule"), page.picture(), "rule")
-        page.page.get_by_role("tab", name="latency").click()
-        page.wait_for_pictures()
+        assert page.control("decide at (ms)").locator(".widget-readout").inner_text() == "60"
         page.move(page.control("decide at (ms)"), page.picture(), "decide at")
+        # The other tabs are made meanwhile, and opening one then takes no longer than drawing it.
+        page.page.wait_for_function("document.querySelectorAll('.bats-lab-explorer').length == 7", timeout=120_000)
+        page.page.get_by_text("lecture", exact=True).click()
+        page.page.get_by_role("tab", name="gradient").click()
+        page.wait_for_pictures()
+        page.move(page.control("moved by"), page.picture(), "moved by")
+        assert fills_its_room(page, 1280)
+        page.page.set_viewport_size({"width": 1900, "height": 1000})
+        assert fills_its_room(page, 1900)
+        before = snapshot(page.picture())
+        page.page.get_by_text("dark", exact=True).click()
+        wait_for_change(page.picture(), before, "dark")
+        assert snapshot(page.picture()).mean() < 60
+        with page.page.expect_download() as saved:
+            page.explorers[0].locator("[title='Save as SVG']").first.click()
+        assert "time of the first spike" in Path(saved.value.path()).read_text()
         page.check()
         context.close()
+
+
+def fills_its_room(page: Page, width: int) -> bool:
+    """Say whether the picture is as wide as a window leaves room for, beside controls of 290 pixels."""
+    canvas = page.picture().locator(".bk-Canvas").first
+    for _ in range(50):
+        box = canvas.bounding_box()
+        if box and 0.9 * (width - 450) < box["width"] < width - 290:
+            return True
+        page.page.wait_for_timeout(200)
+    return False
 
 
 def test_dashboard_of_a_folder_without_results_says_so(tmp_path: Path) -> None:

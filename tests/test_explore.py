@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from bokeh.events import Tap
 from runs import make_run
 
 from bats_lab import explore, open_results, save_run
@@ -20,6 +22,7 @@ from bats_lab.explore.live import live_networks, load_samples
 from bats_lab.network.feedforward import Network
 from bats_lab.plots import delta_t_color
 from bats_lab.runs.experiment import config_of, network_of
+from bats_lab.runs.kept import changes_of, weights_of
 from bats_lab.runs.training import input_spikes
 
 
@@ -36,13 +39,18 @@ def made(results: xr.Dataset) -> Callable[[Any], Any]:
     def make(function: Any) -> Any:
         if function not in kept:
             explorer = function(results)
-            kept[function] = explorer, explorer.values
+            kept[function] = explorer, explorer.state
         explorer, start = kept[function]
-        for name in sorted(start, key="run".__eq__):  # last: which runs there are to choose depends on the others
-            explorer.controls[name].value = start[name]
+        explorer.restore(start)
         return explorer
 
     return make
+
+
+def click(explorer: Any, picture: int, panel: int, x: float, y: float) -> None:
+    """Click a plot, as the browser tells it."""
+    figure = explorer.pictures[picture].panels[panel].figure
+    figure._trigger_event(Tap(figure, x=x, y=y))
 
 
 def columns(explorer: Any, picture: int, panel: int, name: str) -> dict[str, Any]:
@@ -113,7 +121,51 @@ def test_changes_of_a_picture_travel_in_one_message(made: Callable[[Any], Any]) 
     assert len(sent) == 3 and '"events"' in sent[2]["payload"]
 
 
+def test_call_that_is_told_opens_the_explorer_as_it_is(results: xr.Dataset) -> None:
+    explorer = explore.explore_rasters(results, delta_t=0.002)
+    explorer.controls["network"].index = 1
+    explorer.controls["neuron"].value = 7
+    explorer.link.click()
+    call = html.unescape(re.search("<code>(.*)</code>", explorer.linked.value)[1])
+    assert call.startswith("explore.explore_rasters(results, delta_t=0.002, state={'network': '")
+    assert eval(call, {"explore": explore, "results": results}).state == explorer.state
+    explorer.controls["sample"].value += 1
+    assert explorer.linked.value == ""
+
+
+@pytest.mark.parametrize("explorer", [e for e in EXPLORERS if e is not explore.dashboard])
+def test_every_preset_shows_something_else(made: Callable[[Any], Any], explorer: Any) -> None:
+    shown = made(explorer)
+    for name, preset in shown.presets.items():
+        shown.look_at.value = name
+        assert shown.look_at.value is None
+        assert {key: shown.state[key] for key in preset} == preset and not shown.sentence.text.startswith("There is no")
+
+
 # Rasters
+
+
+def test_click_in_spikes_image_or_weights_marks_what_belongs_to_it(made: Callable[[Any], Any]) -> None:
+    explorer = made(explore.explore_rasters)
+    spikes = columns(explorer, 0, 1, "sent")
+    click(explorer, 0, 1, spikes["time"][5], spikes["neuron"][5])
+    neuron = explorer.values["neuron"]
+    assert neuron == spikes["neuron"][5] and set(columns(explorer, 0, 1, "chosen")["neuron"]) == {neuron}
+    assert len(columns(explorer, 0, 1, "chosen")["time"]) == (spikes["neuron"] == neuron).sum()
+    network = explorer.values.get("network", None)
+    assert np.array_equal(columns(explorer, 1, 1, "weights")["image"][0].ravel(), network.learned[neuron])
+    for panel in (0, 1):
+        click(explorer, 1, panel, 13.2 + panel, 9.8)
+        assert explorer.values["pixel"] == 10 * 28 + 13 + panel
+        assert columns(explorer, 1, 1 - panel, "pixel")["top"] == [10.5]
+
+
+def test_time_that_runs_lets_spikes_come(made: Callable[[Any], Any]) -> None:
+    explorer = made(explore.explore_rasters)
+    explorer.buttons["play"].value = 35
+    assert explorer.values["time"] == 70.0
+    waiting = columns(explorer, 0, 1, "computed")["time"]
+    assert len(columns(explorer, 0, 1, "sent")["time"]) > 0 and max(waiting, default=0.0) <= 70.0
 
 
 def test_raster_shows_what_the_network_does_at_a_time_step_it_was_not_trained_with(results: xr.Dataset) -> None:
@@ -166,26 +218,47 @@ def test_runs_that_kept_weights_are_offered(results: xr.Dataset) -> None:
 
 def test_weights_of_two_time_steps_are_side_by_side(made: Callable[[Any], Any], results: xr.Dataset) -> None:
     explorer = made(explore.explore_weights)
-    explorer.controls["neuron"].value = 5
+    explorer.restore({"shown": "weights", "order": "number", "neuron": 5})
     steps = results["delta_t"].values
-    for side, delta_t in ((0, steps[0]), (1, steps[-1])):
-        kept = results["weights"].sel(delta_t=delta_t, rule="drop", seed=0, layer="hidden_1").values
-        assert np.array_equal(columns(explorer, 0, side, "weights")["image"][0], kept)
-        assert np.array_equal(columns(explorer, 0, 2 + side, "weights")["image"][0].ravel(), kept[5])
+    kept = [results["weights"].sel(delta_t=d, rule="drop", seed=0, layer="hidden_1").values for d in steps[[0, -1]]]
+    for side, expected in enumerate([*kept, kept[1] - kept[0]]):
+        assert np.array_equal(columns(explorer, 0, side, "weights")["image"][0], expected)
+        assert np.array_equal(columns(explorer, 0, 3 + side, "weights")["image"][0].ravel(), expected[5])
+
+
+def test_weights_open_on_the_neuron_that_has_changed_most(made: Callable[[Any], Any], results: xr.Dataset) -> None:
+    explorer = made(explore.explore_weights)
+    runs = [results.sel(rule="drop", seed=0).isel(delta_t=i) for i in (0, -1)]
+    changes = [changes_of(run)["hidden_1"] for run in runs]
+    change = sum(np.abs(c).mean(axis=1) for c in changes)
+    assert explorer.controls["neuron"].value == change.argmax()
+    order = np.array(explorer.controls["neuron"].options)
+    assert (np.diff(change[order]) <= 0).all() and sorted(order) == list(range(100))
+    assert np.array_equal(columns(explorer, 0, 1, "weights")["image"][0], changes[1][order])
+    start = Network.from_config(config_of(runs[0]), 784, 10).weights[0]
+    assert changes[0] == pytest.approx(weights_of(runs[0])["hidden_1"] - start, abs=1e-6)
+
+
+def test_click_on_a_row_of_a_layer_chooses_its_neuron(made: Callable[[Any], Any]) -> None:
+    explorer = made(explore.explore_weights)
+    click(explorer, 0, 1, 300.0, 41.8)
+    assert explorer.controls["neuron"].value == explorer.controls["neuron"].options[42]
+    assert list(columns(explorer, 0, 2, "neuron")["post"]) == [42, 42]
 
 
 def test_other_layers_have_stems_and_as_many_neurons_as_they_are(made: Callable[[Any], Any]) -> None:
     explorer = made(explore.explore_weights)
     explorer.controls["neuron"].value = 90
     explorer.controls["layer"].value = "output"
-    assert explorer.controls["neuron"].max == 9 and explorer.controls["neuron"].value == 9
-    assert [panel.figure.visible for panel in explorer.pictures[0].panels[2:]] == [False, False, True, True]
-    assert len(columns(explorer, 0, 4, "stems")["pre"]) == 3 * 100
+    assert sorted(explorer.controls["neuron"].options) == list(range(10))
+    assert explorer.controls["neuron"].value == explorer.controls["neuron"].options[0]
+    assert [panel.figure.visible for panel in explorer.pictures[0].panels[3:]] == [False] * 3 + [True] * 3
+    assert len(columns(explorer, 0, 6, "stems")["pre"]) == 3 * 100
 
 
 def test_weights_of_an_epoch_are_those_of_the_epoch(made: Callable[[Any], Any], results: xr.Dataset) -> None:
     explorer = made(explore.explore_weights)
-    explorer.controls["epoch"].value = 1
+    explorer.restore({"epoch": 1, "shown": "weights", "order": "number"})
     kept = results["weights_by_epoch"].isel(delta_t=0, epoch=0).sel(rule="drop", seed=0, layer="hidden_1").values
     assert np.array_equal(columns(explorer, 0, 0, "weights")["image"][0], kept)
 
@@ -209,10 +282,25 @@ def test_front_follows_the_runs_chosen(made: Callable[[Any], Any], results: xr.D
     explorer.controls["seed"].value = (1,)
     last = results.isel(epoch=-1).sel(split="test", rule="drop", seed=1)
     cost, accuracy = last["spike_count"].sum("layer").values, 100 * last["accuracy"].values
+    explorer.controls["scale"].value = "all"
     shown = columns(explorer, 0, 0, "rule drop")
     assert sorted(shown["cost"]) == pytest.approx(sorted(cost))
     assert len(columns(explorer, 0, 0, "rule graded")["cost"]) == 0
     assert max(columns(explorer, 0, 0, "front")["accuracy"]) == pytest.approx(accuracy.max())
+
+
+def test_failed_runs_stand_at_the_edge_and_are_counted() -> None:
+    runs = [make_run(delta_t=d, seed=s) for d in (0.001, 0.008) for s in (0, 1)]
+    good, bad = (runs[0].assign(accuracy=xr.full_like(runs[0]["accuracy"], v)) for v in (0.97, 0.4))
+    parts = [(good if d < 0.005 else bad).assign_coords(delta_t=[d], seed=[s]) for d in (0.001, 0.008) for s in (0, 1)]
+    explorer = explore.explore_tradeoff(xr.combine_by_coords(parts, combine_attrs="drop"))
+    failed = columns(explorer, 0, 0, "failed")
+    panel = explorer.pictures[0].panels[0]
+    assert list(failed["right"]) == pytest.approx([40, 40]) and "▽ 2 failed (40 %)" in panel.figure.title.text
+    assert panel.figure.y_range.start < failed["accuracy"][0] < 97 < panel.figure.y_range.end < 98
+    explorer.controls["scale"].value = "error"
+    assert len(columns(explorer, 0, 0, "failed")["cost"]) == 0 and "error" in panel.figure.yaxis[0].axis_label
+    assert sorted(columns(explorer, 0, 0, "rule drop")["accuracy"]) == pytest.approx(-np.log10([60, 60, 3, 3]))
 
 
 def test_click_on_a_point_shows_its_run(made: Callable[[Any], Any], results: xr.Dataset) -> None:
@@ -224,8 +312,8 @@ def test_click_on_a_point_shows_its_run(made: Callable[[Any], Any], results: xr.
     assert (rule, seed) == ("graded", 0)
     kept = results["sent_times"].sel(delta_t=delta_t, rule=rule, seed=seed, sample=0, layer="output").values
     assert np.sort(columns(explorer, 1, 2, "sent")["time"]) == pytest.approx(np.sort(1e3 * kept[np.isfinite(kept)]))
-    weights = results["weights"].sel(delta_t=delta_t, rule=rule, seed=seed, layer="hidden_1").values
-    assert np.array_equal(columns(explorer, 2, 0, "weights")["image"][0], weights)
+    learned = changes_of(results.sel(delta_t=delta_t, rule=rule, seed=seed))["hidden_1"]
+    assert columns(explorer, 2, 0, "weights")["image"][0] == pytest.approx(learned, abs=1e-6)
 
 
 def test_run_without_weights_shows_its_spikes_and_says_so(made: Callable[[Any], Any]) -> None:
@@ -316,9 +404,57 @@ def test_drawing_is_centred_and_as_large_as_the_digits_of_mnist() -> None:
 
 
 def test_dashboard_makes_an_explorer_when_its_tab_is_opened(results: xr.Dataset) -> None:
-    tabs = explore.dashboard(results)
-    assert isinstance(tabs, ipywidgets.Tab)
-    made = [isinstance(box.children[0], explore.Explorer) for box in tabs.children]
-    assert made == [True, False, False, False, False]
-    tabs.selected_index = 1
-    assert isinstance(tabs.children[1].children[0], explore.Explorer)
+    dashboard = explore.dashboard(results)
+    assert dashboard.tabs.titles == ("trade-off", "latency", "rasters", "weights", "draw a digit", "neuron", "gradient")
+    assert list(dashboard.explorers) == ["trade-off"] and "4 ms" not in dashboard.children[1].children[0].value
+    dashboard.tabs.selected_index = 6
+    assert dashboard.tabs.children[6].children[1] is dashboard.explorers["gradient"]
+    assert all("Try:" in box.children[0].value for box in dashboard.tabs.children)
+
+
+def test_dashboard_enlarges_what_is_there_and_what_is_made_later(results: xr.Dataset) -> None:
+    dashboard = explore.dashboard(results, link="tab=gradient")
+    figure = dashboard.explorers["gradient"].pictures[0].panels[0].figure
+    before, drawn = figure.yaxis[0].axis_label_text_font_size, figure.title.text_font_size
+    dashboard.large.value = dashboard.dark.value = True
+    assert (before, figure.yaxis[0].axis_label_text_font_size) == ("11pt", "16.5pt")
+    assert {"bats-lab-large", "bats-lab-dark"} <= set(dashboard._dom_classes)
+    dashboard.tabs.selected_index = dashboard.tabs.titles.index("neuron")
+    points = dashboard.explorers["neuron"].pictures[0].panels[2].renderer("sent_0").glyph
+    assert points.size == pytest.approx(1.5 * 7)
+    dashboard.large.value = False
+    dashboard.tabs.selected_index = dashboard.tabs.titles.index("gradient")
+    assert figure.yaxis[0].axis_label_text_font_size == before and figure.title.text_font_size == drawn
+    assert points.size == pytest.approx(7)
+
+
+def test_link_opens_the_dashboard_as_it_was(results: xr.Dataset) -> None:
+    dashboard = explore.dashboard(results, link="?tab=rasters&sample=3&rule=merge&window=[20.0,80.0]")
+    assert list(dashboard.explorers) == ["rasters"]
+    explorer = dashboard.explorers["rasters"]
+    assert explorer.values["sample"] == 3 and explorer.values["window"] == (20.0, 80.0)
+    explorer.link.click()
+    href = re.search(r'href="([^"]+)"', explorer.linked.value)[1].replace("&amp;", "&")
+    assert href == "?tab=rasters&sample=3&rule=merge&window=%5B20.0%2C+80.0%5D"
+    again = explore.dashboard(results, link=href).explorers["rasters"]
+    assert again.state == explorer.state
+
+
+def test_what_is_chosen_in_a_tab_is_chosen_in_the_others(results: xr.Dataset) -> None:
+    dashboard = explore.dashboard(results, link="tab=rasters")
+    dashboard.make("weights")
+    dashboard.explorers["rasters"].controls["neuron"].value = 42
+    assert dashboard.explorers["weights"].values["neuron"] == 42
+    dashboard.explorers["weights"].controls["neuron"].value = 17
+    assert dashboard.explorers["rasters"].values["neuron"] == 17
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        ("tab=neuron&colour=red", "no control 'colour'; there are delta_t"),
+        ("tab=neuron&rule=dorp", "rule cannot be 'dorp'"),
+    ],
+)
+def test_link_that_cannot_be_opened_is_told(results: xr.Dataset, link: str, message: str) -> None:
+    assert message in explore.dashboard(results, link=link).explorers["neuron"].text

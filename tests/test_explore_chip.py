@@ -104,7 +104,7 @@ def test_plane_marks_the_front_and_the_selected_point(explorer: explore.Explorer
         explorer.controls["delta_t"].value = 0.004
         explorer.controls["bits"].value = 2
     here = quantities.narrowed(deployment.sel(dataset="mnist"))
-    table, _ = three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
+    table, _ = three_way_table(here, hardware="Loihi", updates="clocked", split="validation")
     assert sorted(plane(explorer, "front")["energy"]) == pytest.approx(sorted(table["energy"][table["front"]]))
     accuracy = 100 * here["accuracy"].sel(split="validation", rule="graded", delta_t=0.004, bits=2).mean().item()
     assert plane(explorer, "selected")["accuracy"] == pytest.approx([accuracy])
@@ -147,6 +147,7 @@ def test_click_on_a_point_chooses_its_rule_too(explorer: explore.Explorer) -> No
     values = explorer.values
     assert values["rule"] == "merge" and explorer.controls["delta_t"].label == source.data["step"][4]
     assert plane(explorer, "selected")["accuracy"] == pytest.approx([source.data["accuracy"][4]])
+    explorer.controls["updates"].value = "event_driven"  # it has no ticks on which neurons could be updated
     exact = explorer.pictures[1].panels[0].source("rule continuous time")
     exact.selected.indices = [0]
     assert explorer.values["delta_t"] == 0 and explorer.values["rule"] == "merge"
@@ -158,9 +159,7 @@ def test_what_was_not_measured_is_said(explorer: explore.Explorer) -> None:
         explorer.controls["rule"].value = "clocked"
         explorer.controls["delta_t"].value = 0.0
     assert "nothing was measured here" in explorer.numbers.text
-    with explorer.together():
-        explorer.controls["rule"].value = "drop"
-        explorer.controls["updates"].value = "clocked"
+    explorer.controls["rule"].value = "drop"
     assert "Continuous time has no ticks" in explorer.sentence.text and not len(plane(explorer, "selected")["energy"])
 
 
@@ -205,23 +204,23 @@ def test_missing_deployments_are_told_in_a_sentence(tmp_path: Path, deployment: 
 
 def test_dashboard_has_a_tab_for_the_chip_where_there_is_a_deployment(tmp_path: Path) -> None:
     save_run(make_run(), tmp_path)
-    assert "chip" not in explore.dashboard(tmp_path).titles
+    assert "chip" not in explore.dashboard(tmp_path).tabs.titles
     save_deployment(make_deployment(), tmp_path)
     for source in (tmp_path, open_results(tmp_path)):
-        tabs = explore.dashboard(source)
-        assert tabs.titles[-1] == "chip"
-    tabs.selected_index = len(tabs.titles) - 1
-    assert isinstance(tabs.children[-1].children[0], explore.Explorer)
+        dashboard = explore.dashboard(source)
+        assert dashboard.tabs.titles[5] == "chip"
+    dashboard.tabs.selected_index = 5
+    assert isinstance(dashboard.explorers["chip"], explore.Explorer)
 
 
 def test_dashboard_takes_deployments_of_another_folder_and_a_folder_of_nothing_else(tmp_path: Path) -> None:
     runs, chips = tmp_path / "runs", tmp_path / "chips"
     save_run(make_run(), runs)
     save_deployment(make_deployment(), chips)
-    tabs = explore.dashboard(runs, deployment=chips)
-    assert tabs.titles[0] == "trade-off" and tabs.titles[-1] == "chip"
+    titles = explore.dashboard(runs, deployment=chips).tabs.titles
+    assert titles[0] == "trade-off" and titles[5] == "chip"
     alone = explore.dashboard(chips)
-    assert alone.titles == ("chip",) and isinstance(alone.children[0].children[0], explore.Explorer)
+    assert alone.tabs.titles == ("chip", "neuron", "gradient") and isinstance(alone.explorers["chip"], explore.Explorer)
     (tmp_path / "page").mkdir()
     for folder, options in ((runs, {"deployment": chips}), (chips, {})):
         prepare_dashboard(folder, tmp_path / "page", **options)

@@ -73,7 +73,7 @@ def test_neuron_follows_the_rule_and_the_sentence_tells_what_it_did(
 
 
 def test_neuron_lists_what_each_rule_sends(neurons: explore.Explorer) -> None:
-    _, box = neurons.children
+    box = neurons.children[-1]
     table = box.children[0].children[0].value
     for rule in ("drop", "merge", "defer", "graded", "clocked"):
         assert f">{simulate_neuron(**INPUTS, delta_t=0.008, rule=rule).spike_count}</td>" in table

@@ -13,7 +13,8 @@ there is nothing to explore it returns a :class:`Sentence` that says why::
 Options common to explorers: `results`, an :class:`xarray.Dataset` of one run or of many, or a folder of results;
 `source`, such results, of which some runs kept their weights, or a :class:`bats_lab.Network`; `samples`, the images to
 be shown (:class:`Samples`; None: the first test images of the data set); `sample`, the one shown first; `delta_t` (s),
-`rule` and what else is a control, its value at the start.
+`rule` and what else is a control, its value at the start; `state`, values of any controls by name, as
+:attr:`Explorer.state` gives them.
 """
 
 import lazy_loader

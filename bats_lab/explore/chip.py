@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.explore.picture import Panel, Picture
-from bats_lab.explore.widgets import Explorer, Sentence, choice, if_several, in_words, side_by_side
+from bats_lab.explore.widgets import Explorer, Sentence, choice, if_several, in_room, in_words, side_by_side
 from bats_lab.plots import style
 from bats_lab.plots.report import counted
 from bats_lab.plots.runs import check_choice
@@ -31,12 +31,21 @@ _TOP = 10.0
 _CELL, _WIDTH, _HEIGHT = 33, 330, 300
 
 
+_PRESETS: dict[str, dict[str, Any]] = {
+    "a coarse clock saves energy": {"updates": "clocked", "quantity": "energy", "rule": "graded"},
+    "the cliff under drop": {"updates": "clocked", "quantity": "accuracy", "rule": "drop", "delta_t": 0.008},
+    "4 bits will do": {"quantity": "accuracy", "rule": "graded", "bits": 4},
+    "a chip without ticks": {"updates": "event_driven", "quantity": "energy", "rule": "graded"},
+}
+
+
 @in_words
 def explore_chip(
     deployment: xr.Dataset | str | Path,
     *,
     quantity: str = "accuracy",
     hardware: str = "Loihi",
+    updates: str = "clocked",
     rule: str | None = None,
     split: str = "validation",
 ) -> Explorer:
@@ -51,6 +60,9 @@ def explore_chip(
         ``energy`` or ``decision_time``.
     hardware : str
         A row of :data:`bats_lab.studies.chip.energy.HARDWARE`.
+    updates : str
+        When the chip updates its neurons: ``clocked``, on every tick, so that a coarser clock is cheaper; or
+        ``event_driven``.
     rule : str or None
         Collision rule shown first; None: ``graded`` where it was measured.
     split : str
@@ -75,6 +87,7 @@ def explore_chip(
         ("split", split, splits),
         ("quantity", quantity, quantities.QUANTITIES),
         ("hardware", hardware, HARDWARE),
+        ("updates", updates, quantities.UPDATES),
     ):
         check_choice(name, value, tuple(allowed))
     rules = list(dict.fromkeys(name for part in parts.values() for name in part.rules))
@@ -88,15 +101,15 @@ def explore_chip(
             "quantity": choice("shown", _QUANTITIES, quantity),
             "split": choice("images", splits, split),
         },
-        {"hardware": choice("hardware", list(HARDWARE), hardware), "updates": choice("updates", _UPDATES)},
+        {"hardware": choice("hardware", list(HARDWARE), hardware), "updates": choice("updates", _UPDATES, updates)},
         {
             "delta_t": choice("Δt", [(style.delta_t_label(v), v) for v in steps], start[0]),
             "bits": choice("bits", [(quantities.word_label(v), v) for v in words], start[1]),
         },
     ]
 
-    grid = Picture([_first_grid(parts[first], quantity, hardware, rule, split)])
-    plane = Picture([_first_plane(parts[first], hardware, split)])
+    grid = Picture([_first_grid(parts[first], quantity, hardware, updates, rule, split)], rigid=True)
+    plane = Picture([_first_plane(parts[first], hardware, updates, split)])
     numbers = Sentence()
     shown: dict[str, tuple[Any, ...]] = {}
 
@@ -126,10 +139,11 @@ def explore_chip(
         return missing if updates == "clocked" and not len(chosen) else ""
 
     def body() -> Any:
-        both = side_by_side([grid.widget, plane.widget], align_items="flex-start", grid_gap="2px 10px")
+        rooms = [in_room(picture.widget, width=width) for picture, width in ((grid, 470), (plane, 460))]
+        both = side_by_side(rooms, align_items="flex-start", grid_gap="2px 10px")
         return ipywidgets.VBox([both, numbers])
 
-    explorer = Explorer(rows, draw, [grid, plane], body=body)
+    explorer = Explorer(rows, draw, [grid, plane], body=body, presets=_PRESETS)
     explorer.numbers = numbers
 
     def on_cell(mark: dict[str, Any]) -> None:
@@ -223,8 +237,8 @@ def _mean_std(values: xr.DataArray, form: str = "{:.2f}") -> str:
 # ------------------------------------------------------------------------------------------------- the two plots
 
 
-def _first_grid(part: _Part, quantity: str, hardware: str, rule: str, split: str) -> hv.Overlay:
-    values, axis, scale = part.values(quantity, hardware, "event_driven", split)
+def _first_grid(part: _Part, quantity: str, hardware: str, updates: str, rule: str, split: str) -> hv.Overlay:
+    values, axis, scale = part.values(quantity, hardware, updates, split)
     color = style.CONTINUOUS_COLOR
     screen = {"fill_color": None, "line_color": color, "line_width": 3}
     frame = hv.Rectangles([(0.0, 0.0, 0.0, 0.0)], group="selected")
@@ -233,8 +247,8 @@ def _first_grid(part: _Part, quantity: str, hardware: str, rule: str, split: str
     return clock_and_word.draw_cells(values.sel(rule=rule), axis, scale, title=" ", marks=[frame], cell=_CELL)
 
 
-def _first_plane(part: _Part, hardware: str, split: str) -> hv.Overlay:
-    table, axis = part.table(hardware, "event_driven", split)
+def _first_plane(part: _Part, hardware: str, updates: str, split: str) -> hv.Overlay:
+    table, axis = part.table(hardware, updates, split)
     nowhere = hv.Scatter(([np.nan], [np.nan]), axis, "accuracy", group="selected", label="selected")
     mark = style.ring(nowhere, size=17, color=style.CONTINUOUS_COLOR)
     marks = [style.styled(mark, screen={"line_width": 2.5})]

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ipywidgets
 import numpy as np
 import xarray as xr
 from bokeh.models import FreehandDrawTool
 
 from bats_lab.explore.live import LiveNetwork, Offer, Samples
 from bats_lab.explore.picture import Picture
-from bats_lab.explore.rasters import show_raster
-from bats_lab.explore.widgets import Explorer, choice, in_words, side_by_side, slider, step_slider
+from bats_lab.explore.rasters import show_raster, until
+from bats_lab.explore.widgets import (
+    Explorer,
+    choice,
+    in_room,
+    in_words,
+    player,
+    side_by_side,
+    slider,
+    step_slider,
+    time_slider,
+)
 from bats_lab.network.feedforward import Network
 from bats_lab.plots import style
 from bats_lab.plots.decision import bar_columns, decision_plots, spikes_until
-from bats_lab.plots.raster import RasterLayer, raster_plots
+from bats_lab.plots.raster import raster_plots
 from bats_lab.spikes.rules import RULES
 
 __all__ = ["draw_strokes", "explore_digit"]
 
 _N = 28
-#: Steps of the time slider a second while time runs, and their number.
-_INTERVAL_MS, _N_STEPS = 100, 100
 
 
 @in_words
@@ -52,21 +58,20 @@ def explore_digit(
         raise ValueError(f"The network has {first.network.sizes[0]} inputs; to look at a drawing it must have 28 × 28.")
     images = offer.images(first)
     duration = first.config.duration
-    time_slider = slider("time", 0.0, 1e3 * duration, 1e3 * duration, step=1e3 * duration / _N_STEPS, unit="ms")
     rows = [
         {"sample": slider("sample", 0, len(images) - 1, sample), "delta_t": step_slider(value=first.config.delta_t)},
-        {"time": time_slider, "rule": choice("rule", list(RULES), first.config.rule)},
+        {**time_slider(1e3 * duration), "rule": choice("rule", list(RULES), first.config.rule)},
         offer.control(),
     ]
-    play = ipywidgets.Play(min=0, max=_N_STEPS, interval=_INTERVAL_MS, layout=ipywidgets.Layout(width="120px"))
-
     rasters_of_first = first.rasters(images.images[sample], delta_t=0.0, rule="drop", class_names=images.class_names)
     options: dict[str, Any] = {"window": (0.0, duration), "complete": True, "width": 360, "height": 130}
     rasters = Picture(raster_plots(rasters_of_first, 0.0, **options), share_x=True)
     target, highest = first.config.target_true, first.config.max_spikes_output
     labels = rasters_of_first[-1].labels
     bars: dict[str, Any] = {"target": target, "highest": min(highest, 1.6 * target), "size": 210}
-    look = Picture(decision_plots(images.images[sample], np.zeros(len(labels), int), labels, **bars), toolbar=False)
+    look = Picture(
+        decision_plots(images.images[sample], np.zeros(len(labels), int), labels, **bars), toolbar=False, rigid=True
+    )
     pad = look.panels[0].figure
     drawn = pad.multi_line(xs=[], ys=[], line_width=4, line_color=style.ACCENT_COLOR, line_alpha=0.5)
     pen = FreehandDrawTool(renderers=[drawn])
@@ -89,11 +94,11 @@ def explore_digit(
             names = offer.images(network).class_names
             state["rasters"] = network.rasters(image, delta_t=delta_t, rule=rule, class_names=names, label=label)
             look.panels[0].set_image("image", image.astype(float))
-        until = time / 1e3
+        now = time / 1e3
         for panel, raster in zip(rasters.panels, state["rasters"], strict=True):
-            show_raster(panel, _until(raster, until), delta_t, (0.0, duration))
+            show_raster(panel, until(raster, now), delta_t, (0.0, duration))
         output = state["rasters"][-1]
-        counts = spikes_until(output.sent, np.inf if until >= duration else until)
+        counts = spikes_until(output.sent, np.inf if now >= duration else now)
         for name, columns in bar_columns(counts).items():
             look.panels[1].set(name, columns)
         leader = output.labels[int(counts.argmax())] if counts.any() else "nothing yet"
@@ -106,20 +111,13 @@ def explore_digit(
         rows,
         draw,
         [look, rasters],
-        body=lambda: side_by_side([look.widget, rasters.widget]),
-        buttons={"play": play, "clear": "clear the drawing"},
+        body=lambda: side_by_side([in_room(look.widget, width=290), in_room(rasters.widget, width=540, grow=3)]),
+        buttons={"play": player(rows[1]["time"]), "clear": "clear the drawing"},
     )
     explorer.strokes = strokes
-    play.observe(lambda change: setattr(time_slider, "value", change.new * 1e3 * duration / _N_STEPS), "value")
     strokes.on_change("data", lambda attribute, old, new: explorer.redraw())
     explorer.buttons["clear"].on_click(lambda _: strokes.update(data={"xs": [], "ys": []}))
     return explorer
-
-
-def _until(raster: RasterLayer, time: float) -> RasterLayer:
-    """Leave out the spikes that are computed after a time (s)."""
-    later = ~(raster.times <= time)
-    return replace(raster, times=np.where(later, np.inf, raster.times), sent=np.where(later, np.inf, raster.sent))
 
 
 def draw_strokes(strokes: list[np.ndarray], *, size: int = _N, inner: int = 20, pen: float = 1.1) -> np.ndarray:

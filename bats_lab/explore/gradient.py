@@ -23,6 +23,11 @@ _RULES = [name for name, rule in RULES.items() if not rule.clocked]
 
 #: How far the weight is moved to either side of where it is, and over how many values.
 _REACH, _VALUES = 4.0, 241
+_PRESETS: dict[str, dict[str, Any]] = {
+    "a staircase, and a slope that is not flat": {"delta_t": 0.008, "step": 0.02},
+    "a coarser quotient sees the slope": {"delta_t": 0.008, "step": 1.0},
+    "both agree without a clock": {"delta_t": 0.0, "step": 0.01},
+}
 _WIDTH, _HEIGHTS = 460, (250, 120)
 
 
@@ -73,8 +78,9 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
     first = check.slope(check.weight, step)
     size: dict[str, Any] = {"width": _WIDTH, "heights": _HEIGHTS}
     plots = sensitivity_plots(continuous, None, first, delta_t=delta_t, target=target, complete=True, **size)
-    picture = Picture(plots, share_x=True)
+    picture = Picture(plots, share_x=True, share=0.93)
     legend = ipywidgets.HTML()
+    legend.add_class("bats-lab-words")
 
     def draw(delta_t: float, rule: str, connection: tuple[int, int, int], change: float, step: float) -> str:
         _, continuous = swept(0.0, "drop", connection)
@@ -94,7 +100,14 @@ def explore_gradient(*, delta_t: float = 0.0, rule: str = "graded", step: float 
         legend.value = _legend(delta_t)
         return describe_slope(slope)
 
-    return Explorer([controls], draw, [picture], body=lambda: ipywidgets.VBox([legend, picture.widget]), beside=True)
+    return Explorer(
+        [controls],
+        draw,
+        [picture],
+        body=lambda: ipywidgets.VBox([legend, picture.widget]),
+        beside=True,
+        presets=_PRESETS,
+    )
 
 
 def describe_slope(slope: Slope) -> str:

@@ -11,7 +11,17 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.explore.picture import Panel, Picture
-from bats_lab.explore.widgets import Explorer, dot, html_table, if_several, in_words, parts_of, slider
+from bats_lab.explore.widgets import (
+    Explorer,
+    dot,
+    html_table,
+    if_several,
+    in_room,
+    in_words,
+    parts_of,
+    side_by_side,
+    slider,
+)
 from bats_lab.plots import style
 from bats_lab.plots.curves import common_limits, curve_columns, curves_by_delta_t, statistics
 from bats_lab.plots.measures import MEASURES, OVER, measured
@@ -88,7 +98,14 @@ def explore_latency(results: xr.Dataset | str | Path, *, time: float | None = No
         note: str = parts[part].attrs.get("note", "")
         return note if accuracy_and_spikes[0] else f"There is no run with rule {rule!r} on {part}."
 
-    return Explorer([controls], draw, [picture], body=lambda: ipywidgets.VBox([picture.widget, table]))
+    table.add_class("bats-lab-words")
+    return Explorer(
+        [controls],
+        draw,
+        [picture],
+        body=lambda: side_by_side([in_room(picture.widget, width=800), table]),
+        presets={"when the last input has come": {"time": 100.0}, "the cliff at 8 ms": {"rule": "drop", "time": end}},
+    )
 
 
 def _curves(part: xr.Dataset) -> list[xr.DataArray]:

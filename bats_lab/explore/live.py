@@ -19,7 +19,7 @@ from bats_lab.plots import style
 from bats_lab.plots.raster import RasterLayer
 from bats_lab.plots.runs import run_title
 from bats_lab.runs.experiment import config_of, first_samples, network_of
-from bats_lab.runs.kept import runs_with_spikes, runs_with_weights
+from bats_lab.runs.kept import changes_of, runs_with_spikes, runs_with_weights
 from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.rules import rule_on
@@ -62,17 +62,27 @@ class LiveNetwork:
         Builds the network; called once, when it is first run.
     accuracy : float
         Test accuracy after training; NaN where nobody knows it.
+    load_changes : callable or None
+        Returns what training has made of the weights of each layer; None: nobody knows.
     """
 
     title: str
     config: Config
     load: Callable[[], Network]
     accuracy: float = math.nan
+    load_changes: Callable[[], dict[str, np.ndarray]] | None = None
 
     @functools.cached_property
     def network(self) -> Network:
         """The network."""
         return self.load()
+
+    @functools.cached_property
+    def learned(self) -> np.ndarray:
+        """What training has made of the weights of the first layer, (post, pre); the weights where nobody knows."""
+        if self.load_changes is None:
+            return np.asarray(self.network.weights[0])
+        return next(iter(self.load_changes().values()))
 
     def rasters(
         self, image: np.ndarray, *, delta_t: float, rule: str, class_names: Sequence[str] = (), label: int | None = None
@@ -106,7 +116,13 @@ def live_networks(source: xr.Dataset | Network) -> list[LiveNetwork]:
         config = Config(hidden=source.sizes[1:-1], threshold_hidden=source.thresholds[:-1])
         return [LiveNetwork(f"network {'-'.join(map(str, source.sizes))}", config, lambda: source)]
     return [
-        LiveNetwork(run_title(run), config_of(run), functools.partial(network_of, run), _accuracy(run))
+        LiveNetwork(
+            run_title(run),
+            config_of(run),
+            functools.partial(network_of, run),
+            _accuracy(run),
+            functools.partial(changes_of, run),
+        )
         for run in runs_with_weights(source)
     ]
 

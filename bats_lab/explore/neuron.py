@@ -10,7 +10,17 @@ import ipywidgets
 import numpy as np
 
 from bats_lab.explore.picture import Picture
-from bats_lab.explore.widgets import Explorer, choice, dot, html_table, in_words, slider, step_slider
+from bats_lab.explore.widgets import (
+    Explorer,
+    choice,
+    dot,
+    html_table,
+    in_words,
+    player,
+    slider,
+    step_slider,
+    time_slider,
+)
 from bats_lab.network.neuron import Neuron, simulate_neuron
 from bats_lab.plots import style
 from bats_lab.plots.potential import potential_columns, potential_limits, potential_plots, row_ticks, tick_columns
@@ -19,6 +29,13 @@ from bats_lab.spikes.rules import RULES, rule_on
 __all__ = ["describe_neuron", "explore_neuron"]
 
 _MAX_INPUTS = 8
+#: Of the inputs at the start.
+_PRESETS: dict[str, dict[str, Any]] = {
+    "the cliff at 8 ms: drop falls silent": {"delta_t": 0.008, "rule": "drop"},
+    "graded: spikes share a tick": {"delta_t": 0.008, "rule": "graded"},
+    "defer: a queue at the clock": {"delta_t": 0.008, "rule": "defer"},
+    "a clock fine enough": {"delta_t": 0.0005, "rule": "drop"},
+}
 #: Step of the sliders of inputs, in ms and in units of weight.
 _STEP = 0.5
 # Picture and controls stand side by side, and JupyterLab leaves some 850 pixels of a small screen.
@@ -59,8 +76,8 @@ def explore_neuron(
     Returns
     -------
     Explorer
-        With the controls `delta_t`, `rule`, `tau_syn` (ms) and `threshold`, and for each input `time_1` (ms) and
-        `weight_1`, and so on.
+        With the controls `delta_t`, `rule`, `time` (ms; what comes later is left out), `tau_syn` (ms) and `threshold`,
+        and for each input `time_1` (ms) and `weight_1`, and so on. The button `play` lets time run.
     """
     given: dict[str, Any] = {"tau_syn": tau_syn, "threshold": threshold, "duration": duration}
     # Whatever cannot be simulated is refused here, in words.
@@ -76,6 +93,7 @@ def explore_neuron(
     controls: dict[str, Any] = {
         "delta_t": step_slider("time step Δt", value=delta_t),
         "rule": choice("rule", list(RULES), rule),
+        **time_slider(end),
         "tau_syn": slider("τₛ", 2.0, max(300.0, 1e3 * tau_syn), 1e3 * tau_syn, step=1.0, unit="ms"),
         "threshold": slider("threshold", 0.02, max(1.0, threshold), threshold, step=0.02),
     }
@@ -89,11 +107,12 @@ def explore_neuron(
             control.readout_format = ".1f"
 
     pair = [replace(first, delta_t=0.0), first]
-    picture = Picture(potential_plots(pair, complete=True, width=_WIDTH, heights=_HEIGHTS), share_x=True)
+    picture = Picture(potential_plots(pair, complete=True, width=_WIDTH, heights=_HEIGHTS), share_x=True, share=0.88)
     counts = ipywidgets.HTML()
+    counts.add_class("bats-lab-words")
     dragging = False
 
-    def draw(delta_t: float, rule: str, tau_syn: float, threshold: float, **inputs: float) -> str:
+    def draw(delta_t: float, rule: str, time: float, tau_syn: float, threshold: float, **inputs: float) -> str:
         arrivals, strengths = (np.array([inputs[f"{kind}_{i + 1}"] for i in range(n)]) for kind in ("time", "weight"))
         given: dict[str, Any] = {"tau_syn": tau_syn / 1e3, "threshold": threshold, "duration": duration}
         continuous = simulate_neuron(arrivals / 1e3, strengths, **given)
@@ -113,6 +132,9 @@ def explore_neuron(
                         columns = {"time": arrivals, "weight": strengths, "computed": arrivals}
                         if dragging:
                             continue
+                    elif name not in ("inputs", "stems"):
+                        seen_so_far = ~(columns["time"] > time)
+                        columns = {key: values[seen_so_far] for key, values in columns.items()}
                     panel.set(f"{name}_{i}", columns)
                     if i and name not in ("unsent", "computed"):
                         panel.paint(f"{name}_{i}", style.delta_t_color(delta_t))
@@ -142,7 +164,13 @@ def explore_neuron(
 
     picture.drag_points(picture.panels[1], "inputs_0", moved)
     explorer = Explorer(
-        [controls], draw, [picture], body=lambda: ipywidgets.VBox([counts, picture.widget]), beside=True
+        [controls],
+        draw,
+        [picture],
+        body=lambda: ipywidgets.VBox([counts, picture.widget]),
+        beside=True,
+        buttons={"play": player(controls["time"])},
+        presets=_PRESETS,
     )
     return explorer
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import holoviews as hv
@@ -18,10 +19,13 @@ import ipywidgets
 import numpy as np
 from bokeh.core.serialization import Serializer
 from bokeh.document import Document
+from bokeh.events import Tap
 from bokeh.layouts import gridplot
-from bokeh.models import CustomJS, FixedTicker, PointDrawTool, UIElement
+from bokeh.models import BasicTicker, CustomJS, FixedTicker, PointDrawTool, SaveTool, UIElement
 from bokeh.protocol.messages.patch_doc import patch_doc
 from jupyter_bokeh import BokehModel
+
+from bats_lab.explore.screen import Type, fill_room, svg_action
 
 __all__ = ["Panel", "Picture", "load_bokeh"]
 
@@ -158,6 +162,10 @@ class Panel:
 
         source.selected.on_change("indices", click)
 
+    def on_tap(self, choose: Callable[[float, float], None]) -> None:
+        """Hand over the place, in units of the axes, where a person clicks the plot."""
+        self.figure.on_event(Tap, lambda event: choose(event.x, event.y))
+
     def columns(self, name: str) -> dict[str, Any]:
         """Return what an element shows now, by column."""
         return dict(self.source(name).data)
@@ -228,12 +236,12 @@ class Panel:
             if text is not None:
                 axes[0].axis_label = text
 
-    def x_ticks(self, ticks: Sequence[tuple[float, str]]) -> None:
-        """Set the ticks of the x axis and their labels."""
+    def x_ticks(self, ticks: Sequence[tuple[float, str]] | None) -> None:
+        """Set the ticks of the x axis and their labels; None: those that Bokeh chooses."""
         _set_ticks(self.figure.xaxis[0], ticks)
 
-    def y_ticks(self, ticks: Sequence[tuple[float, str]]) -> None:
-        """Set the ticks of the y axis and their labels."""
+    def y_ticks(self, ticks: Sequence[tuple[float, str]] | None) -> None:
+        """Set the ticks of the y axis and their labels; None: those that Bokeh chooses."""
         _set_ticks(self.figure.yaxis[0], ticks)
 
     def show(self, visible: bool) -> None:
@@ -246,7 +254,11 @@ def _column(values: Any) -> Any:
     return values.tolist() if values.dtype.kind in "UO" else values
 
 
-def _set_ticks(axis: Any, ticks: Sequence[tuple[float, str]]) -> None:
+def _set_ticks(axis: Any, ticks: Sequence[tuple[float, str]] | None) -> None:
+    if ticks is None:
+        if isinstance(axis.ticker, FixedTicker):
+            axis.update(ticker=BasicTicker(), major_label_overrides={})
+        return
     places = [place for place, _ in ticks]
     if isinstance(axis.ticker, FixedTicker):
         axis.ticker.ticks = places
@@ -274,6 +286,10 @@ class Picture:
         Whether the plots have one x axis, and are zoomed together.
     toolbar : bool
         Whether there are tools to zoom, move and save above the plots.
+    rigid : bool
+        Whether plots keep their shape when they are made as wide as the room they are in.
+    share : float
+        Share that they may fill of the window's height below the controls.
 
     Attributes
     ----------
@@ -293,7 +309,16 @@ class Picture:
     array([5, 6])
     """
 
-    def __init__(self, plots: Sequence[Any], *, columns: int = 1, share_x: bool = False, toolbar: bool = True) -> None:
+    def __init__(
+        self,
+        plots: Sequence[Any],
+        *,
+        columns: int = 1,
+        share_x: bool = False,
+        toolbar: bool = True,
+        rigid: bool = False,
+        share: float = 1.0,
+    ) -> None:
         renderer = hv.Store.renderers["bokeh"]
         self.panels = [Panel(renderer.get_plot(plot, doc=Document())) for plot in plots]
         figures = [panel.figure for panel in self.panels]
@@ -302,6 +327,14 @@ class Picture:
                 figure.x_range = figures[0].x_range
         location = "above" if toolbar else None
         self._plots = gridplot(figures, ncols=columns, toolbar_location=location, merge_tools=True)
+        if toolbar:
+            tools = self._plots.toolbar
+            tools.tools = [*(t for t in tools.tools if not isinstance(t, SaveTool)), svg_action(self._plots)]
+            tools.logo = None
+        rows = [figures[i : i + columns] for i in range(0, len(figures), columns)]
+        # Once there is a document, every change goes through it.
+        self._fill_room = partial(fill_room, self._plots, rows, share=share, rigid=rigid)
+        self._type: Type | None = None
         self._layout = ipywidgets.Layout()
         self._widget: _Model | None = None
         self._changing = False
@@ -310,7 +343,9 @@ class Picture:
     def widget(self) -> Any:
         """What is displayed."""
         if self._widget is None:
+            self._fill_room()
             self._widget = _Model(self._plots, layout=self._layout)
+            self._widget.add_class("bats-lab-room")
         return self._widget
 
     @contextmanager
@@ -326,6 +361,12 @@ class Picture:
     def show(self, visible: bool) -> None:
         """Show all plots, or take them away together with their room."""
         self._layout.display = None if visible else "none"
+
+    def magnify(self, factor: float) -> None:
+        """Let type, dots and lines be a factor larger than they were drawn."""
+        self._type = self._type or Type(self._plots)
+        with self.changing():
+            self._type.magnify(factor)
 
     def drag_points(self, panel: Panel, name: str, moved: Callable[[dict[str, Any]], None]) -> None:
         """Let people drag the points of an element; call it before the widget is made.

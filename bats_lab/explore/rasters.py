@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import holoviews as hv
 import numpy as np
 import xarray as xr
 
 from bats_lab.explore.live import LiveNetwork, Offer, Samples
 from bats_lab.explore.picture import Panel, Picture
-from bats_lab.explore.widgets import Explorer, choice, in_words, slider, step_slider, window_slider
+from bats_lab.explore.widgets import (
+    Explorer,
+    choice,
+    in_room,
+    in_words,
+    player,
+    side_by_side,
+    slider,
+    step_slider,
+    time_slider,
+    window_slider,
+)
 from bats_lab.network.feedforward import Network
 from bats_lab.plots import style
+from bats_lab.plots.decision import seen_image
 from bats_lab.plots.raster import (
     RasterLayer,
     neuron_limits,
@@ -21,6 +37,7 @@ from bats_lab.plots.raster import (
     sent_label,
     time_limits,
 )
+from bats_lab.plots.weights import color_limit, neuron_image
 from bats_lab.runs.metrics import NO_CLASS
 from bats_lab.spikes.rules import RULES
 
@@ -40,7 +57,9 @@ def explore_rasters(
 ) -> Explorer:
     """Explore the spikes of one image in every layer: what neurons compute, and what the time grid lets them send.
 
-    The network is run anew for every time step and collision rule, also for those it was not trained with.
+    The network is run anew for every time step and collision rule, also for those it was not trained with. One neuron
+    of the first hidden layer and one pixel are chosen; what belongs to them is marked in the spikes, in the image and
+    in what training has made of the neuron's weights, which are an image, too. A click in any of these chooses another.
 
     Parameters
     ----------
@@ -54,7 +73,8 @@ def explore_rasters(
     Returns
     -------
     Explorer
-        With the controls `network` (where there are several), `sample`, `delta_t`, `rule`, `layer` and `window`.
+        With the controls `network` (where there are several), `sample`, `delta_t`, `rule`, `layer`, `window` and `time`
+        (ms; later spikes are left out), and `neuron` and `pixel`, which are chosen. The button `play` lets time run.
     """
     offer = Offer(source, samples, sample)
     config = offer.first.config
@@ -68,7 +88,15 @@ def explore_rasters(
             "delta_t": step_slider(value=config.delta_t if delta_t is None else delta_t),
             "rule": choice("rule", list(RULES), config.rule if rule is None else rule),
         },
-        {"layer": choice("layer", layers), "window": window_slider("time", 1e3 * config.duration)},
+        {
+            "layer": choice("layer", layers),
+            "window": window_slider("window", 1e3 * config.duration),
+            **time_slider(1e3 * config.duration),
+        },
+        {
+            "neuron": slider("hidden neuron", 0, offer.first.network.sizes[1] - 1, 0),
+            "pixel": slider("pixel", 0, offer.first.network.sizes[0] - 1, 0),
+        },
     ]
 
     def shown(network: LiveNetwork, sample: int, delta_t: float, rule: str) -> list[RasterLayer]:
@@ -77,10 +105,15 @@ def explore_rasters(
         return network.rasters(image, delta_t=delta_t, rule=rule, class_names=class_names, label=label)
 
     start, first_rule = rows[1]["delta_t"].value, rows[1]["rule"].value
-    first = raster_plots(
-        shown(offer.first, sample, start, first_rule), start, window=(0, config.duration), complete=True, height=150
-    )
-    picture = Picture(first, share_x=True)
+    first = shown(offer.first, sample, start, first_rule)
+    image, _ = offer.sample(offer.first, sample)
+    # What there is most to see of: the neuron that spikes most, and the pixel that drives it most.
+    rows[3]["neuron"].value = int(np.isfinite(first[1].sent).sum(axis=1).argmax())
+    rows[3]["pixel"].value = int((offer.first.network.weights[0][rows[3]["neuron"].value] * image.ravel()).argmax())
+    plots = raster_plots(first, start, window=(0, config.duration), complete=True, height=150)
+    picture = Picture(plots, share_x=True)
+    look = _Look(image)
+    known: dict[str, Any] = {}
 
     def draw(
         sample: int,
@@ -88,15 +121,105 @@ def explore_rasters(
         rule: str,
         layer: int | str,
         window: tuple[float, float],
+        time: float,
+        neuron: int,
+        pixel: int,
         network: LiveNetwork = offer.first,
     ) -> str:
-        rasters = shown(network, sample, delta_t, rule)
-        for i, (panel, raster) in enumerate(zip(picture.panels, rasters, strict=True)):
-            show_raster(panel, raster, delta_t, (window[0] / 1e3, window[1] / 1e3))
-            panel.show(layer in (_ALL, i))
+        run = (network, sample, delta_t, rule)
+        if known.get("run") != run:
+            known.update(run=run, rasters=shown(*run), drawn=None)
+        rasters = known["rasters"]
+        if known["drawn"] != (window, time, layer):
+            known["drawn"] = (window, time, layer)
+            for i, (panel, raster) in enumerate(zip(picture.panels, rasters, strict=True)):
+                show_raster(panel, until(raster, time / 1e3), delta_t, (window[0] / 1e3, window[1] / 1e3))
+                panel.show(layer in (_ALL, i))
+        for panel, chosen in zip(picture.panels, (pixel, neuron), strict=False):
+            ring(panel, chosen)
+        look.draw(offer.sample(network, sample)[0], network.learned, neuron, pixel)
         return _summary(sample, rasters)
 
-    return Explorer(rows, draw, [picture])
+    explorer = Explorer(
+        rows,
+        draw,
+        [picture, look.picture],
+        body=lambda: side_by_side(
+            [in_room(picture.widget, width=620, grow=4), in_room(look.picture.widget, width=230)],
+            align_items="flex-start",
+        ),
+        buttons={"play": player(rows[2]["time"])},
+        presets=_presets(offer.networks),
+    )
+
+    def choose_spike(panel: Panel, control: str, x: float, y: float) -> None:
+        neuron = nearest(panel, x, y)
+        if neuron is not None:
+            explorer.offer(control, neuron)
+
+    def choose_pixel(x: float, y: float) -> None:
+        n_rows, n_columns = look.shape
+        if -0.5 < x < n_columns - 0.5 and -0.5 < y < n_rows - 0.5:
+            explorer.offer("pixel", round(y) * n_columns + round(x))
+
+    for panel, control in zip(picture.panels, ("pixel", "neuron"), strict=False):
+        panel.on_tap(functools.partial(choose_spike, panel, control))
+    for panel in look.picture.panels:
+        panel.on_tap(choose_pixel)
+    return explorer
+
+
+def _presets(networks: list[LiveNetwork]) -> dict[str, dict[str, Any]]:
+    """Return what is worth a look, for the networks there are."""
+
+    def trained(delta_t: float, rule: str | None = None) -> dict[str, Any]:
+        fits = [n for n in networks if n.config.delta_t == delta_t and rule in (None, n.config.rule)]
+        return {"network": fits[0].title} if fits and len(networks) > 1 else {"network": None}
+
+    return {
+        "the cliff at 8 ms: trained under drop": trained(0.008, "drop") | {"delta_t": 0.008, "rule": "drop"},
+        "8 ms, trained under graded": trained(0.008, "graded") | {"delta_t": 0.008, "rule": "graded"},
+        "trained without a clock, run at 8 ms": trained(0.0) | {"delta_t": 0.008, "rule": "drop"},
+        "single ticks of 4 ms": {"delta_t": 0.004, "layer": 1, "window": [40.0, 80.0]},
+    }
+
+
+class _Look:
+    """What the network sees, and what a neuron of the first hidden layer has learned; the pixel chosen is framed."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.shape = image.shape
+        limit, size = 1.0, 200
+        seen = seen_image(image, size=size, marks=[self._frame()])
+        looked_for = neuron_image(np.zeros(image.shape), limit, " ", width=size, marks=[self._frame()])
+        self.picture = Picture([seen, looked_for], toolbar=False, rigid=True)
+        looked_for = self.picture.panels[1].figure
+        looked_for.right, looked_for.axis.visible = [], False
+        self._shown: Any = None
+
+    @staticmethod
+    def _frame() -> hv.Rectangles:
+        frame = hv.Rectangles([(-0.5, -0.5, 0.5, 0.5)], ["column", "row", "right", "bottom"], group="pixel")
+        return style.styled(frame, screen={"fill_color": None, "line_color": style.ACCENT_COLOR, "line_width": 2.5})
+
+    def draw(self, image: np.ndarray, learned: np.ndarray, neuron: int, pixel: int) -> None:
+        """Show an image, a neuron and a pixel."""
+        self.shape = image.shape
+        seen, looked_for = self.picture.panels
+        seen.set_image("image", image.astype(float))
+        values = learned[min(neuron, len(learned) - 1)].reshape(self.shape)
+        looked_for.set_image("weights", values, limit=color_limit(values))
+        looked_for.title(f"what neuron {neuron} has learned")
+        row, column = divmod(pixel, self.shape[1])
+        for panel in (seen, looked_for):
+            corners = {"left": column - 0.5, "bottom": row - 0.5, "right": column + 0.5, "top": row + 0.5}
+            panel.set("pixel", {name: [corner] for name, corner in corners.items()})
+
+
+def until(raster: RasterLayer, time: float) -> RasterLayer:
+    """Leave out the spikes that are computed after a time (s)."""
+    later = ~(raster.times <= time)
+    return replace(raster, times=np.where(later, np.inf, raster.times), sent=np.where(later, np.inf, raster.sent))
 
 
 def show_raster(panel: Panel, raster: RasterLayer, delta_t: float, window: tuple[float, float]) -> None:
@@ -111,6 +234,22 @@ def show_raster(panel: Panel, raster: RasterLayer, delta_t: float, window: tuple
     ticks = neuron_ticks(raster)
     if ticks:
         panel.y_ticks(ticks)
+    ring(panel, None)
+
+
+def ring(panel: Panel, neuron: int | None) -> None:
+    """Put rings around the spikes that a neuron of a raster has sent; None: around none."""
+    sent = panel.columns("sent")
+    which = np.asarray(sent["neuron"]) == (-1 if neuron is None else neuron)
+    panel.set("chosen", {name: np.asarray(sent[name])[which] for name in ("time", "neuron")})
+
+
+def nearest(panel: Panel, x: float, y: float) -> int | None:
+    """Return the neuron of a raster whose spike is nearest to a place in it; None: there are no spikes."""
+    sent, ranges = panel.columns("sent"), (panel.figure.x_range, panel.figure.y_range)
+    reach = [abs(r.end - r.start) for r in ranges]
+    away = np.hypot((sent["time"] - x) / reach[0], (sent["neuron"] - y) / reach[1])
+    return int(sent["neuron"][away.argmin()]) if away.size else None
 
 
 def _summary(sample: int, rasters: list[RasterLayer]) -> str:

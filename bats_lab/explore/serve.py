@@ -18,10 +18,12 @@ __all__ = ["prepare_dashboard"]
 
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _SOURCE = """\
+import os
+
 from bats_lab import explore
 
 explore.load_bokeh()
-explore.dashboard({folder!r}, deployment={deployment!r})
+explore.dashboard({folder!r}, deployment={deployment!r}, link=os.environ.get("QUERY_STRING", ""))
 """
 
 

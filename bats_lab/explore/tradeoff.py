@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,23 @@ import xarray as xr
 
 from bats_lab.explore.picture import Picture
 from bats_lab.explore.rasters import show_raster
-from bats_lab.explore.widgets import EXPECTED, Explorer, Sentence, choice, if_several, in_words, parts_of, several
+from bats_lab.explore.widgets import (
+    EXPECTED,
+    Explorer,
+    Sentence,
+    choice,
+    if_several,
+    in_room,
+    in_words,
+    parts_of,
+    several,
+    side_by_side,
+)
+from bats_lab.network.feedforward import Network
 from bats_lab.plots import style
 from bats_lab.plots.measures import MEASURES
 from bats_lab.plots.raster import RasterLayer, kept_rasters, raster_plots
-from bats_lab.plots.runs import run_title
+from bats_lab.plots.runs import check_choice, run_title
 from bats_lab.plots.tradeoff import (
     COSTS,
     axes_of,
@@ -25,6 +38,7 @@ from bats_lab.plots.tradeoff import (
     front_of,
     hypervolume_text,
     point_columns,
+    run_tooltips,
     tradeoff_table,
 )
 from bats_lab.plots.weights import color_limit, layer_image
@@ -37,11 +51,20 @@ __all__ = ["explore_tradeoff"]
 
 #: What is needed of a run to show it; every variable more takes its time.
 _SMALL = ("path", "accuracy", "spike_count", "layer_size", "confusion", "sample_label", "sample_prediction")
+#: What of the plane is seen.
+_SCALES = {"learned": "runs that learned", "all": "all runs", "error": "error, logarithmic"}
+_PRESETS: dict[str, dict[str, Any]] = {
+    "the cliff at 8 ms": {"scale": "error", "rule": ["drop"]},
+    "graded alone": {"scale": "learned", "rule": ["graded"]},
+    "who decides first": {"cost": "decision_time"},
+}
 _SPIKES = ("spike_times", "sent_times", "input_times", "input_sent_times")
 
 
 @in_words
-def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_count") -> Explorer:
+def explore_tradeoff(
+    results: xr.Dataset | str | Path, *, cost: str = "spike_count", scale: str = "learned"
+) -> Explorer:
     """Explore accuracy against what it costs: choose runs, see the Pareto front follow, and look behind a point.
 
     Parameters
@@ -50,14 +73,18 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         As in all explorers (:mod:`bats_lab.explore`).
     cost : str
         Cost shown first: ``spike_count``, ``synaptic_events``, ``decision_time`` or ``first_spike_time``.
+    scale : str
+        What is seen first: ``learned``, the runs that learned, with those that failed counted at the edge; ``all``;
+        or ``error``, all over a logarithmic axis of the error.
 
     Returns
     -------
     Explorer
-        With the controls `cost`, `delta_t`, `rule` and `seed` (of which several values can be chosen), `run`, and
-        `part` where there are several data sets. A click on a point chooses its run. The button `save` writes the runs
-        chosen as CSV and NetCDF (:func:`save_selection`).
+        With the controls `cost`, `scale`, `delta_t`, `rule` and `seed` (of which several values can be chosen), `run`,
+        and `part` where there are several data sets. A click on a point chooses its run. The button `save` writes the
+        runs chosen as CSV and NetCDF (:func:`save_selection`).
     """
+    check_choice("scale", scale, tuple(_SCALES))
     parts = parts_of(results)
     tables = {name: {c: _table(part, c) for c in COSTS} for name, part in parts.items()}
     runs = {name: {_key(run): run for run in single_runs(part)} for name, part in parts.items()}
@@ -70,7 +97,7 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         for name in ("delta_t", "rule", "seed")
     )
 
-    plane = Picture([_plane(tables, cost, width=420, height=300)])
+    plane = Picture([_plane(tables, cost, width=420, height=380)])
     panel = plane.panels[0]
     detail = _Detail()
     run_choice = choice("run", [("", None)])
@@ -78,6 +105,7 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         {
             **if_several("part", "data set", list(parts)),
             "cost": choice("cost", [(MEASURES[c].label.removesuffix(" per sample"), c) for c in COSTS], cost),
+            "scale": choice("shown", [(text, name) for name, text in _SCALES.items()], scale),
             "run": run_choice,
         },
         {
@@ -94,6 +122,7 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
 
     def draw(
         cost: str,
+        scale: str,
         delta_t: Sequence[float],
         rule: Sequence[str],
         seed: Sequence[int],
@@ -101,17 +130,26 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         part: str = first,
     ) -> str:
         table, which = chosen(delta_t, rule, seed, part, cost)
-        for name in rules:
-            panel.set(f"rule {name}", point_columns(table, which & (table["rule"] == name)))
         selected = {name: values[which] for name, values in table.items()}
-        (x, y), share, worst = front_of(selected, cost)
-        panel.set("front", {"cost": x, "accuracy": y})
-        dimensions = axes_of(cost)
-        panel.labels(x=dimensions[0].pprint_label)
-        panel.x_limits(*style.limits(selected["cost"], narrowest=0.1))
-        panel.y_limits(*style.limits(selected["accuracy"]))
-        count = f"{which.sum()} of {len(which)} runs"
-        panel.title(f"{count} are chosen\n{hypervolume_text(share, worst, cost) if which.any() else ' '}")
+        failed = have_failed(table["accuracy"]) & (scale == "learned")
+        view = _View(selected["cost"][~failed[which]], selected["accuracy"][~failed[which]], scale, failed[which].sum())
+        x, y = view.place(table["cost"], table["accuracy"], failed & which)
+        placed = table | {"cost": x, "accuracy": y}
+        for name in rules:
+            panel.set(f"rule {name}", point_columns(placed, which & ~failed & (table["rule"] == name)))
+        panel.set("failed", point_columns(placed, which & failed))
+        corners, share, worst = front_of(selected, cost)
+        panel.set("front", dict(zip(("cost", "accuracy"), view.place(*corners), strict=True)))
+        panel.labels(x=axes_of(cost)[0].pprint_label, y=view.label)
+        panel.x_limits(*view.x_limits)
+        panel.y_limits(*view.y_limits)
+        panel.y_ticks(view.ticks)
+        count = f"{which.sum()} of {len(which)} runs are chosen"
+        if view.n_failed:
+            low, high = (f"{f(table['accuracy'][which & failed]):.0f}" for f in (np.min, np.max))
+            span = low if low == high else f"{low} to {high}"
+            count += f"; ▽ {view.n_failed} failed ({span} %) and stand at the edge"
+        panel.title(f"{count}\n{hypervolume_text(share, worst, cost) if which.any() else ' '}")
         keys = [_row_key(selected, int(i)) for i in np.argsort(-selected["accuracy"], kind="stable")]
         if [k for _, k in run_choice.options] != keys:
             run_choice.options = [(_label(k), k) for k in keys] or [("none", None)]
@@ -120,14 +158,17 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
             run_choice.value = run if run in keys else best
         key = run_choice.value
         row = [i for i in range(len(table["cost"])) if _row_key(table, i) == key]
-        panel.set("chosen", {"cost": table["cost"][row], "accuracy": table["accuracy"][row]})
+        panel.set("chosen", {"cost": x[row], "accuracy": y[row]})
         return detail.draw(runs[part].get(key) if key is not None else None)
 
     def body() -> Any:
-        return ipywidgets.VBox([plane.widget, detail.heading, detail.rasters.widget, detail.weights.widget])
+        behind = ipywidgets.VBox([detail.heading, detail.rasters.widget, detail.weights.widget])
+        return side_by_side([in_room(plane.widget, width=560), in_room(behind, width=560)], align_items="flex-start")
 
     buttons = {"save": "save these runs (CSV, NetCDF)"}
-    explorer = Explorer(rows, draw, [plane, detail.rasters, detail.weights], body=body, buttons=buttons)
+    explorer = Explorer(
+        rows, draw, [plane, detail.rasters, detail.weights], body=body, buttons=buttons, presets=_PRESETS
+    )
 
     def save(_: Any) -> None:
         values: dict[str, Any] = {name: explorer.values[name] for name in ("delta_t", "rule", "seed", "cost")}
@@ -144,8 +185,8 @@ def explore_tradeoff(results: xr.Dataset | str | Path, *, cost: str = "spike_cou
         run_choice.value = _row_key(table, int(point["run"]))
 
     explorer.buttons["save"].on_click(save)
-    for name in rules:
-        panel.on_click(f"rule {name}", show)
+    for name in ("failed", *(f"rule {rule}" for rule in rules)):
+        panel.on_click(name, show)
     return explorer
 
 
@@ -154,7 +195,7 @@ def _table(part: xr.Dataset, cost: str) -> dict[str, np.ndarray]:
     try:
         return tradeoff_table(part, cost)
     except ValueError:
-        names = ("cost", "accuracy", "delta_t", "seed", "rule", "file", "step", "color", "run")
+        names = ("cost", "accuracy", "delta_t", "seed", "rule", "file", "step", "color", "run", "right", "spent")
         return {name: np.empty(0, dtype=str if name in ("rule", "file", "step", "color") else float) for name in names}
 
 
@@ -175,9 +216,60 @@ def _plane(tables: dict[str, dict[str, dict[str, np.ndarray]]], cost: str, **siz
     """Draw the plane with every rule and time step that there is in any part, so that each has its marker."""
     several = [t[cost] for t in tables.values()]
     together = {name: np.concatenate([t[name] for t in several]) for name in several[0]}
-    nowhere = hv.Scatter({"cost": [np.nan], "accuracy": [np.nan]}, *axes_of(cost), group="chosen")
+    x, y = axes_of(cost)
+    nowhere = hv.Scatter({"cost": [np.nan], "accuracy": [np.nan]}, x, y, group="chosen")
     ring = style.styled(style.ring(nowhere, size=16), screen={"line_width": 2})
-    return draw_tradeoff(together, cost, whole_title=" ", marks=[ring], **size)
+    columns = point_columns(together, np.ones(len(together["run"]), bool))
+    failed = hv.Scatter(columns, x, [y, *list(columns)[2:]], group="failed")
+    failed = style.points(failed, "color", size=1.6, tooltips=run_tooltips(x, y))
+    looks: dict[str, Any] = {"marker": "inverted_triangle", "tools": ["hover", "tap"], "nonselection_alpha": 1}
+    failed = style.styled(failed, screen=looks)
+    return draw_tradeoff(together, cost, whole_title=" ", marks=[failed, ring], **size)
+
+
+def have_failed(accuracy: np.ndarray) -> np.ndarray:
+    """Say which runs have failed: their error is twice that of the best and 5 percentage points above it at least.
+
+    Examples
+    --------
+    >>> have_failed(np.array([97.0, 93.0, 72.0])).tolist(), have_failed(np.array([60.0, 30.0])).tolist()
+    ([False, False, True], [False, False])
+    """
+    if not len(accuracy):
+        return np.zeros(0, bool)
+    best = accuracy.max()
+    return np.asarray(accuracy < best - max(5.0, 100.0 - best))
+
+
+class _View:
+    """What of the plane is seen: its axes, and where runs stand in it."""
+
+    def __init__(self, cost: np.ndarray, accuracy: np.ndarray, scale: str, n_failed: int) -> None:
+        self.logarithmic, self.n_failed = scale == "error", int(n_failed)
+        self.label = "test error (%)" if self.logarithmic else "test accuracy (%)"
+        self.x_limits = style.limits(cost, narrowest=0.1)
+        low, high = style.limits(self._height(accuracy), narrowest=0.002)
+        # Below the others there is a shelf for those that failed.
+        self._shelf = low - 0.06 * (high - low)
+        self.y_limits = (low - 0.12 * (high - low), high) if n_failed else (low, high)
+        self.ticks = None
+        if self.logarithmic and len(accuracy):
+            self.ticks = [(-math.log10(error), text) for error, text in style.log_ticks(10**-high, 10**-low)]
+
+    def _height(self, accuracy: np.ndarray) -> np.ndarray:
+        # Of a run without any error the error would have no place.
+        return -np.log10(np.maximum(100.0 - accuracy, 0.01)) if self.logarithmic else accuracy
+
+    def place(self, cost: np.ndarray, accuracy: np.ndarray, failed: np.ndarray | None = None) -> tuple[Any, Any]:
+        """Return x and y of runs; those that failed stand on the shelf, at the right, the dearest last."""
+        x, y = cost.astype(float), np.array(self._height(accuracy), float)
+        if failed is not None and failed.any():
+            order = np.flatnonzero(failed)[np.argsort(cost[failed], kind="stable")]
+            left, right = self.x_limits
+            gap = (right - left) * min(0.03, 0.96 / len(order))
+            x[order] = right - gap * (np.arange(len(order))[::-1] + 0.7)
+            y[order] = self._shelf
+        return x, y
 
 
 def _kept(run: xr.Dataset) -> dict[str, bool]:
@@ -199,8 +291,8 @@ class _Detail:
         labels = {"output layer": tuple("0123456789")}
         layers = [RasterLayer(name, none, none, labels.get(name, ())) for name, none in empty.items()]
         options: dict[str, Any] = {"window": (0.0, 0.2), "complete": True, "width": 420, "height": 110}
-        self.rasters = Picture(raster_plots(layers, 0.004, **options), share_x=True)
-        self.weights = Picture([layer_image(np.zeros((2, 2)), 1.0, " ", width=420, height=220)])
+        self.rasters = Picture(raster_plots(layers, 0.004, **options), share_x=True, share=0.62)
+        self.weights = Picture([layer_image(np.zeros((2, 2)), 1.0, " ", width=420, height=220)], share=0.38)
         self.heading = Sentence()
         self._shown: Any = None
         self._missing = ""
@@ -236,8 +328,10 @@ class _Detail:
         if weights:
             values = loaded["weights"].transpose("post", "pre").values
             values = values[np.isfinite(values[:, 0])][:, np.isfinite(values[0])]
+            # The first layer is drawn first: how many classes there are does not matter.
+            values = values - Network.from_config(config, values.shape[1], 1).weights[0]
             self.weights.panels[0].set_image("weights", values, limit=color_limit(values))
-            self.weights.panels[0].title("weights of the first layer")
+            self.weights.panels[0].title("what the first layer has learned: change of its weights since the start")
         names = [name for name, there in kept.items() if not there]
         return f"This run kept no {' and no '.join(names)}." if names else ""
 

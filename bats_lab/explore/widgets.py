@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
+import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import ipywidgets
 import numpy as np
 import xarray as xr
+from traitlets import TraitError
 
 from bats_lab.errors import BatsLabError
 from bats_lab.explore.picture import Picture
+from bats_lab.explore.screen import style_sheet
 from bats_lab.plots.runs import split_results
 from bats_lab.plots.style import delta_t_label
 from bats_lab.runs.results import open_results
@@ -36,6 +42,7 @@ class Sentence(ipywidgets.HTML):  # type: ignore[misc]
 
     def __init__(self, text: str = "") -> None:
         super().__init__()
+        self.add_class("bats-lab-words")
         self.tell(text)
 
     def tell(self, text: str) -> None:
@@ -46,16 +53,31 @@ class Sentence(ipywidgets.HTML):  # type: ignore[misc]
 
 
 def in_words(explore: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an explorer answer with a :class:`Sentence`, not a traceback, where there is nothing to explore."""
+    """Make an explorer answer with a :class:`Sentence`, not a traceback, where there is nothing to explore.
+
+    It then takes `state` as well, values of its controls at the start, and knows how it was called.
+    """
 
     @functools.wraps(explore)
-    def explore_or_tell(*args: Any, **kwargs: Any) -> Any:
+    def explore_or_tell(*args: Any, state: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
         try:
-            return explore(*args, **kwargs)
+            made = explore(*args, **kwargs)
+            if isinstance(made, Explorer):
+                made.call = _call(explore.__name__, args, kwargs)
+                made.restore(state or {})
         except EXPECTED as error:
             return Sentence(str(error))
+        return made
 
     return explore_or_tell
+
+
+def _call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Write a call; what cannot be written, as results in memory, goes by the name that notebooks give it."""
+    plain = (str, int, float, tuple, list)
+    given = [repr(v) if isinstance(v, plain) else repr(str(v)) if isinstance(v, Path) else "results" for v in args]
+    given += [f"{key}={value!r}" for key, value in kwargs.items() if isinstance(value, plain)]
+    return f"explore.{name}({', '.join(given)}"
 
 
 def opened(results: xr.Dataset | str | Path) -> xr.Dataset:
@@ -94,6 +116,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         Whether the controls stand right of the pictures, one in a row, and not above them.
     buttons : mapping, or None
         Names and texts of buttons at the end of the controls, whose `on_click` tells what they do; or other widgets.
+    presets : mapping of str to mapping, or None
+        What is worth a look: names, and the values that controls have there; the others are as at the start. Those that
+        these controls cannot show are left out.
 
     Attributes
     ----------
@@ -102,6 +127,10 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
     pictures : list of Picture
     sentence : Sentence
         What is said beside the pictures.
+    presets : dict of str to dict
+        Those that can be chosen from the list `look_at`.
+    linked : ipywidgets.HTML
+        What opens the explorer as it is, once it has been asked for by the button `link`.
 
     Notes
     -----
@@ -117,34 +146,114 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         *,
         body: Callable[[], Any] | None = None,
         buttons: Mapping[str, Any] | None = None,
+        presets: Mapping[str, Mapping[str, Any]] | None = None,
         beside: bool = False,
     ) -> None:
         self.controls = {name: control for row in rows for name, control in row.items()}
         self.buttons = {name: _button(given) for name, given in (buttons or {}).items()}
         self.pictures = list(pictures)
         self.sentence = Sentence()
+        #: When it was last drawn.
+        self.drawn = 0.0
+        #: How it was called, up to the last argument; the address of the page that it is a part of.
+        self.call, self.address = "explore", ""
         self._draw = draw
         self._busy = False
+        self.presets = {n: dict(p) for n, p in (presets or {}).items() if all(map(self._offers, p, p.values()))}
+        self.linked = ipywidgets.HTML()
+        self.linked.add_class("bats-lab-words")
         lines = [list(row.values()) for row in rows if row]
         if beside:
             lines = [[control] for control in self.controls.values()]
-        lines[-1] += self.buttons.values()
-        panel = ipywidgets.VBox([side_by_side(line, align_items="center", grid_gap="2px 18px") for line in lines])
+        lines[-1] += [*self.buttons.values(), *self._common()]
+        controls = [side_by_side(line, align_items="center", grid_gap="2px 18px") for line in lines]
+        panel = ipywidgets.VBox([*controls, style_sheet()])
         # Drawn before there are widgets, so that what is displayed is what has been drawn.
         self.redraw()
+        self._start = self.state
         below = ipywidgets.VBox([p.widget for p in self.pictures]) if body is None else body()
+        below.layout.flex, below.layout.min_width = ("1 1 0" if beside else "1 1 auto"), "0"
+        if beside:
+            panel.layout.flex = "0 0 290px"
         # Tests and style sheets find the parts by these names.
         panel.add_class("bats-lab-controls")
         below.add_class("bats-lab-picture")
         for control in self.controls.values():
             control.observe(self._changed, "value")
-        super().__init__([self.sentence, ipywidgets.HBox([below, panel])] if beside else [panel, self.sentence, below])
+        told = [self.linked, self.sentence]
+        super().__init__([*told, ipywidgets.HBox([below, panel])] if beside else [panel, *told, below])
         self.add_class("bats-lab-explorer")
 
     @property
     def values(self) -> dict[str, Any]:
         """The values of all controls."""
         return {name: control.value for name, control in self.controls.items()}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The values of all controls as numbers and texts, which :meth:`restore` takes."""
+        return {name: _plain(control) for name, control in self.controls.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Give controls the values of a state; those that are not in it stay.
+
+        Raises
+        ------
+        ValueError
+            If there is no such control, or it has no such value.
+        """
+        unknown = [name for name in state if name not in self.controls]
+        if unknown:
+            raise ValueError(f"There is no control {unknown[0]!r}; there are {', '.join(self.controls)}.")
+        # What a control offers may depend on others: what was not taken is set again once these have been.
+        for _ in range(2):
+            with self.together():
+                for name, value in state.items():
+                    _set(self.controls[name], value)
+            state = {name: value for name, value in state.items() if not _has(self.controls[name], value)}
+        for name, value in state.items():
+            raise ValueError(f"{name} cannot be {value!r}{_offered(self.controls[name])}.")
+
+    def offer(self, name: str, value: Any) -> None:
+        """Give a control a value if it has such a one."""
+        control = self.controls[name]
+        if _options(control, value) is not None if hasattr(control, "options") else control.min <= value <= control.max:
+            control.value = value
+
+    def _offers(self, name: str, value: Any) -> bool:
+        control = self.controls.get(name)
+        return control is not None and (not hasattr(control, "options") or _options(control, value) is not None)
+
+    def _common(self) -> list[Any]:
+        """Return what every explorer has at the end of its controls."""
+        self.link = _button("link")
+        self.link.tooltip = "What opens this explorer as it is now"
+        self.link.on_click(lambda _: self._tell_link())
+        self.look_at = choice("look at", [("…", None), *((name, name) for name in self.presets)])
+        self.look_at.observe(self._show_preset, "value")
+        return [self.look_at, self.link] if self.presets else [self.link]
+
+    def _show_preset(self, change: Any) -> None:
+        if change.new is not None:
+            with contextlib.suppress(ValueError):  # what was chosen at the start may not be there now
+                self.restore(self._start | self.presets[change.new])
+            self.look_at.value = None
+
+    def _tell_link(self) -> None:
+        changed = {name: value for name, value in self.state.items() if value != self._start[name]}
+        if self.address:
+            query = urlencode({n: v if isinstance(v, str) else json.dumps(v) for n, v in changed.items()})
+            url = html.escape("&".join(filter(None, [self.address, query])))
+            text = f'<a href="{url}">{url}</a>'
+        else:
+            begin = self.call + (", " if changed and not self.call.endswith("(") else "")
+            text = f"<code>{html.escape(begin + (f'state={changed}' if changed else '') + ')')}</code>"
+        self.linked.value = text
+
+    def magnify(self, factor: float) -> None:
+        """Make type, dots and lines of all pictures a factor larger than they were drawn."""
+        for picture in self.pictures:
+            picture.magnify(factor)
 
     def redraw(self) -> None:
         """Bring the pictures to the values of the controls."""
@@ -159,6 +268,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         finally:
             self._busy = False
         self.sentence.tell(text)
+        self.linked.value = ""
+        self.drawn = time.monotonic()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -180,6 +291,51 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         # While drawing, a control may be given other limits or options, and with them another value.
         if not self._busy:
             self.redraw()
+
+
+def _plain(control: Any) -> Any:
+    """Return a control's value as numbers and text: values that are something else go by their labels."""
+    value = control.value
+    if isinstance(value, tuple) and isinstance(control, (ipywidgets.SelectMultiple, ipywidgets.FloatRangeSlider)):
+        return list(value)
+    return value if isinstance(value, (str, int, float)) or value is None else control.label
+
+
+def _options(control: Any, value: Any) -> Any:
+    """Return the value of an option that is given by itself or by its label; None: there is none."""
+    pairs = [option if isinstance(option, tuple) else (str(option), option) for option in control.options]
+    if isinstance(control, ipywidgets.SelectMultiple):
+        found = [next((own for label, own in pairs if v in (own, label)), None) for v in value]
+        return None if None in found else tuple(found)
+    return next((own for label, own in pairs if value in (own, label)), None)
+
+
+def _set(control: Any, value: Any) -> None:
+    if not hasattr(control, "options"):
+        with contextlib.suppress(TraitError):
+            control.value = tuple(value) if isinstance(value, list) else value
+    elif (option := _options(control, value)) is not None or value is None:
+        control.value = option
+
+
+def _has(control: Any, value: Any) -> bool:
+    now = control.value
+    if hasattr(control, "options"):
+        return bool(now == _options(control, value))
+    return bool(np.allclose(now, value)) if np.shape(now) == np.shape(value) and not isinstance(value, str) else False
+
+
+def _offered(control: Any) -> str:
+    if hasattr(control, "options"):
+        labels = [str(o[0] if isinstance(o, tuple) else o) for o in control.options]
+        return f"; there are {', '.join(labels[:12])}{' …' if len(labels) > 12 else ''}"
+    return f"; it is from {control.min:g} to {control.max:g}" if hasattr(control, "min") else ""
+
+
+def in_room(widget: Any, *, width: int, grow: int = 1) -> Any:
+    """Let a widget of a row be `width` pixels wide and grow with the row, by `grow` parts of what is left."""
+    widget.layout.flex, widget.layout.min_width = f"{grow} 1 {width}px", "0"
+    return widget
 
 
 def side_by_side(widgets: Sequence[Any], **layout: str) -> ipywidgets.Box:
@@ -211,9 +367,12 @@ def step_slider(
 ) -> ipywidgets.SelectionSlider:
     """Return a slider over time steps (s), which are shown in ms; `value`, if it is none of them, is added."""
     steps = sorted({float(v) for v in values} | ({float(value)} if value is not None else set()))
-    options = [(delta_t_label(v), v) for v in steps]
-    start = steps[0] if value is None else float(value)
-    return ipywidgets.SelectionSlider(options=options, value=start, **_described(text, "320px"))
+    return picked(text, [(delta_t_label(v), v) for v in steps], steps[0] if value is None else float(value))
+
+
+def picked(text: str, options: Sequence[Any], value: Any) -> ipywidgets.SelectionSlider:
+    """Return a slider over whatever options there are."""
+    return ipywidgets.SelectionSlider(options=list(options), value=value, **_described(text, "320px"))
 
 
 def choice(text: str, options: Sequence[Any], value: Any = None) -> ipywidgets.Dropdown:
@@ -234,6 +393,22 @@ def window_slider(text: str, duration_ms: float) -> ipywidgets.FloatRangeSlider:
     """Return a slider of a window of time within a duration, in ms."""
     whole: dict[str, Any] = {"value": (0.0, duration_ms), "min": 0.0, "max": duration_ms, "step": duration_ms / 100}
     return ipywidgets.FloatRangeSlider(readout_format=".0f", **whole, **_described(f"{text} (ms)", "360px"))
+
+
+#: Steps of a slider of time, each of which is shown so long while time runs.
+_N_STEPS, _INTERVAL_MS = 100, 100
+
+
+def time_slider(duration_ms: float) -> dict[str, Any]:
+    """Return a slider of time within a duration, in ms, at the end of it, as the control `time`."""
+    return {"time": slider("time", 0.0, duration_ms, duration_ms, step=duration_ms / _N_STEPS, unit="ms")}
+
+
+def player(time: Any) -> ipywidgets.Play:
+    """Return buttons that let time run: they move a :func:`time_slider`."""
+    play = ipywidgets.Play(min=0, max=_N_STEPS, interval=_INTERVAL_MS, layout=ipywidgets.Layout(width="120px"))
+    play.observe(lambda change: setattr(time, "value", change.new * time.max / _N_STEPS), "value")
+    return play
 
 
 def several(text: str, options: Sequence[tuple[str, Any]]) -> ipywidgets.SelectMultiple:

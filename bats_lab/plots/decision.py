@@ -60,6 +60,25 @@ def spikes_until(sent: np.ndarray, time: float) -> np.ndarray:
     return (np.isfinite(sent) & (sent <= time + 1e-9)).sum(axis=1)
 
 
+def seen_image(image: np.ndarray, *, size: int = _SIZE, marks: Sequence[Any] = ()) -> hv.Overlay:
+    """Draw an image (row, column; 0 to 255), an element of group ``image``, below other elements."""
+    rows, columns = image.shape
+    x, y = hv.Dimension("column"), hv.Dimension("row")
+    z = hv.Dimension("brightness")
+    # By its bounds, since coordinates of a single row would have no distance. The last row of the array is at y = 0.
+    bounds = (-0.5, -0.5, columns - 0.5, rows - 0.5)
+    seen = hv.Image(np.asarray(image, dtype=float)[::-1], [x, y], z, bounds=bounds, group="image")
+    return style.overlay(
+        [style.styled(seen, cmap="Greys", clim=(0, 255), paper={"interpolation": "nearest"}), *marks],
+        width=size,
+        height=max(60, round(size * rows / columns)),
+        title="what the network sees",
+        xaxis=None,
+        yaxis=None,
+        **style.cells(rows, columns),
+    )
+
+
 def decision_plots(
     image: np.ndarray,
     counts: np.ndarray,
@@ -74,21 +93,7 @@ def decision_plots(
     The second plot's axis reaches to `highest` at least; a line marks the `target` of the true class's neuron. Its
     elements are of the groups ``leader`` and ``others`` (:func:`bar_columns`).
     """
-    rows, columns = image.shape
-    x, y = hv.Dimension("column"), hv.Dimension("row")
-    z = hv.Dimension("brightness")
-    # By its bounds, since coordinates of a single row would have no distance. The last row of the array is at y = 0.
-    bounds = (-0.5, -0.5, columns - 0.5, rows - 0.5)
-    seen = hv.Image(np.asarray(image, dtype=float)[::-1], [x, y], z, bounds=bounds, group="image")
-    picture = style.overlay(
-        [style.styled(seen, cmap="Greys", clim=(0, 255), paper={"interpolation": "nearest"})],
-        width=size,
-        height=max(60, round(size * rows / columns)),
-        title="what the network sees",
-        xaxis=None,
-        yaxis=None,
-        **style.cells(rows, columns),
-    )
+    picture = seen_image(image, size=size)
     count, label = hv.Dimension("count", label="spikes so far"), hv.Dimension("label", label="class")
     elements: list[Any] = []
     for name, color in (("others", style.NEUTRAL_COLOR), ("leader", style.ACCENT_COLOR)):

@@ -138,7 +138,7 @@ def raster_plots(
     """Draw one raster a layer, as :func:`draw_raster` does.
 
     If `complete`, series of which there is no spike now are there all the same: an explorer fills them with the columns
-    of :func:`raster_columns` later. Series have their group from there.
+    of :func:`raster_columns` later. Series have their group from there; rings around spikes are the group ``chosen``.
     """
     if not layers:
         raise ValueError("layers is empty; a raster needs at least one.")
@@ -151,7 +151,10 @@ def raster_plots(
     legend = [_legend_entry(name, delta_t) for name in names if name != "links"]
     return [
         style.overlay(
-            [_series(name, series[name], layer, delta_t, i) for name in _SERIES if name in names],
+            [
+                *(_series(name, series[name], layer, delta_t, i) for name in _SERIES if name in names),
+                *([_rings(layer, i)] if complete else []),
+            ],
             width=width,
             height=height,
             legend=legend if i == len(layers) - 1 else (),
@@ -221,11 +224,20 @@ def raster_columns(layer: RasterLayer, delta_t: float, window: tuple[float, floa
     }
 
 
-def _series(name: str, columns: dict[str, np.ndarray], layer: RasterLayer, delta_t: float, index: int) -> Any:
-    """Draw one series of a raster."""
+def _axes(layer: RasterLayer, index: int) -> tuple[hv.Dimension, hv.Dimension]:
     x = hv.Dimension("time", label="time", unit="ms")
     # A label of its own, since axes of the same label move together on the screen.
-    y = hv.Dimension("neuron", label=f"neuron of {layer.name} {index}")
+    return x, hv.Dimension("neuron", label=f"neuron of {layer.name} {index}")
+
+
+def _rings(layer: RasterLayer, index: int) -> hv.Scatter:
+    nowhere = hv.Scatter({"time": [np.nan], "neuron": [np.nan]}, *_axes(layer, index), group="chosen")
+    return style.styled(style.ring(nowhere, size=9), screen={"line_width": 1.8})
+
+
+def _series(name: str, columns: dict[str, np.ndarray], layer: RasterLayer, delta_t: float, index: int) -> Any:
+    """Draw one series of a raster."""
+    x, y = _axes(layer, index)
     entry = _legend_entry(name, delta_t)
     if name == "true":
         curve = hv.Curve((columns["time"], columns["neuron"]), x, y, label=entry.label, group=name)

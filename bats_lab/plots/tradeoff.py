@@ -158,16 +158,31 @@ def tradeoff_table(
         "step": np.array([style.delta_t_label(v) for v in columns["delta_t"]]),
         "color": np.array([style.delta_t_color(v) for v in columns["delta_t"]]),
         "run": np.arange(len(names)),
+        # An explorer may draw a point elsewhere; these say what it is.
+        "right": columns["accuracy"],
+        "spent": columns["cost"],
     }
 
 
 #: Columns of a run's point; see :func:`point_columns`.
-_COLUMNS = ("cost", "accuracy", "seed", "rule", "step", "file", "color", "run")
+_COLUMNS = ("cost", "accuracy", "seed", "rule", "step", "file", "color", "run", "right", "spent")
 
 
 def point_columns(table: dict[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
     """Return the columns of the points of some runs: what is drawn, and what is shown under the pointer."""
     return {name: table[name][which] for name in _COLUMNS}
+
+
+def run_tooltips(x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
+    """Return what is told of a run under the pointer."""
+    return [
+        ("Δt", "@step"),
+        ("seed", "@seed"),
+        ("rule", "@rule"),
+        (y.label, "@right{0.00} %"),
+        (x.label, f"@spent{{0,0.[0]}} {x.unit or ''}"),
+        ("file", "@file"),
+    ]
 
 
 def _points(
@@ -176,14 +191,7 @@ def _points(
     """Draw the runs, an element of group ``rule <rule>`` for each rule."""
     rules = list(dict.fromkeys(table["rule"].tolist()))
     steps = sorted(set(table["delta_t"].tolist()))
-    tooltips = [
-        ("Δt", "@step"),
-        ("seed", "@seed"),
-        ("rule", "@rule"),
-        (y.label, "@accuracy{0.00} %"),
-        (x.label, f"@cost{{0,0.[0]}} {x.unit or ''}"),
-        ("file", "@file"),
-    ]
+    tooltips = run_tooltips(x, y)
     elements = []
     for i, rule in enumerate(rules):
         columns = point_columns(table, table["rule"] == rule)

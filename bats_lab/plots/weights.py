@@ -101,11 +101,14 @@ def layer_image(
     return _image(values, limit, (x, y), marks, width=width, height=height, title=title)
 
 
-def neuron_image(values: np.ndarray, limit: float, title: str, *, width: int = 280) -> hv.Overlay:
+def neuron_image(
+    values: np.ndarray, limit: float, title: str, *, width: int = 280, marks: Sequence[Any] = ()
+) -> hv.Overlay:
     """Draw the weights of a neuron of the first layer (row, column) as an image, an element of group ``weights``."""
     rows, columns = values.shape
     axes = (hv.Dimension("column"), hv.Dimension("row"))
-    return _image(values, limit, axes, width=width, height=max(60, round(width * rows / columns)), title=title)
+    height = max(60, round(width * rows / columns))
+    return _image(values, limit, axes, marks, width=width, height=height, title=title)
 
 
 def _image(

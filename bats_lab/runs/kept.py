@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from bats_lab.network.feedforward import Network
 from bats_lab.network.neuron import Neuron
 from bats_lab.runs.experiment import config_of, first_samples, network_of, thresholds_of
 from bats_lab.runs.metrics import RUN_DIMS, VARIABLES, decide_at, stop_times
@@ -15,6 +16,7 @@ from bats_lab.runs.training import input_spikes
 
 __all__ = [
     "busiest_neuron",
+    "changes_of",
     "image_of",
     "measure_gradients",
     "measure_stopping",
@@ -88,6 +90,25 @@ def weights_of(run: xr.Dataset, *, epoch: int | None = None, variable: str = "we
     padded = kept.transpose("layer", "post", "pre").values
     layers = {str(name): w for name, w in zip(kept["layer"].values, padded, strict=True)}
     return {name: w[np.isfinite(w[:, 0])][:, np.isfinite(w[0])] for name, w in layers.items() if np.isfinite(w[0, 0])}
+
+
+def changes_of(run: xr.Dataset, *, epoch: int | None = None) -> dict[str, np.ndarray]:
+    """Return what training has made of a run's weights: those kept, less those that its seed drew at the start.
+
+    Parameters
+    ----------
+    run, epoch
+        As in :func:`weights_of`.
+
+    Returns
+    -------
+    dict of str to ndarray, (post, pre)
+        By the layer's name.
+    """
+    weights = weights_of(run, epoch=epoch)
+    first, *_, last = (next(iter(weights.values())), *weights.values())
+    start = Network.from_config(config_of(run), first.shape[1], len(last)).weights
+    return {name: (w - s).astype(w.dtype) for (name, w), s in zip(weights.items(), start, strict=True)}
 
 
 def image_of(run: xr.Dataset, sample: int) -> np.ndarray:
