@@ -194,6 +194,20 @@ class Config:
     surrogate_width: float = _param(
         0.25, "1", "half-width, in time steps, of the surrogate's steps", _finite(0.01, 100), added=True
     )
+    error_counts: str = _param(
+        "own",
+        "",
+        "output spikes counted for the error: own, or those under the rule named here",
+        _one_of("own", *RULES),
+        added=True,
+    )
+    error_layers: str = _param(
+        "output",
+        "",
+        "layers that are run under the rule of error_counts: output, or all",
+        _one_of("output", "all"),
+        added=True,
+    )
     duration: float = _param(0.2, "s", "length of the simulated window", _positive)
     encoding_window: float = _param(0.1, "s", "window in which input spikes fall", _positive)
     # network

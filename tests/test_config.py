@@ -77,6 +77,8 @@ REFUSED: dict[str, list[Any]] = {
     "rule": ["dorp", "", "DROP"],
     "estimator": ["straight", "", "Delayed"],
     "surrogate_width": [0.0, 101.0, *BELOW_0],
+    "error_counts": ["", "none", "Merge"],
+    "error_layers": ["", "hidden"],
     "duration": NOT_ABOVE_0,
     "encoding_window": NOT_ABOVE_0,
     "hidden": [(0,), (800, -1)],
@@ -119,6 +121,8 @@ def another(parameter: Parameter, value: Any) -> Any:
         "dataset": "mnist",
         "rule": "graded",
         "estimator": "surrogate",
+        "error_counts": "graded",
+        "error_layers": "all",
         "dtype": "float64",
         "keep_weights": "none",
     }
@@ -335,6 +339,7 @@ def test_identity_of_runs_of_before_a_parameter_was_added_is_what_it_was() -> No
     # Their results do not have it in `config`.
     told = Config(seed=3).to_dict()
     del told["estimator"], told["surrogate_width"], told["validation_fraction"], told["auto_threshold"]
+    del told["error_counts"], told["error_layers"]
     assert Config.from_dict(told) == Config(seed=3)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 from backends import usable
 from emulated import EmulatedDevice, folder
 from trainings import assert_same_passes, assert_same_records
@@ -141,12 +142,13 @@ def assert_same_states(first: Networks, second: Networks) -> None:
                 np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("counted", [None, "merge", "graded"])
+@pytest.mark.parametrize("counted", [None, "merge", "graded", "output"])
 def test_epoch_is_its_batches_taken_in_steps(backend: str, digits: ImageData, counted: str | None) -> None:
     configs = [BUSY.replace(seed=seed, dtype="float64") for seed in range(2)]
     orders = [np.random.default_rng(7).permutation(60)] * 2
     whole, modes, samples = group_of(backend, configs, digits)
-    counting = modes if counted is None else [mode._replace(rule=counted) for mode in modes]
+    other = {"output_rule": "merge"} if counted == "output" else {} if counted is None else {"rule": counted}
+    counting = [mode._replace(**other) for mode in modes]
     sums = whole.train(
         samples, modes, orders, batch_size=25, learning_rates=[0.01, 0.02],
         errors_from=None if counted is None else (samples, counting),
@@ -170,6 +172,47 @@ def test_errors_of_another_rule_train_other_weights(backend: str, digits: ImageD
     )
     np.testing.assert_array_equal(own, same)
     assert not np.array_equal(own, other)
+
+
+@pytest.mark.parametrize("layers", ["output", "all"])
+@pytest.mark.parametrize("counts", ["graded", "merge"])
+def test_error_counts_are_those_of_the_reference(backend: str, digits: ImageData, counts: str, layers: str) -> None:
+    config = BUSY.replace(dtype="float64", error_counts=counts, error_layers=layers, n_train=3, batch_size=3)
+    network = Network.from_config(config, 784, 10, device=backend)
+    images, labels, weights = digits.x_train[:3], digits.y_train[:3], network.weights
+    neurons = {"tau_syn": config.tau_syn, "duration": config.duration, "delta_t": config.delta_t}
+    inputs, errors = input_spikes(images, config), np.zeros((3, 10))
+    rules = ("drop" if layers == "output" else counts, counts)
+    for i, spikes in enumerate(inputs.padded()):
+        events = reference.put_on_grid(spikes, config.delta_t)
+        for *layer, rule in zip(weights, config.thresholds, config.max_spikes, rules, strict=True):
+            options = dict(zip(("threshold", "max_spikes"), layer[1:], strict=True))
+            found = reference.simulate_layer(events, layer[0], **options, rule=rule, **neurons)
+            events = found.events()
+        sent = np.bincount([j for j, _ in found.sent()], minlength=10)
+        errors[i] = np.where(np.arange(10) == labels[i], 15, 3) - sent
+    own = network.read_out(inputs, labels, rule="drop", target_true=15.0, target_false=3.0).errors
+    assert np.any(errors != own)  # the run's own counts are others
+    wanted = network.gradients(inputs, errors, rule="drop")
+    moved = train(config, digits, device=backend).network.weights
+    # Adam's first step moves a weight against its gradient by the learning rate.
+    for before, after, gradient in zip(weights, moved, wanted, strict=True):
+        clear = abs(gradient) > 1e-6
+        step = np.where(clear, -np.sign(gradient), 0) * config.learning_rate
+        np.testing.assert_allclose((after - before)[clear], step[clear], rtol=1e-2)
+
+
+def test_measures_of_training_are_of_the_spikes_that_are_sent(backend: str, digits: ImageData) -> None:
+    [record] = train(BUSY.replace(error_counts="graded"), digits, device=backend).records
+    assert record.train.dropped.any() and not record.train.merged.any()
+
+
+def test_error_counts_without_a_grid_are_the_runs_own(digits: ImageData) -> None:
+    exact = BUSY.replace(delta_t=0.0)
+    runs = exact, exact.replace(error_counts="merge")
+    own, counted = (train(run, digits, device="cpu").network.weights for run in runs)
+    for a, b in zip(own, counted, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_checkpoint_with_errors_from_elsewhere_is_refused(backend: str, digits: ImageData, tmp_path: Path) -> None:

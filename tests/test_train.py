@@ -16,8 +16,9 @@ from bats_lab.config import LATENCY_TIMES, Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import BatsLabError, DivergedError
 from bats_lab.network.feedforward import Network
+from bats_lab.runs.limits import limit_warnings, overflow_warning, reachable_target_warning
 from bats_lab.runs.records import EpochRecord
-from bats_lab.runs.training import evaluate, input_spikes, reachable_target_warning, split_training, train
+from bats_lab.runs.training import evaluate, input_spikes, split_training, train
 from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.trains import Spikes
@@ -412,3 +413,28 @@ def test_target_out_of_reach_is_told(changes: dict[str, Any], message: str) -> N
 )
 def test_target_within_reach_is_not_mentioned(changes: dict[str, Any]) -> None:
     assert reachable_target_warning(Config(**changes)) is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "dtype", "bad"), [(45, "float32", True), (22, "float32", False), (45, "float64", False)]
+)
+def test_time_step_at_which_gradients_overflow_is_told(backend: str, steps: int, dtype: str, bad: bool) -> None:
+    delta_t = steps * 0.26
+    config = Config(
+        hidden=(), delta_t=delta_t, duration=2.99 * delta_t, rule="graded", threshold_output=0.2, dtype=dtype
+    )
+    network = Network.from_config(config, 2, 1, device=backend)
+    network.set_weights([np.array([[8.0, 1.0]])])
+    spikes = discretize_spikes(Spikes.from_padded(np.array([[[0.0], [delta_t + 0.001]]])), delta_t)
+    [gradient] = network.gradients(spikes, np.ones((1, 1)), rule="graded")
+    largest = np.sqrt(float(np.finfo(dtype).max))  # Adam squares it
+    assert (abs(gradient.astype(float)) < largest).all() == (not bad)
+    told = overflow_warning(config) or ""
+    assert limit_warnings([config]).count(told) == bad
+    assert ("45 times the membrane's time constant of 260 ms: from 22.2 times on" in told) == bad
+
+
+def test_estimators_that_look_at_sent_times_only_do_not_overflow() -> None:
+    config = Config(delta_t=0.2, tau_syn=0.001, rule="graded")
+    assert "from 11.1 times" in (overflow_warning(config) or "")
+    assert overflow_warning(config.replace(estimator="delayed")) is None

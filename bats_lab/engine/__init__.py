@@ -85,8 +85,9 @@ class Mode(NamedTuple):
 
     Attributes
     ----------
-    rule : str
-        Collision rule.
+    rule, output_rule : str
+        Collision rule of all layers, and of the output layer where that has another (to count spikes, not to send
+        errors back through them).
     estimator : Estimator
         What stands for the derivative of the time grid in the backward pass.
     target_true, target_false : float
@@ -102,6 +103,17 @@ class Mode(NamedTuple):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    output_rule: str = ""
+
+    def of_layer(self, layer: int, n_layers: int) -> Mode:
+        """Return the mode in which one of so many layers is run."""
+        if not self.output_rule:
+            return self
+        return self._replace(rule=self.output_rule if layer + 1 == n_layers else self.rule, output_rule="")
+
+    def same_hidden(self, other: Mode) -> bool:
+        """Tell whether hidden layers are run alike in both modes."""
+        return (self.rule, self.estimator) == (other.rule, other.estimator)
 
 
 class State(NamedTuple):
@@ -258,14 +270,15 @@ class Networks(Protocol):
             Keys of the epoch's random numbers (below 2^64); 0 where spikes are not rounded by them. Empty: all 0.
         errors_from : tuple of object and sequence of Mode, or None
             Samples and modes with which each batch is run before, to take its errors from; None: errors are those of
-            the very spikes through which they are sent back.
+            the very spikes through which they are sent back. With the same samples, and modes that differ in the output
+            layer alone, only that is run twice.
         on_batch : callable or None
             Called now and then with the samples done in the epoch, of all networks, and their number.
 
         Returns
         -------
         list of Sums
-            What each network did before each update, where errors come from.
+            What each network did before each update, with the very spikes through which errors are sent back.
         """
 
     def evaluate(self, samples: Any, modes: Sequence[Mode], *, batch_size: int) -> list[Sums]:

@@ -23,10 +23,11 @@ from bats_lab.engine import get_backend
 from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.files import open_run
+from bats_lab.runs.limits import limit_warnings
 from bats_lab.runs.metrics import NO_CLASS, RUN_DIMS, dead_classes, decide_at, describe, measure, stop_times
 from bats_lab.runs.records import EpochRecord
 from bats_lab.runs.thresholds import no_output_warning
-from bats_lab.runs.training import input_spikes, reachable_target_warning, train_group
+from bats_lab.runs.training import input_spikes, train_group
 
 __all__ = [
     "assemble",
@@ -156,9 +157,8 @@ def run_experiments(
     data = load_dataset(config.dataset, data_dir=data_dir, n_train=config.n_train, n_test=config.n_test)
     if on_data:
         on_data(data)
-    for unreachable in dict.fromkeys(map(reachable_target_warning, configs)):
-        if unreachable is not None:
-            warnings.warn(unreachable, stacklevel=3)
+    for beyond in limit_warnings(configs):
+        warnings.warn(beyond, stacklevel=3)
     trained_on = np.unique(data.y_train)  # other classes are silent for want of images
     which = [f"Run {i}: " if len(configs) > 1 else "" for i in range(len(configs))]
 

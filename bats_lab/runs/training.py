@@ -28,17 +28,17 @@ from bats_lab.runs.records import EpochRecord, Pass, measured
 from bats_lab.runs.thresholds import settle_thresholds
 from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
-from bats_lab.spikes.grid import discretize_spikes, ticks_within
-from bats_lab.spikes.rules import RULES, rule_named
+from bats_lab.spikes.grid import discretize_spikes
+from bats_lab.spikes.rules import rule_named
 from bats_lab.spikes.trains import Spikes
 
 __all__ = [
     "Training",
+    "counting_mode",
     "evaluate",
     "group_shape",
     "input_spikes",
     "inputs_of_group",
-    "reachable_target_warning",
     "split_training",
     "train",
     "train_group",
@@ -67,6 +67,23 @@ class Training:
     device: str
 
 
+def counting_mode(config: Config) -> Mode | None:
+    """Return the mode in which spikes are counted for the errors of a run; None: those of the run itself.
+
+    Examples
+    --------
+    >>> counted = counting_mode(Config(delta_t=0.01, rule="drop", error_counts="graded"))
+    >>> counted.rule, counted.output_rule, counting_mode(Config(delta_t=0.01))
+    ('drop', 'graded', None)
+    """
+    if not config.delta_t or config.error_counts in ("own", config.rule):
+        return None
+    own = _mode(config)
+    if config.error_layers == "all":
+        return own._replace(rule=config.error_counts)
+    return own._replace(output_rule=config.error_counts)
+
+
 def input_spikes(images: np.ndarray, config: Config) -> Spikes:
     """Encode images as a run sees them: time to first spike, on the run's time grid.
 
@@ -83,23 +100,6 @@ def input_spikes(images: np.ndarray, config: Config) -> Spikes:
     """
     spikes = discretize_spikes(encode_images(images, window=config.encoding_window, dtype="float64"), config.delta_t)
     return replace(spikes, times=spikes.times.astype(config.dtype))
-
-
-def reachable_target_warning(config: Config) -> str | None:
-    """Say so where the true class's neuron cannot reach its target count, else return None."""
-    if config.target_true > config.max_spikes_output:
-        return (
-            f"The true class's target of {config.target_true:g} spikes cannot be reached: "
-            f"max_spikes_output is {config.max_spikes_output}."
-        )
-    if config.delta_t and RULES[config.rule].one_a_tick:
-        ticks = ticks_within(config.duration, config.delta_t)
-        if config.target_true > ticks:
-            return (
-                f"The true class's target of {config.target_true:g} spikes cannot be reached: rule {config.rule!r} "
-                f"sends one spike a tick, and {config.duration:g} s have {ticks} ticks of {config.delta_t * 1e3:g} ms."
-            )
-    return None
 
 
 def evaluate(
@@ -182,7 +182,7 @@ def train(
     errors_from : Config or None
         The run in whose time step, under whose collision rule and against whose targets spikes are counted for the
         errors, while these are sent back through the spikes of `config`: what the grid does to the counts is told apart
-        from what it does to the gradient. None: both are those of `config`.
+        from what it does to the gradient. None: as the run's `error_counts` says.
 
     Raises
     ------
@@ -219,6 +219,7 @@ def group_shape(config: Config) -> tuple[Any, ...]:
         *(config.dataset, config.n_train, config.n_test, config.validation_fraction),
         *(config.hidden, config.max_spikes_hidden),
         *(config.max_spikes_output, config.batch_size, config.test_batch_size, config.dtype),
+        counting_mode(config) is not None,
     )
 
 
@@ -277,7 +278,8 @@ def train_group(
     If not all of the networks fit the device's memory, they are trained in several groups, one after the other.
     """
     if len({group_shape(config) for config in configs}) != 1:
-        raise ValueError("The runs of a group must have the same data set, sizes, spike limits, batch sizes and dtype.")
+        same = "data set, sizes, spike limits, batch sizes and dtype, and all or none of them errors from other spikes"
+        raise ValueError(f"The runs of a group must have the same {same}.")
     configs = [settle_thresholds(config, data) for config in configs]
     paths = [None if path is None else Path(path) for path in checkpoints or [None] * len(configs)]
     with get_backend(device).using(threads):
@@ -423,8 +425,7 @@ class _Group:
         with self.backend.using(threads):
             self.inputs = {name: inputs_of_group(part.images, configs) for name, part in self.parts.items()}
             self.counted = inputs_of_group(self.parts["train"].images, errors_from) if errors_from else []
-        counting = self.inputs | ({"train": self.counted} if self.counted else {})  # where measures come from
-        self.n_input_spikes = {name: [int(s.count.sum()) for s in spikes] for name, spikes in counting.items()}
+        self.n_input_spikes = {name: [int(s.count.sum()) for s in spikes] for name, spikes in self.inputs.items()}
 
     def _counted(self, i: int) -> Config | None:
         return None if self.errors_from is None else self.errors_from[i]
@@ -471,6 +472,8 @@ class _Group:
         if self.errors_from is not None:
             counted = group.load([self.counted[i] for i in at_work], self.parts["train"].labels)
             errors_from = counted, [_mode(self.errors_from[i]) for i in at_work]
+        elif counting := [mode for mode in map(counting_mode, configs) if mode is not None]:
+            errors_from = samples["train"], counting
         goes_on = list(at_work)
         while goes_on == at_work:
             epochs = [len(self.records[i]) + 1 for i in at_work]

@@ -25,7 +25,8 @@ from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import get_backend
 from bats_lab.errors import BatsLabError
 from bats_lab.runs.files import is_finished, run_path
-from bats_lab.runs.training import group_shape, reachable_target_warning
+from bats_lab.runs.limits import limit_warnings
+from bats_lab.runs.training import group_shape
 from bats_lab.sweeps.execute import Call, Event, Pool, working_files
 from bats_lab.sweeps.grid import describe_runs, expand_grid
 from bats_lab.sweeps.notebooks import source_notebook
@@ -184,9 +185,8 @@ def _check_data(configs: Sequence[Config], data_dir: str | Path | None, *, show:
     """Load each data set once, so that what is wrong with it, or is to be downloaded, comes before the first run."""
     for dataset, n_train, n_test in dict.fromkeys(map(_data_key, configs)):
         load_dataset(dataset, data_dir=data_dir, n_train=n_train, n_test=n_test, progress=show)
-    for message in dict.fromkeys(map(reachable_target_warning, configs)):
-        if message is not None:
-            warnings.warn(message, stacklevel=3)
+    for message in limit_warnings(configs):
+        warnings.warn(message, stacklevel=3)
 
 
 @contextlib.contextmanager

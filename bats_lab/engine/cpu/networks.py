@@ -120,23 +120,34 @@ class CpuNetworks:
     # -- one network, one batch
 
     def _forward(
-        self, network: int, samples: Samples, chosen: np.ndarray, mode: Mode, key: int = 0, step: int = 0
+        self,
+        network: int,
+        samples: Samples,
+        chosen: np.ndarray,
+        mode: Mode,
+        key: int = 0,
+        step: int = 0,
+        *,
+        first: int = 0,
     ) -> None:
-        """Run a batch through all layers; with `key`, spikes of hidden layers are rounded stochastically."""
+        """Run a batch through the layers from `first` on; with `key`, hidden layers' spikes are rounded by chance."""
         neurons, delta_t = self.neurons[network], samples.spikes[network].delta_t
         events, n = samples.events(network), len(chosen)
         tau, real = 2.0 * neurons.tau_syn, self._dtype.type
-        for i, (layer, room) in enumerate(zip(self._layers, self._rooms[network], strict=True)):
+        if first:
+            events, chosen = self._rooms[network][first - 1].outputs(), np.arange(n)
+        for i in range(first, len(self._layers)):
+            layer, room, own = self._layers[i], self._rooms[network][i], mode.of_layer(i, len(self._layers))
             room.make(max(n, 1), int(events.size[chosen].sum()))
-            room.n, room.mode, room.inputs = n, mode, events
-            if room.ran != (mode.rule, delta_t):  # else it is that of the batch before
-                room.ran = mode.rule, delta_t
+            room.n, room.mode, room.inputs = n, own, events
+            if room.ran != (own.rule, delta_t):  # else it is that of the batch before
+                room.ran = own.rule, delta_t
                 room.physics = Physics(
                     c=real(neurons.thresholds[i] / tau),
                     tau=real(tau),
                     delta_t=float(delta_t),
                     duration=neurons.duration,
-                    rule=rule_code(mode.rule),
+                    rule=rule_code(own.rule),
                     last_tick=ticks_within(neurons.duration, delta_t),
                     limit_tick=first_tick_from(neurons.duration, delta_t) if delta_t else 0,
                     max_spikes=layer.max_spikes,
@@ -380,17 +391,20 @@ class CpuNetworks:
 
         def epoch(network: int, stop: threading.Event) -> Sums:
             mode, order, key, sums = modes[network], orders[network], keys[network], self._no_sums()
+            first, counting, noise = 0, mode, 0  # where errors come from: from which layer on it differs, and how
+            if errors_from is not None:
+                counted, counting = errors_from[0], errors_from[1][network]
+                if counted is samples and mode.same_hidden(counting):
+                    first, noise = len(self._layers) - 1, key
             for step, begin in enumerate(range(0, len(order), batch_size)):
                 chosen = order[begin : begin + batch_size]
-                if errors_from is None:
-                    self._forward(network, samples, chosen, mode, key, step)
-                    read = self._add(network, sums, labels[chosen], mode)
-                else:
-                    counted, counting = errors_from
-                    self._forward(network, counted, chosen, counting[network])
-                    read = self._add(network, sums, labels[chosen], counting[network])
-                    self._forward(network, samples, chosen, mode, key, step)
-                self._backward(network, read.errors)
+                errors = None
+                if errors_from is not None:
+                    self._forward(network, counted, chosen, counting, noise, step)
+                    errors = self._read(network, labels[chosen], counting, LATENCY_TIMES).errors
+                self._forward(network, samples, chosen, mode, key, step, first=first)
+                read = self._add(network, sums, labels[chosen], mode)
+                self._backward(network, read.errors if errors is None else errors)
                 self._update(network, learning_rates[network], mode, len(chosen))
                 if step % _CHECK_EVERY == 0:
                     if stop.is_set() or not all(np.isfinite(layer.weights[network]).all() for layer in self._layers):

@@ -83,7 +83,7 @@ class CudaNetworks:
         self._plans: dict[tuple[Any, ...], tuple[Callable[[], None], Any]] = {}
         self._latency_times = device.upload(np.array(LATENCY_TIMES))
         self._step = device.zeros(1, np.int32)
-        self._targets = device.empty((n, 2), np.float64)
+        self._targets, self._counted_targets = (device.empty((n, 2), np.float64) for _ in range(2))
         self._adam = device.empty((n, 3), np.float64)
         self._sums = device.zeros((n, 3 + len(self._layers)), np.float64)
         self._noise = device.zeros(n, np.uint64)
@@ -164,12 +164,28 @@ class CudaNetworks:
             layer.make_room(batch, delays)
         for layer in self._layers[:-1]:
             layer.need_errors()
-        self._reading = Reading(self._layers[-1], batch, len(LATENCY_TIMES))
+        # What is read of the runs themselves, and of those whose spikes are counted for the errors.
+        self._reading, self._counted = (Reading(self._layers[-1], batch, len(LATENCY_TIMES)) for _ in range(2))
 
-    def _run_layers(self, inputs: Inputs, batch: int, *, slot: int = 0, **options: Any) -> list[Inputs]:
-        """Launch the forward pass of all layers; return the inputs of each."""
+    def _run_layers(
+        self,
+        inputs: Inputs,
+        batch: int,
+        *,
+        slot: int = 0,
+        read_other: Callable[[], None] | None = None,
+        **options: Any,
+    ) -> list[Inputs]:
+        """Launch the forward pass of all layers; return the inputs of each.
+
+        With `read_other` the output layer is run in the other slot before, for it to read.
+        """
         taken = [inputs]
         for i, layer in enumerate(self._layers):
+            if read_other is not None and layer is self._layers[-1]:
+                layer.slot = 1 - slot
+                layer.forward(taken[-1], batch, depth=(i, len(self._layers)), counted=False)
+                read_other()
             layer.slot = slot
             # Nothing receives the output's spikes, so that they need no rounding by random numbers.
             noisy = options if i + 1 < len(self._layers) else {k: v for k, v in options.items() if k == "counted"}
@@ -193,14 +209,17 @@ class CudaNetworks:
         """Run the samples with the indices `chosen` through all layers."""
         self._collect()
         self._n, self._delta_t = len(chosen), samples.delta_t
-        for layer in self._layers:
-            layer.configure(samples.delta_t, modes)
+        for i, layer in enumerate(self._layers):
+            layer.configure(samples.delta_t, self._of_layer(modes, i))
         self._make_room(samples, max(self._n, 1))
         if self._n:
             order = self.device.upload(np.tile(np.asarray(chosen, np.int32), (len(self), 1)))
             step = self.device.zeros(1, np.int32)
             keys = {"noise": self.device.upload(np.array(noise, np.uint64)), "step": step} if noise else {}
             self._inputs = self._run_layers(samples.select(step, order, self._n, self._n), self._n, **keys)
+
+    def _of_layer(self, modes: Sequence[Mode], layer: int) -> list[Mode]:
+        return [mode.of_layer(layer, len(self._layers)) for mode in modes]
 
     def _rows(self, array: Any) -> np.ndarray:
         """Fetch what the last batch left, (network, sample, ...)."""
@@ -311,20 +330,29 @@ class CudaNetworks:
 
     # -- whole passes
 
-    def _do_step(self, samples: Samples, batch: int, n_updates: int, counted: Samples | None) -> None:
-        """Launch a step: forward, read-out, and with `n_updates` above 0 backward and update."""
+    def _do_step(self, samples: Samples, batch: int, n_updates: int, counted: Samples | None, *, shared: bool) -> None:
+        """Launch a step: forward, read-out, and with `n_updates` above 0 backward and update.
+
+        Where errors come from `counted` samples, hidden layers may be `shared`.
+        """
         order, noise = (self._order, {"noise": self._noise, "step": self._step}) if n_updates else (NONE, {})
-        reading, last = self._reading, self._layers[-1]
+        reading, last, errors = self._reading, self._layers[-1], self._reading.errors
+
+        def read_counted() -> None:
+            assert counted is not None
+            self._counted.read(last, batch, counted.label, self._counted_targets, self._latency_times)
+
         if counted is not None:  # errors come from spikes of their own
-            inputs = counted.select(self._step, order, batch, samples.n_samples)
-            self._run_layers(inputs, batch, slot=1)
-            reading.read(last, batch, counted.label, self._targets, self._latency_times)
+            errors = self._counted.errors
+            if not shared:
+                inputs = counted.select(self._step, order, batch, samples.n_samples)
+                self._run_layers(inputs, batch, slot=1, counted=False)
+                read_counted()
         inputs = samples.select(self._step, order, batch, samples.n_samples)
-        taken = self._run_layers(inputs, batch, counted=counted is None, **noise)
-        if counted is None:
-            reading.read(last, batch, samples.label, self._targets, self._latency_times)
+        taken = self._run_layers(inputs, batch, read_other=read_counted if shared else None, **noise)
+        reading.read(last, batch, samples.label, self._targets, self._latency_times)
         if n_updates:
-            self._send_back(batch, reading.errors)
+            self._send_back(batch, errors)
             for layer, inputs in zip(self._layers, taken, strict=True):
                 layer.update(
                     inputs, batch, n_samples=samples.n_samples, mode=ADAM, step=self._step, adam=self._adam,
@@ -350,21 +378,23 @@ class CudaNetworks:
         """Go once through the samples and return what each network did."""
         device, n_steps = self.device, math.ceil(samples.n_samples / batch)
         counted, counting = errors_from or (None, modes)
-        device.fill(self._targets, _targets(counting))
+        device.fill(self._targets, _targets(modes))
+        device.fill(self._counted_targets, _targets(counting))
         for array in (self._step, self._sums, self._reading.spikes_by_total, self._reading.confusion):
             device.clear(array)
-        for layer in self._layers:
-            layer.configure(samples.delta_t, modes)
+        shared = counted is samples and all(map(Mode.same_hidden, modes, counting))
+        for i, layer in enumerate(self._layers):
+            layer.configure(samples.delta_t, self._of_layer(modes, i))
             if counted is not None:
-                layer.configure(counted.delta_t, counting, slot=1)
+                layer.configure(counted.delta_t, self._of_layer(counting, i), slot=1)
             device.clear(layer.fired)
             device.clear(layer.totals)
             if training:
                 layer.need_moments()
-        key = id(samples), id(counted), batch, training
+        key = id(samples), id(counted), batch, training, shared
         if key not in self._plans:
             n_updates = n_steps if training else 0
-            step = device.record(lambda: self._do_step(samples, batch, n_updates, counted))
+            step = device.record(lambda: self._do_step(samples, batch, n_updates, counted, shared=shared))
             self._plans[key] = step, (samples, counted)
         step, wait = self._plans[key][0], device.mark()
         for i in range(n_steps):

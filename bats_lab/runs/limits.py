@@ -1,0 +1,59 @@
+"""What a run cannot reach by what it asks for, said before it starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from bats_lab.config import Config
+from bats_lab.spikes.estimators import Estimator
+from bats_lab.spikes.grid import ticks_within
+from bats_lab.spikes.rules import RULES
+
+__all__ = ["limit_warnings", "overflow_warning", "reachable_target_warning"]
+
+
+def limit_warnings(configs: Iterable[Config]) -> list[str]:
+    """Return what is to be said of some runs, each sentence once."""
+    found = (warning(config) for config in configs for warning in (reachable_target_warning, overflow_warning))
+    return list(dict.fromkeys(text for text in found if text is not None))
+
+
+def reachable_target_warning(config: Config) -> str | None:
+    """Say so where the true class's neuron cannot reach its target count, else return None."""
+    if config.target_true > config.max_spikes_output:
+        return (
+            f"The true class's target of {config.target_true:g} spikes cannot be reached: "
+            f"max_spikes_output is {config.max_spikes_output}."
+        )
+    if config.delta_t and RULES[config.rule].one_a_tick:
+        ticks = ticks_within(config.duration, config.delta_t)
+        if config.target_true > ticks:
+            return (
+                f"The true class's target of {config.target_true:g} spikes cannot be reached: rule {config.rule!r} "
+                f"sends one spike a tick, and {config.duration:g} s have {ticks} ticks of {config.delta_t * 1e3:g} ms."
+            )
+    return None
+
+
+def overflow_warning(config: Config) -> str | None:
+    r"""Say so where the time step is so many time constants that the straight-through gradient may overflow.
+
+    Notes
+    -----
+    What came before a crossing at :math:`t_k` may be sent up to Δt after it, so that in eqs. 12, 13 and 16 the
+    exponential :math:`e^{2(d(t_z)-t_k)/\tau}` is up to :math:`e^{2\Delta t/\tau}`, once in each of `L` layers; Adam
+    squares the gradient. So of the largest number `M` of a type :math:`e^{4L\Delta t/\tau} < M` is left.
+    """
+    if Estimator(config.estimator, config.surrogate_width).by_sent:
+        return None
+    tau, n_layers = 2 * config.tau_syn, len(config.hidden) + 1
+    most = math.log(float(np.finfo(config.dtype).max)) / (4 * n_layers)
+    if config.delta_t <= most * tau:
+        return None
+    return (
+        f"delta_t is {config.delta_t / tau:.3g} times the membrane's time constant of {tau * 1e3:g} ms: from "
+        f"{most:.3g} times on the straight-through gradient of {n_layers} layers may overflow {config.dtype}."
+    )
