@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bats_lab.studies.statistics import bonferroni, holm, mean_and_std, paired
+from bats_lab.studies.statistics import bonferroni, equivalence, holm, mean_and_std, paired, power
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
@@ -54,3 +54,22 @@ def test_mean_is_told_with_its_spread_where_there_are_three_and_of_two_both_valu
     assert mean_and_std([97.0, np.nan, 98.0], digits=2) == "97.00 / 98.00"
     assert mean_and_std([97.0, 97.5, 98.0], digits=2) == "97.50 ± 0.50"
     assert (mean_and_std([1234.5], digits=0), mean_and_std([np.nan])) == ("1,234", "")
+
+
+def test_equivalence_is_that_of_two_one_sided_tests() -> None:
+    a, b = np.array([97.1, 97.0, 97.3, 97.1, 96.9]), np.array([97.0, 97.1, 97.1, 97.2, 96.9])
+    interval = stats.ttest_rel(a, b).confidence_interval(0.9)
+    # At 5 % two treatments are equal where the 90 % interval of their difference lies within the margins.
+    edge = max(abs(interval.low), abs(interval.high))
+    assert equivalence(a, b, edge * 1.001) < 0.05 < equivalence(a, b, edge * 0.999)
+    assert equivalence([*a, np.nan], [*b, 1.0], 0.2) == equivalence(a, b, 0.2)
+    assert np.isnan(equivalence([1.0], [1.0], 0.2)) and equivalence([1, 2], [1, 2], 0.2) == 0
+    with pytest.raises(ValueError, match="margin is 0; it must be above 0"):
+        equivalence(a, b, 0)
+
+
+def test_power_is_the_share_of_experiments_that_see_a_difference() -> None:
+    rng = np.random.default_rng(0)
+    p = stats.ttest_1samp(rng.normal(1.2, 1.0, (4000, 6)), 0, axis=1).pvalue
+    assert power(1.2, 6) == pytest.approx((p < 0.05).mean(), abs=0.03)
+    assert power(0.0, 6, 0.01) == pytest.approx(0.01)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from bats_lab.plots.runs import spread_text
 
-__all__ = ["LEVEL", "Paired", "bonferroni", "holm", "mean_and_std", "paired"]
+__all__ = ["LEVEL", "Paired", "bonferroni", "equivalence", "holm", "mean_and_std", "paired", "power"]
 
 #: Corrected probability below which a difference counts as more than chance.
 LEVEL = 0.05
@@ -70,6 +70,65 @@ def paired(values: npt.ArrayLike, baseline: npt.ArrayLike) -> Paired:
         test = stats.ttest_rel(a, b)
         interval = test.confidence_interval(0.95)
     return Paired(difference, float(interval.low), float(interval.high), float(test.pvalue), len(a))
+
+
+def equivalence(values: npt.ArrayLike, baseline: npt.ArrayLike, margin: float) -> float:
+    """Test that two treatments differ by less than a margin, seed by seed (two one-sided t-tests; Schuirmann, 1987).
+
+    That no difference was found does not say that there is none; this does.
+
+    Parameters
+    ----------
+    values, baseline : array_like, (seed,)
+        As in :func:`paired`.
+    margin : float
+        Above 0, in the unit of the values.
+
+    Returns
+    -------
+    float
+        Probability of a mean difference so far within the margins if the true one were at the nearer of them; NaN with
+        fewer than two seeds.
+
+    Examples
+    --------
+    >>> round(equivalence([97.1, 97.0, 97.2, 97.1], [97.0, 97.1, 97.1, 97.2], 0.2), 3)
+    0.02
+    """
+    if not margin > 0:
+        raise ValueError(f"margin is {margin}; it must be above 0.")
+    difference = np.asarray(values, float) - np.asarray(baseline, float)
+    difference = difference[~np.isnan(difference)]
+    if len(difference) < 2:
+        return np.nan
+    if np.ptp(difference) == 0:  # no scatter to hold the margin against
+        return 0.0 if abs(difference[0]) < margin else 1.0
+    sides = ((-margin, "greater"), (margin, "less"))
+    return max(float(stats.ttest_1samp(difference, at, alternative=side).pvalue) for at, side in sides)
+
+
+def power(effect: float, seeds: int, level: float = LEVEL) -> float:
+    """Return the probability that a paired t-test (two-sided) sees a difference.
+
+    Parameters
+    ----------
+    effect : float
+        The difference in standard deviations of the differences.
+    seeds : int
+        At least 2.
+    level : float
+        Probability below which it counts as seen, divided by the number of comparisons where several are corrected for.
+
+    Examples
+    --------
+    >>> round(power(1.0, 5), 2), round(power(1.0, 5, 0.05 / 24), 2), round(power(1.0, 20, 0.05 / 24), 2)
+    (0.4, 0.03, 0.8)
+    """
+    if seeds < 2:
+        raise ValueError(f"seeds is {seeds}; it must be at least 2.")
+    bound, shift = stats.t.isf(level / 2, seeds - 1), effect * np.sqrt(seeds)
+    seen: float = stats.nct.sf(bound, seeds - 1, shift) + stats.nct.cdf(-bound, seeds - 1, shift)
+    return float(seen)
 
 
 def holm(p: npt.ArrayLike) -> np.ndarray:

@@ -13,9 +13,12 @@ from bats_lab.plots.style import delta_t_label
 from bats_lab.runs.metrics import choice_split, last_epoch
 from bats_lab.spikes.estimators import ESTIMATORS
 from bats_lab.studies.collapse.experiments import agreement
-from bats_lab.studies.statistics import LEVEL, holm, paired
+from bats_lab.studies.statistics import LEVEL, equivalence, holm, paired, power
 
-__all__ = ["agreement_table", "compare_estimators", "estimator_summary", "estimator_table"]
+#: Points of accuracy within which two estimators count as equal.
+MARGIN = 0.2
+
+__all__ = ["MARGIN", "agreement_table", "compare_estimators", "estimator_summary", "estimator_table"]
 
 
 def compare_estimators(results: xr.Dataset, *, baseline: str = "straight_through") -> pd.DataFrame:
@@ -34,7 +37,9 @@ def compare_estimators(results: xr.Dataset, *, baseline: str = "straight_through
         One row a rule, time step (s) and other estimator, after the last epoch: mean and standard deviation of test
         ``accuracy``; ``chosen_by`` and ``choice``, the accuracy by which an estimator may be chosen
         (`metrics.choice_split`); of test accuracy the fields of :class:`bats_lab.studies.statistics.Paired` against the
-        baseline; and ``p_holm``, its ``p`` corrected for all rows. Accuracies are in %, differences in percentage
+        baseline; and ``p_holm``, its ``p`` corrected for all rows; likewise ``p_equal``, of a difference below
+        0.2 points (:func:`bats_lab.studies.statistics.equivalence`); and ``power``, with which so corrected a test sees
+        a difference of one standard deviation. Accuracies are in %, differences in percentage
         points.
 
     Raises
@@ -62,17 +67,22 @@ def compare_estimators(results: xr.Dataset, *, baseline: str = "straight_through
                     std = float(test.std("seed", ddof=1)) if against.seeds > 1 else np.nan
                     row = {"rule": rule, "delta_t": delta_t, "estimator": name, "accuracy": float(test.mean())}
                     row |= {"std": std, "chosen_by": split, "choice": float(own.sel(split=split).mean())}
+                    row["p_equal"] = equivalence(test.values, base, MARGIN)
                     rows.append(row | against._asdict())
     table = pd.DataFrame(rows)
-    return table.assign(p_holm=holm(table["p"])) if rows else table
+    if not rows:
+        return table
+    seen = [power(1.0, seeds, LEVEL / len(table)) if seeds > 1 else np.nan for seeds in table["seeds"]]
+    return table.assign(p_holm=holm(table["p"]), p_equal=holm(table["p_equal"]), power=seen)
 
 
 def estimator_summary(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """Count where estimators are better or worse than the straight-through one, one row a data set.
 
     Of the comparison by data set (parts in which estimators do not differ are left out): how many comparisons
-    there are, in how many the difference is beyond chance, the largest difference (points) of all, and, to hold it
-    against, the largest that ``graded`` makes in place of ``drop``.
+    there are, in how many the difference is beyond chance, in how many estimators are shown to be equal within 0.2
+    points, and with which power a difference of one standard deviation is seen; the largest difference (points) of all,
+    and, to hold it against, the largest that ``graded`` makes in place of ``drop``.
     """
     rows = []
     for name, part in results.items():
@@ -82,6 +92,8 @@ def estimator_summary(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
         clear, largest = table[table["p_holm"] < LEVEL], table.loc[table["difference"].abs().idxmax()]
         row = {"data set": name, "seeds": table["seeds"].max(), "comparisons": len(table)}
         row |= {"better": (clear["difference"] > 0).sum(), "worse": (clear["difference"] < 0).sum()}
+        row[f"equal within {MARGIN} points"] = (table["p_equal"] < LEVEL).sum()
+        row["power for one std"] = f"{table['power'].max():.2f}" if table["power"].notna().any() else ""
         where = f"`{largest['estimator']}`, `{largest['rule']}`, {delta_t_label(largest['delta_t'])}"
         row["largest difference"] = f"{_difference(largest)}: {where}"
         test = 100 * last_epoch(part)["accuracy"].sel(split="test", estimator="straight_through")
@@ -120,6 +132,7 @@ def estimator_table(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
                     "choice (%)": f"{row.choice:.2f}" + ("" if row.chosen_by == "validation" else " (test)"),
                     "difference (points)": _difference(row),
                     "p": f"{row.p_holm:.2g}" if np.isfinite(row.p_holm) else "",
+                    "p (equal)": f"{row.p_equal:.2g}" if np.isfinite(row.p_equal) else "",
                 }
             )
     return pd.DataFrame(rows)
