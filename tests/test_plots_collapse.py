@@ -116,3 +116,41 @@ def test_step_along_the_gradient_is_told_in_percent_of_the_loss(quality: xr.Data
     np.testing.assert_allclose(points(layout[1], "0.1"), expected)
     with pytest.raises(ValueError, match="gradient is 'exact'; it must be one of"):
         collapse.plot_step_along_gradient(quality, gradient="exact")
+
+
+def test_error_counts_have_a_curve_each_where_they_were_compared() -> None:
+    places = {"delta_t": [0.0, 0.004, 0.012], "error_counts": ["graded", "own"], "seed": [0, 1], "rule": ["drop"]}
+    accuracy = filled("accuracy", places | {"split": ["train", "test"], "epoch": [1]})
+    accuracy.loc[{"error_counts": "graded", "delta_t": [0.0, 0.004]}] = np.nan
+    plot = collapse.plot_error_counts(accuracy.to_dataset())
+    draw(plot)
+    wanted = 100 * accuracy.sel(split="test", epoch=1, rule="drop").mean("seed")
+    np.testing.assert_allclose(points(plot, "own"), wanted.sel(error_counts="own", delta_t=[0.0, 0.012]))
+    np.testing.assert_allclose(points(plot, "graded, output layer"), wanted.sel(error_counts="graded", delta_t=[0.012]))
+
+
+def test_counts_over_epochs_are_those_of_test_images() -> None:
+    place = {"error_counts": ["graded", "own"], "seed": [0, 1], "split": ["train", "test"], "epoch": [1, 2, 3]}
+    accuracy, spikes = filled("accuracy", place), filled("spike_count", place | {"layer": ["hidden_1", "output"]})
+    layout = collapse.plot_counts_over_epochs(xr.merge([accuracy, spikes]))
+    draw(layout)
+    for panel, values in zip(layout, (100 * accuracy, spikes.sel(layer="output")), strict=True):
+        [curve] = [e for e in elements(panel, hv.Curve) if e.label == "graded, output layer"]
+        expected = values.sel(error_counts="graded", split="test").mean("seed")
+        np.testing.assert_allclose(curve.dimension_values(1), expected)
+
+
+def test_collapse_law_shows_what_was_lost_and_where() -> None:
+    place = {"target": [8.0, 15.0], "duration": [0.2], "tau_syn": [0.065, 0.13]}
+    ratios = [0.0, 0.5, 1.0, 2.0]
+    lost = xr.DataArray([0.0, 0.0, 0.05, 0.15], {"ratio": ratios}, ["ratio"])
+    law = (0.9 - lost.expand_dims(place)).transpose(*place, "ratio").to_dataset(name="accuracy")
+    layout = collapse.plot_collapse_law(law)
+    draw(layout)
+    curves = [e for e in elements(layout[0], hv.Curve) if len(e) == 3]
+    assert len(curves) == 4
+    np.testing.assert_allclose(curves[0].dimension_values(1), [0, 5, 15], atol=1e-9)
+    [scatter] = [e for e in elements(layout[1], hv.Scatter) if e.label == "15"]
+    predicted, observed = scatter.dimension_values(0), scatter.dimension_values(1)
+    np.testing.assert_allclose(observed / predicted, np.sqrt(2))
+    assert predicted[1] == pytest.approx(1e3 * collapse.collapse_step(15, 0.2, 0.13))

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     [
         "chip",
         "collapse",
+        "counts",
         "estimators",
         "experiments",
         "panels",
@@ -17,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "thesis",
     ],
     {
+        "counts": ["by_counts", "own_counts"],
         "registry": ["REGISTRY", "load_study"],
         "study": ["Reproduction", "Study", "Verdict", "reproduce"],
         "tables": ["in_markdown", "show_table"],

@@ -11,13 +11,19 @@ import xarray as xr
 
 from bats_lab.plots import style
 from bats_lab.plots.runs import check_choice
+from bats_lab.runs.metrics import last_epoch
 from bats_lab.studies.collapse.experiments import agreement
+from bats_lab.studies.collapse.law import collapse_step, observed_steps
+from bats_lab.studies.counts import by_counts
 from bats_lab.studies.panels import drawn_rules, level, panels_over_delta_t
 
 __all__ = [
+    "plot_collapse_law",
+    "plot_counts_over_epochs",
     "plot_cross_test",
     "plot_crossed_training",
     "plot_drive_response",
+    "plot_error_counts",
     "plot_gradient_quality",
     "plot_highest_count",
     "plot_step_along_gradient",
@@ -26,6 +32,8 @@ __all__ = [
 _WIDTH, _HEIGHT = 300, 230
 #: Where rules are compared at one time step, colour tells them apart; not the colours of time steps.
 _RULE_COLORS = {"drop": "#c8102e", "merge": "#0072b2", "defer": "#e69f00", "graded": "#56b4e9"}
+#: Targets, or kinds of counts, in their order.
+_COLORS = ("#c8102e", "#0072b2", "#e69f00", "#56b4e9", "#555555")
 _ACCURACY = hv.Dimension("accuracy", label="test accuracy", unit="%")
 
 
@@ -257,3 +265,102 @@ def plot_step_along_gradient(
         size=(_WIDTH, _HEIGHT),
         legend_title="step (learning rates)",
     )
+
+
+def plot_error_counts(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay:
+    """Plot test accuracy under ``drop`` against the time step, one curve for whose spikes the error counts.
+
+    `dataset` are the runs of one data set, over `error_counts` and `error_layers`; networks trained with their own
+    counts are drawn at the time steps at which others were, and in continuous time.
+    """
+    accuracy = {}
+    for label, runs in by_counts(dataset).items():
+        last = 100 * last_epoch(runs)["accuracy"].sel(split="test")
+        last = last.sel(rule="drop") if "rule" in last.dims else last
+        accuracy[label] = last.expand_dims([dim for dim in ("delta_t", "seed") if dim not in last.dims])
+    steps = {step for label, values in accuracy.items() if label != "own" for step in values["delta_t"].values.tolist()}
+    own = accuracy["own"]
+    accuracy["own"] = own.sel(delta_t=[step for step in own["delta_t"].values.tolist() if step in steps | {0.0}])
+    return panels_over_delta_t({title: accuracy}, _ACCURACY, size=(400, 280), legend_title="counts in the error")
+
+
+def plot_counts_over_epochs(dataset: xr.Dataset, *, title: str = "") -> hv.Layout:
+    """Plot test accuracy and spikes of the output layer over epochs, one curve for whose spikes the error counts."""
+    epoch = hv.Dimension("epoch", label="epoch")
+    spikes = hv.Dimension("spikes", label="output spikes a sample")
+    colors = dict(zip(parts := by_counts(dataset), _COLORS, strict=False))
+    legend = [style.LegendEntry(label, color, line=i) for i, (label, color) in enumerate(colors.items())]
+    plots = []
+    for y in (_ACCURACY, spikes):
+        curves, seen = [], []
+        for i, (label, runs) in enumerate(parts.items()):
+            values = 100 * runs["accuracy"] if y is _ACCURACY else runs["spike_count"].sel(layer="output")
+            values = values.sel(split="test").mean([d for d in values.dims if d not in ("epoch", "split")])
+            seen.append(values.values)
+            curve = hv.Curve((values["epoch"].values, values.values), epoch, y, label=label)
+            curves.append(style.line(curve, colors[label], series=i))
+        plots.append(
+            style.overlay(
+                curves,
+                width=_WIDTH,
+                height=_HEIGHT,
+                legend=legend if y is spikes else (),
+                legend_title="counts in the error",
+                xlabel=epoch.pprint_label,
+                ylabel=y.pprint_label,
+                ylim=style.limits(0, *seen),
+            )
+        )
+    return style.panels(plots, columns=2, title=title, width=_WIDTH, height=_HEIGHT)
+
+
+def plot_collapse_law(dataset: xr.Dataset, *, title: str = "") -> hv.Layout:
+    """Plot the accuracy that networks lost against Δt over the predicted step, and predicted against observed steps.
+
+    `dataset` is as :func:`bats_lab.studies.collapse.law.collapse_law` returns it. Each curve on the left is one target,
+    window and time constant; each point on the right is the time step at which one of them has lost 10 points.
+    """
+    ratio = hv.Dimension("ratio", label="Δt over the predicted Δt*")
+    lost = hv.Dimension("lost", label="accuracy lost", unit="points")
+    predicted = hv.Dimension("predicted", label="predicted Δt*", unit="ms")
+    observed = hv.Dimension("observed", label="Δt at which 10 points are lost", unit="ms")
+    losses = 100 * (dataset["accuracy"].sel(ratio=0.0) - dataset["accuracy"])
+    losses = losses.where(losses["ratio"] > 0, drop=True)
+    found, targets = observed_steps(dataset), dataset["target"].values.tolist()
+    curves: list[Any] = []
+    steps: list[Any] = []
+    for i, target in enumerate(targets):
+        color = _COLORS[i % len(_COLORS)]
+        own = losses.sel(target=target)
+        columns: dict[str, list[float]] = {"predicted": [], "observed": [], "duration": [], "tau_syn": []}
+        for duration in own["duration"].values.tolist():
+            for tau_syn in own["tau_syn"].values.tolist():
+                values = own.sel(duration=duration, tau_syn=tau_syn)
+                curves.append(
+                    style.line(hv.Curve((values["ratio"].values, values.values), ratio, lost), color, width=0.6)
+                )
+                step = 1e3 * collapse_step(target, duration, tau_syn)
+                seen = step * float(found.sel(target=target, duration=duration, tau_syn=tau_syn))
+                for name, value in zip(columns, (step, seen, 1e3 * duration, 1e3 * tau_syn), strict=True):
+                    columns[name].append(value)
+        tooltips = [("T (ms)", "@duration"), ("τ_s (ms)", "@tau_syn"), ("Δt* (ms)", "@predicted{0.0}")]
+        tooltips.append(("observed (ms)", "@observed{0.0}"))
+        scatter = hv.Scatter(columns, predicted, [observed, "duration", "tau_syn"], label=f"{target:g}")
+        steps.append(style.points(scatter, color, series=i, tooltips=tooltips))
+    everything = [element.dimension_values(d) for element in steps for d in (0, 1)]
+    ends = np.nanmin(np.concatenate(everything)) / 1.2, np.nanmax(np.concatenate(everything)) * 1.2
+    diagonal = style.line(hv.Curve((ends, ends), predicted, observed), style.NEUTRAL_COLOR, series=1, width=0.6)
+    level_at = style.line(hv.Curve((ratio_ends := (0.45, 3.3), (10, 10)), ratio, lost), style.ACCENT_COLOR, series=1)
+    legend = [style.LegendEntry(f"{t:g}", _COLORS[i % len(_COLORS)], marker=i) for i, t in enumerate(targets)]
+    ticks = [(value, f"{value:g}") for value in (1, 2, 5, 10, 20, 50) if ends[0] < value < ends[1]]
+    both: dict[str, Any] = {"width": 360, "height": 280}
+    left = style.overlay(
+        [*curves, level_at], xlabel=ratio.pprint_label, ylabel=lost.pprint_label, logx=True, xlim=ratio_ends,
+        xticks=[(value, f"{value:g}") for value in (0.5, 0.7, 1, 1.5, 2, 3)], **both,
+    )  # fmt: skip
+    right = style.overlay(
+        [diagonal, *steps], legend=legend, legend_title="target", xlabel=predicted.pprint_label,
+        ylabel=observed.pprint_label, logx=True, logy=True, xlim=ends, ylim=ends,
+        xticks=ticks, yticks=ticks, **both,
+    )  # fmt: skip
+    return style.panels([left, right], columns=2, title=title, **both)
