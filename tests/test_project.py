@@ -29,6 +29,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A room (a sub-package, or a module beside them) imports only from rooms to its left; in a room files know each other.
 ROOMS = [
     "errors",
+    "files",
     "spikes",
     "config",
     "data",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from bats_lab.files import most_unpacked, open_file
+
 __all__ = ["ARRAYS", "DATASETS", "EMBEDDED", "DatasetInfo", "IdxFile", "data_directory", "dataset_info", "find_files"]
 
 #: The four arrays of a data set.
@@ -136,10 +138,16 @@ def find_files(name: str, file: IdxFile, data_dir: str | Path | None = None) -> 
 
 
 def _md5(path: Path) -> str:
-    """Return the MD5 of a file's uncompressed content; empty if it cannot be read."""
+    """Return the MD5 of a file's uncompressed content; empty if it cannot be read, or holds too much to be honest."""
+    digest, left = hashlib.md5(usedforsecurity=False), most_unpacked(path.stat().st_size)
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with open_file(path) as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if compressed else file as stream:
+                while left >= 0 and (piece := stream.read(1 << 20)):
+                    digest.update(piece)
+                    left -= len(piece)
     except (OSError, EOFError, zlib.error):
         return ""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return digest.hexdigest() if left >= 0 else ""
