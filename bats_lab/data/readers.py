@@ -92,6 +92,11 @@ def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str
         digest.update(content)
         if digest.hexdigest() != file.md5:
             difference = f"{path.name} has the MD5 {digest.hexdigest()}, the official one {file.md5}"
+    elif file.sha256 is not None:
+        with open_file(path) as whole:
+            found = hashlib.sha256(whole.read()).hexdigest()
+        if found != file.sha256:
+            difference = f"{path.name} has the SHA-256 {found}, the official one, compressed, {file.sha256}"
     return content.reshape(shape), difference
 
 
