@@ -153,7 +153,7 @@ def _rerun(args: argparse.Namespace) -> int:
     from bats_lab.sweeps.training import describe_epoch
 
     options = _chosen(args, "data_dir", "device", "threads")
-    same, lines = rerun(args.file, on_epoch=lambda record, config: _tell(describe_epoch(record, config)), **options)
+    same, lines = rerun(args.results, on_epoch=lambda record, config: _tell(describe_epoch(record, config)), **options)
     print("\n".join(lines))
     return OK if same else FAILED
 
@@ -401,7 +401,7 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "--quick": ("", False, "few epochs on mnist_small: a look in minutes"),
     "--seeds": ("N", None, _SEEDS),
     "folder": ("folder", None, "folder of results, as given to --out"),
-    "file": ("FILE", None, "results of one run, run-….nc"),
+    "results": ("FILE", None, "results of one run, run-….nc"),
     "folder?": ("folder", None, "folder of results (default: those that ship with the project)"),
     "names+": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
     "names*": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
@@ -435,7 +435,7 @@ _COMMANDS = {
         _run, "Train one network and save its results.", f"--out=results/runs {_RUN_OPTIONS}", _RUN_EXAMPLES
     ),
     "rerun": _Command(
-        _rerun, "Repeat the run of a results file and compare the numbers.", "file --data-dir --device --threads"
+        _rerun, "Repeat the run of a results file and compare the numbers.", "results --data-dir --device --threads"
     ),
     "sweep": _Command(
         _sweep,

@@ -301,7 +301,7 @@ def test_other_programs_read_what_is_sealed(tmp_path: Path) -> None:
     "change, reason",
     [
         (lambda d: d.expand_dims(phase=[1]), "'phase' is no dimension of one"),
-        (lambda d: d.drop_vars("accuracy"), "it lacks the variable 'accuracy'"),
+        (lambda d: d.drop_vars("accuracy"), "it lacks 'accuracy'"),
         (lambda d: d.assign_coords(rule=["drop", "magic"]), "'magic' is no collision rule"),
         (lambda d: d.drop_attrs(deep=False), "it lacks the attribute 'dataset'"),
     ],

@@ -341,6 +341,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
         self.folder, self.paths = folder, []
 
+    def handle_error(self, *_: object) -> None:
+        """Say nothing where a client hangs up."""
+
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{path}"
 

@@ -307,7 +307,7 @@ def _validate(deployment: xr.Dataset, path: Path) -> None:
     wrong = [f"{name!r} is no dimension of one" for name in deployment.dims if name not in dims]
     wrong += [f"{name!r} is no variable of one" for name in deployment.variables if name not in known]
     wrong += [f"it has no labels of {name!r}" for name in deployment.dims if name not in deployment.coords]
-    wrong += [f"it lacks the variable {name!r}" for name in MEASURED if name not in deployment.data_vars]
+    wrong += [f"it lacks {name!r}" for name in ("accuracy", *_POINT) if name not in deployment.variables]
     wrong += [f"it lacks the attribute {name!r}" for name in ("dataset", "seed") if name not in deployment.attrs]
     if not wrong and (unknown := set(deployment["rule"].values.tolist()) - RULES.keys()):
         wrong = [f"{min(unknown)!r} is no collision rule"]
