@@ -39,7 +39,20 @@ from bats_lab.sweeps.grid import expand_grid
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--n-train=200", "--n-test=100", "--hidden=20", "--threshold-output=0.1"]
-COMMANDS = ["run", "rerun", "sweep", "reproduce", "report", "import", "export", "data", "lab", "dashboard", "info", "completion"]
+COMMANDS = [
+    "run",
+    "rerun",
+    "sweep",
+    "reproduce",
+    "report",
+    "import",
+    "export",
+    "data",
+    "lab",
+    "dashboard",
+    "info",
+    "completion",
+]
 DATA_COMMANDS = ["list", "download", "verify", "where"]
 
 
