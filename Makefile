@@ -15,6 +15,9 @@ SWEEP   = --dataset mnist_small --delta-t 0,0.001,0.004,0.008,0.01 --seeds 2 --e
 # Where this is set, each process compiles every module it imports anew, which costs seconds.
 export PYTHONDONTWRITEBYTECODE =
 
+# Where there is no uv: pip takes versions with checksums only if this project, which lies here, had one, too.
+UNHASHED = sed '/--hash/d; s/ *\\$$//' requirements.lock > $(VENV)/versions
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-22s %s\n", $$1, $$2 }'
 
@@ -36,7 +39,7 @@ $(STAMP): pyproject.toml requirements.lock
 	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --constraints requirements.lock \
 	    --editable '.[test]'; \
 	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'; \
+	  $(UNHASHED); $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/versions -e '.[test]'; \
 	fi
 	@$(BIN)/python -c 'from bats_lab.engine.kernels import compile_kernels; compile_kernels("cpu", ["float32", "float64"])'
 	@touch $@
@@ -59,7 +62,7 @@ $(CUDA): $(STAMP)
 	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --constraints requirements.lock \
 	    --editable '.[cuda,test]'; \
 	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[cuda,test]'; \
+	  $(UNHASHED); $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/versions -e '.[cuda,test]'; \
 	fi
 	@touch $@
 
@@ -106,7 +109,7 @@ lab: $(STAMP) ## open JupyterLab on the notebooks
 
 lock: $(STAMP) ## take the newest versions that pyproject.toml allows into requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-header --no-annotate \
-	  --output-file requirements.lock pyproject.toml
+	  --generate-hashes --output-file requirements.lock pyproject.toml
 
 clean: ## remove the environment and all caches; results stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

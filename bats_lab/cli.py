@@ -148,6 +148,16 @@ def _run(args: argparse.Namespace) -> int:
     return OK
 
 
+def _rerun(args: argparse.Namespace) -> int:
+    from bats_lab.runs.rerun import rerun
+    from bats_lab.sweeps.training import describe_epoch
+
+    options = _chosen(args, "data_dir", "device", "threads")
+    same, lines = rerun(args.results, on_epoch=lambda record, config: _tell(describe_epoch(record, config)), **options)
+    print("\n".join(lines))
+    return OK if same else FAILED
+
+
 def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names}
 
@@ -313,34 +323,25 @@ def _lab(args: argparse.Namespace) -> int:
 
 
 def _dashboard(args: argparse.Namespace) -> int:
-    import subprocess
-    import tempfile
-
     from bats_lab.sweeps.notebooks import notebook_path
 
     shipped = notebook_path("10_train").parent.parent / "results"
-    folder, deployment = Path(args.folder or shipped / "mnist_study"), None
+    folder = Path(args.folder or shipped / "mnist_study")
     if not folder.is_dir():  # what follows takes long to import
         raise FileNotFoundError(f"There is no folder of results {folder}.")
     if not any(folder.glob("*.nc")):
         raise ResultsError(f"{folder} holds no finished run.")
-    from bats_lab.explore.serve import prepare_dashboard
+    from bats_lab.explore.serve import serve_dashboard
     from bats_lab.studies.chip.deployment import holds_deployments
 
-    if not args.folder and holds_deployments(shipped / "thesis_chip"):
-        deployment = shipped / "thesis_chip"
-    with tempfile.TemporaryDirectory(prefix="bats_lab-") as served:
-        command, environment = prepare_dashboard(folder, served, deployment=deployment)
-        options = [_ENCRYPTED, f"--port={args.port}", *([] if args.browser else ["--no-browser"])]
-        server = subprocess.Popen([*command, *options], env=environment)
-        try:
-            print(f"dashboard: http://127.0.0.1:{args.port}  (Ctrl-C ends it)", flush=True)
-            return server.wait()
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        finally:
-            server.terminate()
-            server.wait()
+    chips = shipped / "thesis_chip"
+    return serve_dashboard(
+        folder,
+        deployment=chips if not args.folder and holds_deployments(chips) else None,
+        **_chosen(args, "port", "browser"),
+        options=[_ENCRYPTED],
+        on_start=lambda address: print(f"dashboard: {address}  (Ctrl-C ends it)", flush=True),
+    )
 
 
 def _completion(args: argparse.Namespace) -> int:
@@ -400,6 +401,7 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "--quick": ("", False, "few epochs on mnist_small: a look in minutes"),
     "--seeds": ("N", None, _SEEDS),
     "folder": ("folder", None, "folder of results, as given to --out"),
+    "results": ("FILE", None, "results of one run, run-….nc"),
     "folder?": ("folder", None, "folder of results (default: those that ship with the project)"),
     "names+": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
     "names*": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
@@ -431,6 +433,9 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "run": _Command(
         _run, "Train one network and save its results.", f"--out=results/runs {_RUN_OPTIONS}", _RUN_EXAMPLES
+    ),
+    "rerun": _Command(
+        _rerun, "Repeat the run of a results file and compare the numbers.", "results --data-dir --device --threads"
     ),
     "sweep": _Command(
         _sweep,

@@ -71,7 +71,11 @@ def _finite(low: float, high: float = math.inf, *, open_low: bool = False) -> _C
     allowed = f"a number {above} {low:g}" + ("" if math.isinf(high) else f" and at most {high:g}")
 
     def check(value: Any) -> str | None:
-        good = math.isfinite(value) and (value > low if open_low else value >= low) and value <= high
+        good = (
+            (isinstance(value, int) or math.isfinite(value))
+            and (value > low if open_low else value >= low)
+            and value <= high
+        )
         return None if good else allowed
 
     return check
@@ -382,7 +386,10 @@ def _scalar(name: str, kind: type, value: Any, *, times: bool = False) -> Any:
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value) + 0.0  # -0.0 becomes 0.0, which is the same run
+        try:
+            return float(value) + 0.0  # -0.0 becomes 0.0, which is the same run
+        except OverflowError:
+            return math.inf
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if type(value) is not kind:

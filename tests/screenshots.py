@@ -6,6 +6,7 @@ python tests/screenshots.py [FOLDER OF RESULTS]
 from __future__ import annotations
 
 import io
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,7 @@ def main() -> None:
     results = sys.argv[1] if len(sys.argv) > 1 else str(browser.ROOT / "results" / "mnist_study")
     images = browser.ROOT / "notebooks" / "images"
     images.mkdir(exist_ok=True)
+    os.environ["JUPYTER_TOKEN"] = "screenshots"
     command = [sys.executable, "-m", "bats_lab", "dashboard", str(Path(results).resolve()), "--no-browser"]
     with (
         tempfile.TemporaryDirectory() as place,
@@ -35,7 +37,7 @@ def main() -> None:
     ):
         chromium = playwright.chromium.launch(executable_path=browser.find_chromium(), args=browser.CHROMIUM_OPTIONS)
         page = browser.Page(chromium.new_page(viewport={"width": 1300, "height": 900}))
-        page.page.goto(address)
+        page.page.goto(f"{address}/?token=screenshots")
         page.wait_for_pictures()
         for name, (tab, keys, height) in PICTURES.items():
             page.page.get_by_role("tab", name=tab).click()

@@ -71,12 +71,15 @@ def let_time_run(page: Page) -> None:
     wait_for_change(page.picture(), before, "time")
 
 
-def test_dashboard_is_served_and_follows_its_controls(chromium: Any, small_sweep: Path, tmp_path: Path) -> None:
+def test_dashboard_is_served_and_follows_its_controls(
+    chromium: Any, small_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_TOKEN", "secret")
     command = [sys.executable, "-m", "bats_lab", "dashboard", str(small_sweep), "--no-browser"]
     with served(command, tmp_path, "/voila/static/voila.js") as address:
         context = chromium.new_context(viewport={"width": 1280, "height": 1000})
         page = Page(context.new_page())
-        page.page.goto(f"{address}/?tab=latency&time=60.0")
+        page.page.goto(f"{address}/?token=secret&tab=latency&time=60.0")
         page.wait_for_pictures()
         assert page.control("decide at (ms)").locator(".widget-readout").inner_text() == "60"
         page.move(page.control("decide at (ms)"), page.picture(), "decide at")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 import pytest
 from runs import SMALL_SWEEP, make_run
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import websocket_connect
 
 import bats_lab
 from bats_lab.cli import _given_values, main, make_parser
@@ -36,7 +39,20 @@ from bats_lab.sweeps.grid import expand_grid
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--n-train=200", "--n-test=100", "--hidden=20", "--threshold-output=0.1"]
-COMMANDS = ["run", "sweep", "reproduce", "report", "import", "export", "data", "lab", "dashboard", "info", "completion"]
+COMMANDS = [
+    "run",
+    "rerun",
+    "sweep",
+    "reproduce",
+    "report",
+    "import",
+    "export",
+    "data",
+    "lab",
+    "dashboard",
+    "info",
+    "completion",
+]
 DATA_COMMANDS = ["list", "download", "verify", "where"]
 
 
@@ -319,16 +335,46 @@ def test_dashboard_refuses_a_folder_before_it_imports_what_draws() -> None:
     assert done.stdout == "1 False\n"
 
 
-def test_dashboard_is_served_without_a_word_of_its_libraries(small_results: Path, tmp_path: Path) -> None:
-    port = free_port()
+def test_dashboard_is_served_without_a_word_and_to_nobody_else(small_results: Path, tmp_path: Path) -> None:
+    port, written = free_port(), tmp_path / "written"
+    address = f"http://127.0.0.1:{port}"
     with start("dashboard", small_results, "--no-browser", f"--port={port}", **jupyter_folders(tmp_path)) as process:
         try:
-            page = wait_for_page(f"http://127.0.0.1:{port}/", process).decode()
+            assert process.stdout
+            line = process.stdout.readline()
+            found = re.fullmatch(rf"dashboard: {re.escape(address)}/\?token=([\w-]{{40,}})  \(Ctrl-C ends it\)\n", line)
+            assert found, line
+            page = wait_for_page(f"{address}/?token={found[1]}", process).decode()
+            # Who does not know the token sees the question for it.
+            assert "kernelId" not in wait_for_page(f"{address}/", process).decode()
+            kernel = re.search(r'"?kernelId"?: "([\w-]+)"', page)
+            assert kernel
+            channel = f"ws://127.0.0.1:{port}/api/kernels/{kernel[1]}/channels"
+            code = f"open({str(written)!r}, 'w')"
+            for query, host in (("", None), (f"?token={found[1]}", "elsewhere.example")):
+                with pytest.raises(HTTPClientError, match="403"):
+                    asyncio.run(execute(channel + query, code, host))
+            assert "kernel_info_reply" in asyncio.run(execute(f"{channel}?token={found[1]}", code))
         finally:
             process.terminate()
             out, errors = process.communicate(timeout=60)
-    assert "voila_finish" in page and "Traceback" not in page
-    assert (out, errors) == (f"dashboard: http://127.0.0.1:{port}  (Ctrl-C ends it)\n", "")
+    assert all(line.startswith("403 GET /api/kernels/") for line in errors.splitlines()), errors
+    assert "voila_finish" in page and "Traceback" not in page and out == "" and not written.exists()
+
+
+async def execute(channel: str, code: str, host: str | None = None) -> list[str]:
+    """Ask a kernel to execute code and then what it is, and return the kinds of its answers."""
+    opened = await websocket_connect(HTTPRequest(channel, headers={"Host": host} if host else None))
+    for kind, content in (("execute_request", {"code": code, "silent": False}), ("kernel_info_request", {})):
+        header = {"msg_id": kind, "msg_type": kind, "session": "test", "username": "", "version": "5.3"}
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+        await opened.write_message(json.dumps(message | {"channel": "shell", "buffers": []}))
+    kinds: list[str] = []
+    while not kinds or kinds[-1] != "kernel_info_reply":
+        answer = await asyncio.wait_for(opened.read_message(), 60)
+        kinds.append(json.loads(answer or "{}").get("msg_type", ""))
+    opened.close()
+    return kinds
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -317,10 +317,14 @@ def test_verify_tells_official_from_different_from_damaged_from_missing(tiny: Pa
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Serves a folder, logs paths to the server, and breaks off in the middle of paths that start with /broken/."""
+    """Serves a folder, logs paths to the server, breaks off in the middle of /broken/, and sends off from /away/."""
 
     def do_GET(self) -> None:
         self.server.paths.append(self.path)  # type: ignore[attr-defined]
+        if self.path.startswith("/away/"):
+            self.send_response(302)
+            self.send_header("Location", "http://mirror.example/good/")
+            return self.end_headers()
         if not self.path.startswith("/broken/"):
             return super().do_GET()
         self.send_response(200)
@@ -336,6 +340,9 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
         self.folder, self.paths = folder, []
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing where a client hangs up."""
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{path}"
@@ -465,6 +472,42 @@ def test_failed_download_is_one_error_and_leaves_nothing(
         download_dataset("tiny", empty, progress=False, mirrors=[mirror])
     assert_one_sentence(error)
     assert not (empty / "tiny").exists()
+
+
+@pytest.mark.parametrize("mirror", ["http://mirror.example/", "ftp://127.example/", "http://127.0.0.1.example/a.zip"])
+def test_mirror_without_https_is_not_asked(empty: Path, mirror: str) -> None:
+    with pytest.raises(DataError, match=rf"downloads are by https only, not by {re.escape(mirror)}"):
+        download_dataset("tiny", empty, progress=False, mirrors=[mirror])
+    assert all(url.startswith("https://") for info in DATASETS.values() for url in info.mirrors)
+
+
+def test_mirror_that_leads_elsewhere_without_https_is_not_followed(empty: Path, server: Server) -> None:
+    with pytest.raises(DataError, match=r"https only, not by http://mirror\.example/good/"):
+        download_dataset("tiny", empty, progress=False, mirrors=[server.url("away/")])
+
+
+def test_download_that_goes_on_and_on_is_given_up(empty: Path, server: Server) -> None:
+    (write_files(server.folder / "long") / IMAGES).write_bytes(bytes(10_000_000))
+    with pytest.raises(DataError, match=r"sends more than the 0\.0 MB it can be"):
+        download_dataset("tiny", empty, progress=False, mirrors=[server.url("long/")])
+
+
+def test_failed_download_names_the_file_that_lies_beside(tiny: Path) -> None:
+    beside = (tiny / "tiny" / LABELS).rename(tiny / LABELS)
+    beside.write_bytes(idx_bytes(np.zeros(12, np.uint8)))
+    with pytest.raises(DataError, match=rf"could not be downloaded.*; found {beside}, which .*: move it into"):
+        load_dataset("tiny", data_dir=tiny)
+
+
+def test_files_of_which_only_the_published_checksum_is_known(tmp_path: Path) -> None:
+    content = gzip.compress(CONTENTS[LABELS], mtime=0)
+    file = IdxFile(LABELS, "y_train", 12, sha256=hashlib.sha256(content).hexdigest())
+    (tmp_path / LABELS).write_bytes(content)
+    assert read_idx(file, tmp_path / LABELS, 10)[1] == ""
+    zeros = CONTENTS[LABELS][:8] + bytes(12)
+    (tmp_path / LABELS).write_bytes(gzip.compress(zeros))
+    assert "has the SHA-256" in read_idx(file, tmp_path / LABELS, 10)[1]
+    assert all(f.md5 or f.sha256 for info in DATASETS.values() for f in info.files)
 
 
 def test_silent_mirror_is_given_up(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def test_dashboard_takes_deployments_of_another_folder_and_a_folder_of_nothing_e
     assert alone.tabs.titles == ("chip", "neuron", "gradient") and isinstance(alone.explorers["chip"], explore.Explorer)
     (tmp_path / "page").mkdir()
     for folder, options in ((runs, {"deployment": chips}), (chips, {})):
-        prepare_dashboard(folder, tmp_path / "page", **options)
+        prepare_dashboard(folder, tmp_path / "page", token="secret", **options)
         source = (tmp_path / "page" / "bats_lab.ipynb").read_text()
         assert str(folder) in source and ("deployment=None" in source) == (not options)
     nothing = explore.dashboard(tmp_path)

@@ -118,12 +118,15 @@ def test_notebook_of_a_chip_says_what_is_missing(name: str, tmp_path: Path, caps
     assert "There is no deployment yet" in capsys.readouterr().out and names["parts"] == {}
 
 
+NAME = "<img src=x onerror=alert(1)>[x](javascript:alert(2))$_$.npz"
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of made-up runs of two rules, of which one is missing."""
+    """The report of made-up runs of two rules, of which one is missing, on data with a program for a name."""
     folder = tmp_path_factory.mktemp("report")
     for delta_t, seed, rule in [(0.0, 0, "drop"), (0.004, 0, "drop"), (0.004, 1, "drop"), (0.004, 0, "graded")]:
-        save_run(make_run(delta_t=delta_t, seed=seed, rule=rule), folder)
+        save_run(make_run(delta_t=delta_t, seed=seed, rule=rule, dataset=NAME), folder)
     return make_report(folder)
 
 
@@ -135,7 +138,14 @@ def test_report_holds_its_figures_and_needs_no_network(page: Path) -> None:
         r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'>\s]+)""", text
     )
     assert loaded == [] and not re.search(r"@import|url\(['\"]?(?:https?:)?//", text)
-    assert "4 runs on mnist_small" in text and "Traceback" not in text
+    assert "Traceback" not in text
+
+
+def test_report_shows_the_name_of_a_data_set_as_text(page: Path) -> None:
+    text = page.read_text()
+    assert "<img src=x" not in text and 'href="javascript' not in text
+    wide = "\N{FULLWIDTH DOLLAR SIGN}"
+    assert f"4 runs on &lt;img src=x onerror=alert(1)&gt;[x](javascript:alert(2)){wide}_{wide};" in text
 
 
 def test_report_has_a_title_and_a_text_for_each_figure(page: Path) -> None:

@@ -29,6 +29,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A room (a sub-package, or a module beside them) imports only from rooms to its left; in a room files know each other.
 ROOMS = [
     "errors",
+    "files",
     "spikes",
     "config",
     "data",
@@ -87,8 +88,10 @@ def test_package_needs_no_cupy() -> None:
 
 def test_lock_file_holds_every_dependency_in_its_range() -> None:
     locked: dict[str, list[str]] = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        requirement = Requirement(line)
+    for line in (ROOT / "requirements.lock").read_text().replace("\\\n", "").splitlines():
+        text, *checksums = line.split(" --hash=")
+        assert checksums and all(re.fullmatch(r"sha256:[0-9a-f]{64} *", checksum) for checksum in checksums), text
+        requirement = Requirement(text)
         assert requirement.url is None
         locked.setdefault(canonicalize_name(requirement.name), []).append(str(requirement.specifier)[2:])
     for name, specifier in pip_dependencies("test", "cuda").items():

@@ -172,19 +172,22 @@ def _read_files(
     info = dataset_info(name)
     folder = data_directory(data_dir) / name
     missing = [file.name for file in info.files if not find_files(name, file, data_dir)]
-    if missing and download:
-        download_dataset(name, data_dir, progress=progress)
-    elif missing:
-        others = [path for file in missing if (path := folder.parent / file).is_file()]
+    if missing:
+        others = [path for file in info.files if file.name in missing and (path := folder.parent / file.name).is_file()]
         hint = (
             f"; found {others[0]}, which is not the official file: move it into {folder} if it is meant"
             if others
             else ""
         )
-        raise DataError(
-            f"{name} is not complete in {folder}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} "
-            f"missing{hint}."
-        )
+        if not download:
+            raise DataError(
+                f"{name} is not complete in {folder}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} "
+                f"missing{hint}."
+            )
+        try:
+            download_dataset(name, data_dir, progress=progress)
+        except DataError as error:
+            raise DataError(f"{str(error).removesuffix('.')}{hint}.") from error
     arrays, differences = {}, []
     for file in info.files:
         paths = find_files(name, file, data_dir)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 from bats_lab.data.readers import first_line
 from bats_lab.data.registry import EMBEDDED, IdxFile, data_directory, dataset_info
@@ -23,6 +24,10 @@ __all__ = ["download_dataset"]
 
 #: Seconds after which a mirror that is silent is given up.
 TIMEOUT = 30
+#: Bytes that an archive may have: NIST's has 562 MB.
+_LARGEST_ARCHIVE = 600_000_000
+#: Bytes that a compressed file may have beyond those of its content, and that pooch counts too many in the last piece.
+_SLACK = 1 << 17
 
 
 class _MirrorError(Exception):
@@ -101,17 +106,20 @@ def _fetch_files(
 
     if not mirror.endswith(".zip"):
         for file in files:
-            _fetch(f"{mirror.removesuffix('/')}/{file.name}", temporary / file.name, progress=progress)
+            url = f"{mirror.removesuffix('/')}/{file.name}"
+            _fetch(url, temporary / file.name, file.n_bytes, progress=progress)
             yield file, temporary / file.name
         return
     archive = temporary / "archive.zip"
-    _fetch(mirror, archive, progress=progress)
+    _fetch(mirror, archive, _LARGEST_ARCHIVE, progress=progress)
     try:
-        members = {Path(member).name: member for member in zipfile.ZipFile(archive).namelist()}
+        members = {Path(member.filename).name: member for member in zipfile.ZipFile(archive).infolist()}
         for file in files:
             if file.name not in members:
                 raise _MirrorError(f"the archive lacks {file.name}")
-            [path] = pooch.Unzip(members=[members[file.name]], extract_dir=".")(str(archive), "download", None)
+            if members[file.name].file_size > file.n_bytes + _SLACK:
+                raise _MirrorError(f"{file.name} in the archive is larger than the official file")
+            [path] = pooch.Unzip(members=[members[file.name].filename], extract_dir=".")(str(archive), "download", None)
             yield file, Path(path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _MirrorError(f"the archive is damaged: {first_line(error)}") from error
@@ -119,15 +127,32 @@ def _fetch_files(
         archive.unlink(missing_ok=True)
 
 
-def _fetch(url: str, path: Path, *, progress: bool) -> None:
-    """Download one file."""
+def _fetch(url: str, path: Path, most: int, *, progress: bool) -> None:
+    """Download one file of at most so many bytes."""
     import pooch
     import requests
     from tqdm.auto import tqdm
 
+    class Bar(tqdm):  # type: ignore[misc]
+        taken = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.taken += int(n or 0)
+            if self.taken > most + _SLACK:
+                raise _MirrorError(f"sends more than the {most / 1e6:.1f} MB it can be")
+            return bool(super().update(n))
+
+        def reset(self, total: float | None = None) -> None:
+            self.taken = 0
+            super().reset(total)
+
+    def check(answer: requests.Response, **_: object) -> None:
+        _check_address(urljoin(answer.url, answer.headers["location"]) if answer.is_redirect else answer.url)
+
+    _check_address(url)
     # pooch asks a bar for its truth value, which needs a total; it sets the real one later.
-    bar = tqdm(desc=url.rpartition("/")[2], total=1, unit="B", unit_scale=True, leave=False, disable=not progress)
-    download = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=TIMEOUT)
+    bar = Bar(desc=url.rpartition("/")[2], total=1, unit="B", unit_scale=True, leave=False, disable=not progress)
+    download = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=TIMEOUT, hooks={"response": check})
     try:
         download(url, str(path), None)
     except (requests.RequestException, OSError, ValueError) as error:
@@ -142,3 +167,10 @@ def _fetch(url: str, path: Path, *, progress: bool) -> None:
         raise _MirrorError(reason if answer is None else f"answered {answer.status_code} {answer.reason}") from error
     finally:
         bar.close()
+
+
+def _check_address(url: str) -> None:
+    """Refuse an address whose answer others on the way could change, unless it is of this machine."""
+    address = urlsplit(url)
+    if address.scheme != "https" and address.hostname not in ("127.0.0.1", "localhost"):
+        raise _MirrorError(f"downloads are by https only, not by {url}")

@@ -6,16 +6,20 @@ import gzip
 import hashlib
 import io
 import math
+import os
+import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from bats_lab.data.registry import ARRAYS, IdxFile
 from bats_lab.errors import DataError
+from bats_lab.files import check_archive, most_unpacked, open_file
 
 __all__ = ["first_line", "read_idx", "read_npz", "read_sound"]
 
@@ -23,7 +27,6 @@ __all__ = ["first_line", "read_idx", "read_npz", "read_sound"]
 MAX_CLASSES = 10_000
 
 _SIDE = 28  # rows and columns of the images of every known data set
-_MOST_COMPRESSED = 1032  # gzip compresses at most that much : 1
 
 
 def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str]:
@@ -54,7 +57,7 @@ def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str
     n_dims = 3 if images else 1
     magic = bytes([0, 0, 8, n_dims])
     try:
-        with _open_idx(path) as stream:
+        with _open_idx(path) as (stream, most):
             header = stream.read(4 + 4 * n_dims)
             if len(header) < 4 + 4 * n_dims:
                 raise DataError(f"{path} is cut short: it ends within its header.")
@@ -68,14 +71,14 @@ def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str
                 raise DataError(f"{path} has images of {shape[1]} x {shape[2]} pixels; they must be {_SIDE} x {_SIDE}.")
             if not shape[0]:
                 raise DataError(f"{path} holds nothing.")
-            # A header that claims more than can be compressed is damaged, and memory is not taken for it.
-            possible = math.prod(shape) <= _MOST_COMPRESSED * path.stat().st_size
+            # A header that claims more than there can be is damaged, and memory is not taken for it.
+            possible = math.prod(shape) <= most
             content = np.empty(math.prod(shape) if possible else 0, np.uint8)
             if not possible or stream.readinto(memoryview(content)) < len(content):
                 raise DataError(f"{path} is cut short: its header promises {shape[0]} entries.")
             if stream.read(1):
                 raise DataError(f"{path} goes on after the {shape[0]} entries that its header promises.")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
         raise DataError(f"{path} is cut short or damaged: {first_line(error)}.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}.") from error
@@ -89,6 +92,11 @@ def read_idx(file: IdxFile, path: Path, n_classes: int) -> tuple[np.ndarray, str
         digest.update(content)
         if digest.hexdigest() != file.md5:
             difference = f"{path.name} has the MD5 {digest.hexdigest()}, the official one {file.md5}"
+    elif file.sha256 is not None:
+        with open_file(path) as whole:
+            found = hashlib.sha256(whole.read()).hexdigest()
+        if found != file.sha256:
+            difference = f"{path.name} has the SHA-256 {found}, the official one, compressed, {file.sha256}"
     return content.reshape(shape), difference
 
 
@@ -106,10 +114,18 @@ def read_sound(file: IdxFile, paths: Sequence[Path], n_classes: int) -> tuple[np
     raise errors[0]
 
 
-def _open_idx(path: Path) -> io.BufferedIOBase:
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    return gzip.GzipFile(path) if compressed else path.open("rb")
+@contextmanager
+def _open_idx(path: Path) -> Iterator[tuple[io.BufferedIOBase, int]]:
+    """Open an idx file, compressed or not; with it comes how many bytes it can honestly hold."""
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not compressed:
+            yield cast(io.BufferedIOBase, file), size
+            return
+        with gzip.GzipFile(fileobj=file) as stream:
+            yield stream, most_unpacked(size)
 
 
 def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], str]:
@@ -129,19 +145,23 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], str]:
     DataError
         If the file is no such archive, or its arrays are no images and labels; the message names the first fault.
     """
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.")
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as stream:
-            page = _web_page(stream.read(64)) or "no .npz file, or it is cut short"
-        raise DataError(f"{path} is {page}.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            absent = [key for key in ARRAYS if key not in archive.files]
-            if absent:
-                raise DataError(f"{path} lacks {', '.join(absent)}; it must hold {', '.join(ARRAYS)}.")
-            raw = {key: archive[key] for key in ARRAYS}
-    except (ValueError, EOFError, OSError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        with open_file(path) as file:
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                page = _web_page(file.read(64)) or "no .npz file, or it is cut short"
+                raise DataError(f"{path} is {page}.")
+            check_archive(file)
+            with np.load(file, allow_pickle=False) as archive:
+                absent = [key for key in ARRAYS if key not in archive.files]
+                if absent:
+                    raise DataError(f"{path} lacks {', '.join(absent)}; it must hold {', '.join(ARRAYS)}.")
+                raw = {key: archive[key] for key in ARRAYS}
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except DataError:
+        raise
+    except Exception as error:  # the libraries raise all kinds of errors on a damaged file
         raise DataError(f"{path} cannot be read: {first_line(error)}.") from error
     for key, array in raw.items():
         if not isinstance(array, np.ndarray) or not array.size:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from bats_lab.files import most_unpacked, open_file
+
 __all__ = ["ARRAYS", "DATASETS", "EMBEDDED", "DatasetInfo", "IdxFile", "data_directory", "dataset_info", "find_files"]
 
 #: The four arrays of a data set.
@@ -22,12 +24,18 @@ EMBEDDED = resources.files("bats_lab") / "data"
 
 @dataclass(frozen=True)
 class IdxFile:
-    """One official file: its name, which array it holds, how many entries, and the MD5 of its uncompressed content."""
+    """One official file."""
 
     name: str
-    array: str
-    count: int
-    md5: str | None = None
+    array: str  #: which array it holds
+    count: int  #: images or labels in it
+    md5: str | None = None  #: of its uncompressed content
+    sha256: str | None = None  #: of the file as published, compressed; looked at where no `md5` is known
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its uncompressed content, which the published file is smaller than."""
+        return 16 + 784 * self.count if self.array.startswith("x") else 8 + self.count
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,16 @@ class DatasetInfo:
     transposed: bool = False  #: whether the files hold rows and columns of the images swapped
 
 
-def _files(split: str, prefix: str, count: int, images: str | None = None, labels: str | None = None) -> list[IdxFile]:
-    """List the two files of a split; `images` and `labels` are their MD5s."""
+_KINDS = {32: "md5", 64: "sha256"}
+
+
+def _files(split: str, prefix: str, count: int, images: str, labels: str) -> list[IdxFile]:
+    """List the two files of a split; `images` and `labels` are their MD5s, or SHA-256s."""
     return [
-        IdxFile(f"{prefix}-images-idx3-ubyte.gz", f"x_{split}", count, images),
-        IdxFile(f"{prefix}-labels-idx1-ubyte.gz", f"y_{split}", count, labels),
+        IdxFile(
+            f"{prefix}-{name}-ubyte.gz", f"{array}_{split}", count, **{"md5" if len(sum_) == 32 else "sha256": sum_}
+        )
+        for name, array, sum_ in (("images-idx3", "x", images), ("labels-idx1", "y", labels))
     ]
 
 
@@ -75,15 +88,30 @@ DATASETS: dict[str, DatasetInfo] = {
             *_files("test", "t10k", 10_000, "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),
         ),
         mirrors=(
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
             "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
         ),
     ),
     "emnist": DatasetInfo(
         "EMNIST Balanced handwritten digits and letters, 112,800 and 18,800 images of 47 classes",
         tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"),
-        # Checksums of the uncompressed files are not published: the number of images tells the official split.
-        files=(*_files("train", "emnist-balanced-train", 112_800), *_files("test", "emnist-balanced-test", 18_800)),
+        # Of these, checksums are known of the files as they lie in NIST's archive, compressed.
+        files=(
+            *_files(
+                "train",
+                "emnist-balanced-train",
+                112_800,
+                "74295e75e4e9fa2c102147460ee7eb763653d5132d883a84fb88932bfb8d2db4",
+                "b46d41e5156a0a8aaaa4d18979fdd1588850fa8571018acffd5d93b325a7d6ed",
+            ),
+            *_files(
+                "test",
+                "emnist-balanced-test",
+                18_800,
+                "117fc12b015e37ea98bfb2cbba3f77c3782c056cdbd219b87abfc8661d7135db",
+                "a67cac948379b67270b9a4d0a01c8ec661598accf2f2b1964340b7c83cb175cd",
+            ),
+        ),
         mirrors=(
             "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",
             "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/gzip.zip",
@@ -136,10 +164,16 @@ def find_files(name: str, file: IdxFile, data_dir: str | Path | None = None) -> 
 
 
 def _md5(path: Path) -> str:
-    """Return the MD5 of a file's uncompressed content; empty if it cannot be read."""
+    """Return the MD5 of a file's uncompressed content; empty if it cannot be read, or holds too much to be honest."""
+    digest, left = hashlib.md5(usedforsecurity=False), most_unpacked(path.stat().st_size)
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with open_file(path) as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if compressed else file as stream:
+                while left >= 0 and (piece := stream.read(1 << 20)):
+                    digest.update(piece)
+                    left -= len(piece)
     except (OSError, EOFError, zlib.error):
         return ""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return digest.hexdigest() if left >= 0 else ""

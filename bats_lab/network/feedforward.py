@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bats_lab.config import Config
 from bats_lab.engine import Mode, Networks, Neurons, ReadOut, Shape, get_backend
+from bats_lab.files import open_arrays, save_arrays
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
 from bats_lab.spikes.rules import rule_named
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["LayerActivity", "Network", "save_arrays"]
+__all__ = ["LayerActivity", "Network"]
 
 # Samples simulated together where nobody says how many: bounds the engine's memory.
 _SAMPLES_AT_ONCE = 256
@@ -371,8 +370,7 @@ class Network:
             If the file is no such network.
         """
         try:
-            # Opened here, since NumPy leaves a damaged file open.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+            with open_arrays(path) as data:
                 settings = json.loads(str(data["settings"]))
                 weights = [data[f"weights_{i}"] for i in range(len(settings["sizes"]) - 1)]
         except FileNotFoundError:
@@ -384,25 +382,3 @@ class Network:
 
 def _values(activity: LayerActivity) -> list[np.ndarray]:
     return list(vars(activity).values())
-
-
-def save_arrays(path: str | os.PathLike[str], **arrays: Any) -> None:
-    """Write arrays to an ``.npz`` file that appears whole or not at all.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; what was there before is untouched.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise

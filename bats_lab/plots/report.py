@@ -6,6 +6,7 @@ has one seed or one time step only.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "describe_tradeoff",
     "results_table",
     "show_figures",
+    "show_text",
 ]
 
 #: Columns of :func:`results_table` after what tells its rows apart: heading, column of the summary, factor, format.
@@ -77,6 +79,15 @@ def results_table(dataset: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(shown).set_axis([""] * len(table), axis="index")
 
 
+def show_text(text: str) -> None:
+    """Show a sentence in a notebook, with bold and code as Markdown has them; all else is text, and never runs."""
+    # Kept out of the module's imports: plots are of use where there is no notebook.
+    from IPython import display as ipython
+
+    if text:
+        ipython.display(ipython.Markdown(re.sub(r"([\[\]])", r"\\\1", html.escape(text, quote=False))))
+
+
 def show_figures(
     parts: Mapping[str, xr.Dataset],
     draw: Callable[..., Any],
@@ -108,23 +119,16 @@ def show_figures(
     Written are ``.pdf`` and ``.png``, and the latter is what is shown, so the notebook reads without a kernel. A part
     of which there is nothing to draw gets the reason in place of a figure.
     """
-    # Kept out of the module's imports: plots are of use where there is no notebook.
-    from IPython import display as ipython
-
-    def tell(text: str) -> None:
-        if text:
-            ipython.display(ipython.Markdown(text))
-
-    tell("" if parts else "Of this there are no results yet.")
+    show_text("" if parts else "Of this there are no results yet.")
     for title, part in parts.items():
         heading = f"**{title}.** " if len(parts) > 1 else ""
         try:
             sentence = describe(part) if describe is not None else ""
             plot = draw(part, **options)
         except ValueError as error:
-            tell(f"{heading}{error}")
+            show_text(f"{heading}{error}")
             continue
-        tell(heading + sentence)
+        show_text(heading + sentence)
         stem = name + (f"-{re.sub(r'[^A-Za-z0-9.]+', '_', title)}" if len(parts) > 1 else "")
         png, pdf = Path(folder) / f"{stem}.png", Path(folder) / f"{stem}.pdf"
         show_png(save_figure(plot, png, pdf, dpi=_DPI).read_bytes(), dpi=_DPI, alternative=figure_text(plot))

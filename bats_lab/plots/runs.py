@@ -264,11 +264,13 @@ def spread_text(mean: float, std: float, n: int, digits: int = 1) -> str:
 
 
 def dataset_name(runs: xr.Dataset) -> str:
-    """Name the data set: of an .npz file its stem."""
+    """Name the data set: of an .npz file its stem, in which no plotting library finds a formula."""
     if "dataset" not in runs.coords or runs["dataset"].size != 1:
         return ""
     name = str(runs["dataset"].values.reshape(-1)[0])
-    return PurePath(name.replace("\\", "/")).stem if name.endswith(".npz") else name
+    return (PurePath(name.replace("\\", "/")).stem if name.endswith(".npz") else name).replace(
+        "$", "\N{FULLWIDTH DOLLAR SIGN}"
+    )
 
 
 def _text(value: Any) -> str:

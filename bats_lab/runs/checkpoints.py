@@ -13,7 +13,7 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
 from bats_lab.engine import State
 from bats_lab.errors import BatsLabError
-from bats_lab.network.feedforward import save_arrays
+from bats_lab.files import open_arrays, save_arrays
 from bats_lab.runs.records import EpochRecord, Pass
 
 __all__ = ["open_checkpoint", "save_checkpoint"]
@@ -77,8 +77,7 @@ def open_checkpoint(
     """
     other = ""
     try:
-        # Opened here, since NumPy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        with open_arrays(path) as kept:
             origin = {name: str(kept[name]) for name in ("config", "data_hash", "errors_from") if name in kept}
             if Config.from_dict(json.loads(origin["config"])) != config:
                 other = "with other parameters"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import platform
 import subprocess
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import xarray as xr
 
@@ -182,6 +185,7 @@ def run_experiments(
             "data_hash": data.data_hash,
             "git_commit": _git_commit(),
             "started": started,
+            "environment": json.dumps(_environment(threads), sort_keys=True),
         }
         if isinstance(training, DivergedError):
             if training.records:
@@ -391,6 +395,13 @@ def _padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
     for part, array in zip(out, arrays, strict=True):
         part[tuple(slice(n) for n in array.shape)] = array
     return out
+
+
+def _environment(threads: int) -> dict[str, Any]:
+    """Return what the numbers of a run might depend on beside its parameters, its data and its device."""
+    system = {"python": platform.python_version(), "system": platform.platform()}
+    libraries = {name: metadata.version(name) for name in ("numba", "numpy")}
+    return {"threads": threads or numba.config.NUMBA_NUM_THREADS} | system | libraries
 
 
 @functools.cache

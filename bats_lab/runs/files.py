@@ -1,23 +1,15 @@
 """One run is one file.
 
 A file is NetCDF and holds what :mod:`bats_lab.runs.metrics` lists. Files are built in memory, written under a
-temporary name in their own folder and then renamed, so a file exists whole or not at all.
-
-NetCDF opens slowly (some 50 ms for the variables of a run), so the small variables of each run are also
-kept in ``.cache`` inside the folder, in a form that is read in a millisecond. That is a copy and nothing
-else: it may be deleted at any time, and is made anew where it is missing or older than its run.
+temporary name in their own folder and then renamed, so a file exists whole or not at all; its seal
+(:mod:`bats_lab.files`) is checked before anything is made of what it holds.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import secrets
-import threading
-import time
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +18,13 @@ import xarray as xr
 
 from bats_lab.config import Config
 from bats_lab.errors import ResultsError
+from bats_lab.files import newer_than_this, open_file, read_seal, remove_leftovers
+from bats_lab.runs.cache import SmallRun, clean_cache, read_cache, write_cache
 from bats_lab.runs.metrics import COORDINATES, RUN_DIMS, VARIABLES
+from bats_lab.runs.netcdf import Stored, StoredVariable, read_netcdf, write_netcdf
 
 __all__ = [
     "LARGE",
-    "NETCDF",
-    "SmallRun",
     "is_finished",
     "open_dataset",
     "open_run",
@@ -44,15 +37,9 @@ __all__ = [
 
 #: Variables that stay on disk until somebody asks for them.
 LARGE = tuple(name for name, entry in VARIABLES.items() if entry.large)
-#: To be held while NetCDF works: the library crashes when two threads are in it, as those of an explorer can be.
-NETCDF = threading.RLock()
-
-_CACHE = ".cache"
-_CACHE_FORMAT = 1
-_PROCESS_START = time.time()
-#: A temporary file is a leftover if it is this much older than the process, in seconds; others may be writing too.
-_LEFTOVER_AGE = 600.0
 _TYPE_NAMES = {"f8": "float64", "f4": "float32", "i8": "int64", "?": "bool", "U": "text"}
+#: Attributes that change nothing, or as which xarray writes missing numbers and truth values.
+_SIMPLE = frozenset({"units", "long_name", "_FillValue", "dtype"})
 
 
 def run_path(folder: str | Path, config: Config) -> Path:
@@ -77,8 +64,8 @@ def is_finished(folder: str | Path, config: Config, *, data_hash: str | None = N
         run = read_small(run_path(folder, config))
     except Exception:
         return False
-    same_data = data_hash is None or str(run.values["data_hash"]) == data_hash
-    return run.config == config and len(run.coords["epoch"]) == config.epochs and same_data
+    same_data = data_hash is None or run.texts["data_hash"] == data_hash
+    return run.config == config and len(run.layout.coords["epoch"]) == config.epochs and same_data
 
 
 def save_run(dataset: xr.Dataset, folder: str | Path) -> Path:
@@ -113,8 +100,8 @@ def save_run(dataset: xr.Dataset, folder: str | Path) -> Path:
     finished = run_path(folder, config)
     partial = finished.with_name(f"partial-{finished.name.removeprefix('run-')}")
     path = finished if dataset.sizes["epoch"] == config.epochs else partial
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent)
+    remove_leftovers(path.parent)
+    clean_cache(path.parent)
     # Large variables are compressed in pieces of one layer of one sample, so that one can be read alone.
     pieces = {*RUN_DIMS, "epoch", "layer", "sample"}
     packing: dict[str, dict[str, Any]] = {
@@ -127,11 +114,11 @@ def save_run(dataset: xr.Dataset, folder: str | Path) -> Path:
         for name in LARGE
         if name in dataset and dataset[name].size
     }
-    _write_netcdf(path, dataset, packing)
+    small = _gather(path, dataset.variables)
+    write_netcdf(path, dataset, packing, small.packed())
     if path == finished:
         partial.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # the cache can be made later
-            _write_cache(_gather(path, dataset))
+        write_cache(small)
     return path
 
 
@@ -150,8 +137,12 @@ def open_run(path: str | Path) -> xr.Dataset:
     ResultsError
         If the file cannot be read or does not keep to the schema.
     """
-    dataset = _plain(open_dataset(path))
-    validate_run(dataset)
+    dataset, version = _open(path)
+    dataset = _plain(dataset)
+    try:
+        validate_run(dataset)
+    except ResultsError as error:
+        raise ResultsError(f"{error}{newer_than_this(version)}") from error
     return dataset
 
 
@@ -164,9 +155,8 @@ def save_dataset(dataset: xr.Dataset, path: str | Path) -> Path:
         If the file cannot be written; what was there before is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     numbers = [name for name, v in dataset.variables.items() if v.ndim and v.dtype.kind in "fiu"]
-    _write_netcdf(path, dataset, {name: {"zlib": True} for name in numbers})
+    write_netcdf(path, dataset, {name: {"zlib": True} for name in numbers})
     return path
 
 
@@ -180,12 +170,19 @@ def open_dataset(path: str | Path) -> xr.Dataset:
     ResultsError
         If it cannot be read.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no results file {path}.")
+    return _open(path)[0]
+
+
+def _open(path: str | Path) -> tuple[xr.Dataset, str | None]:
+    """Read a whole file, and the version that sealed it."""
     try:
-        with NETCDF, xr.open_dataset(path, engine="netcdf4") as opened:
-            return opened.load()
-    except Exception as error:  # the libraries raise all kinds of errors on a damaged file
+        stored = read_netcdf(Path(path))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no results file {path}.") from error
+    variables = {name: xr.Variable(*variable) for name, variable in stored.variables.items()}
+    try:
+        return xr.decode_cf(xr.Dataset(variables, attrs=stored.attrs)).load(), stored.version
+    except Exception as error:  # xarray raises all kinds of errors where conventions are broken
         raise ResultsError(f"{path} cannot be read as results: {error}") from error
 
 
@@ -198,29 +195,35 @@ def validate_run(dataset: xr.Dataset) -> None:
         If a variable or coordinate is missing, unknown, of the wrong dimensions or type, or without units
         and name, or if `config` is not that of the coordinates. The message names the first such thing.
     """
+    _validate(dataset.variables, dataset.coords)
+
+
+def _validate(variables: Mapping[Any, xr.Variable | StoredVariable], coords: Collection[Any]) -> None:
     for name, entry in VARIABLES.items():
-        if entry.required and name not in dataset.data_vars:
+        if entry.required and (name not in variables or name in coords):
             raise ResultsError(f"The results lack the variable {name!r}.")
-    for given, variable in dataset.variables.items():
-        _validate_variable(str(given), variable, is_coordinate=given in dataset.coords)
-    for dimension in dataset.dims:
-        if dimension not in dataset.coords:
+    for given, variable in variables.items():
+        _validate_variable(str(given), variable, is_coordinate=given in coords)
+    sizes = {dim: n for v in variables.values() for dim, n in zip(v.dims, v.values.shape, strict=True)}
+    for dimension in sizes:
+        if dimension not in coords:
             raise ResultsError(f"The results lack the coordinate {dimension!r}.")
     for dim in RUN_DIMS:
-        if dataset.sizes[dim] != 1:
-            raise ResultsError(f"{dim!r} has {dataset.sizes[dim]} values; the results of one run have one.")
-    epochs, layers, config = dataset["epoch"].values, dataset["layer"].values.tolist(), _config_of(dataset)
+        if sizes[dim] != 1:
+            raise ResultsError(f"{dim!r} has {sizes[dim]} values; the results of one run have one.")
+    config = _parameters(variables["config"].values.item())
+    epochs, layers = variables["epoch"].values, variables["layer"].values.tolist()
     if not len(epochs) or not np.array_equal(epochs, np.arange(1, len(epochs) + 1)):
         raise ResultsError(f"'epoch' is {epochs.tolist()}; it must be 1, 2, … without gaps.")
     for dim in RUN_DIMS:
-        value, expected = dataset[dim].values[0].item(), getattr(config, dim)
+        value, expected = variables[dim].values[0].item(), getattr(config, dim)
         if value != expected:
             raise ResultsError(f"{dim!r} is {value!r}, but 'config' says {expected!r}.")
     if layers != list(config.layer_names()):
         raise ResultsError(f"'layer' is {layers}; by 'config' it must be {list(config.layer_names())}.")
 
 
-def _validate_variable(name: str, variable: xr.Variable, *, is_coordinate: bool) -> None:
+def _validate_variable(name: str, variable: xr.Variable | StoredVariable, *, is_coordinate: bool) -> None:
     table, kind = (COORDINATES, "coordinate") if is_coordinate else (VARIABLES, "variable")
     entry = table.get(name)
     if entry is None:
@@ -228,18 +231,22 @@ def _validate_variable(name: str, variable: xr.Variable, *, is_coordinate: bool)
     dims = (name,) if is_coordinate else RUN_DIMS + entry.dims
     if variable.dims != dims:
         raise ResultsError(f"The {kind} {name!r} has the dimensions {variable.dims}; it must have {dims}.")
-    if variable.dtype.kind != "U" if entry.dtype == "U" else variable.dtype != np.dtype(entry.dtype):
-        raise ResultsError(f"The {kind} {name!r} is of type {variable.dtype}; it must be {_TYPE_NAMES[entry.dtype]}.")
+    dtype = variable.dtype
+    if dtype.kind != "U" if entry.dtype == "U" else dtype != np.dtype(entry.dtype):
+        raise ResultsError(f"The {kind} {name!r} is of type {dtype}; it must be {_TYPE_NAMES[entry.dtype]}.")
     for attribute in ("units", "long_name"):
         if attribute not in variable.attrs:
             raise ResultsError(f"The {kind} {name!r} has no attribute {attribute!r}.")
 
 
 def _config_of(dataset: xr.Dataset) -> Config:
-    text = dataset["config"].values.reshape(-1)[0]
+    return _parameters(dataset["config"].values.reshape(-1)[0])
+
+
+def _parameters(text: Any) -> Config:
     try:
         return Config.from_dict(json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ResultsError(f"'config' does not hold the parameters of a run: {error}") from error
 
 
@@ -256,115 +263,61 @@ def _plain(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.drop_encoding()
 
 
-def _write_netcdf(path: Path, dataset: xr.Dataset, packing: Any) -> None:
-    with NETCDF:
-        content = dataset.to_netcdf(None, engine="netcdf4", format="NETCDF4", encoding=packing)
-    _write_whole(path, content)
-
-
-def _write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that it exists whole or not at all, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # not every system can flush a folder
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of killed processes, and cached copies of runs that are gone."""
-    cache = folder / _CACHE
-    for path in (*folder.glob(".*.part"), *cache.glob(".*.part"), *cache.glob("run-*")):
-        with contextlib.suppress(OSError):
-            gone = path.suffix != ".part" and not (folder / path.name).exists()
-            if gone or (path.suffix == ".part" and path.stat().st_mtime < _PROCESS_START - _LEFTOVER_AGE):
-                path.unlink()
-
-
-# The cache
-
-
-@dataclass(frozen=True)
-class SmallRun:
-    """The small variables of one run, without their dimensions RUN_DIMS, and which large ones its file has."""
-
-    path: Path
-    coords: dict[str, np.ndarray]
-    values: dict[str, np.ndarray]
-    large: tuple[str, ...]
-
-    @property
-    def config(self) -> Config:
-        """Parameters of the run."""
-        return Config.from_dict(json.loads(str(self.values["config"])))
-
-
 def read_small(path: Path) -> SmallRun:
-    """Read the small variables of a run, from the cache where it has them; raise whatever a damaged file causes."""
-    run = _read_cache(path)
-    if run is None:
-        with NETCDF, xr.open_dataset(path, engine="netcdf4", cache=False) as opened:
-            dataset = _plain(opened)
-            validate_run(dataset)
-            run = _gather(path, dataset)
-        with contextlib.suppress(OSError):  # a folder in which one may not write still opens
-            _write_cache(run)
+    """Read the small variables of a run, from the cache where it has them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ResultsError
+        If the file cannot be read or does not keep to the schema.
+    """
+    run = read_cache(path)
+    if run is not None:
+        return run
+    seal = None
+    try:
+        with open_file(path) as file:
+            seal = read_seal(file)
+        if seal and seal.appendix:
+            run = SmallRun.unpacked(path, seal.appendix)
+            if unknown := {*run.texts, *(run.layout.numbers.names or ())} - VARIABLES.keys():
+                raise ValueError(f"{min(unknown)!r} is no variable of a run's results")
+            run.config  # noqa: B018  # refused here if its parameters are not those of a run
+        else:
+            variables = _decoded(read_netcdf(path, skip=LARGE))
+            _validate(variables, [name for name, variable in variables.items() if name in variable.dims])
+            run = _gather(path, variables)
+    except (FileNotFoundError, ResultsError):
+        raise
+    except Exception as error:  # another program's file can break any expectation
+        raise ResultsError(f"{error}{newer_than_this(seal and seal.version)}") from error
+    write_cache(run)
     return run
 
 
-def _gather(path: Path, dataset: xr.Dataset) -> SmallRun:
-    return SmallRun(
+def _decoded(stored: Stored) -> dict[str, StoredVariable]:
+    """Turn what a file has into what it stands for, but for large variables; :func:`_plain` does so for a Dataset."""
+    variables = {}
+    for name, (dims, values, attrs) in stored.variables.items():
+        fill = attrs.get("_FillValue", np.nan)
+        if name not in LARGE and (attrs.keys() - _SIMPLE or not (np.ndim(fill) == 0 and fill != fill)):
+            coded = xr.decode_cf(xr.Dataset({name: (dims, values, attrs)})).variables[name].load()
+            dims, values, attrs = tuple(map(str, coded.dims)), coded.values, coded.attrs
+        elif attrs.get("dtype") == "bool":
+            values = values.astype(bool)
+        if values.dtype.kind in "OT":
+            values = values.astype(str)
+        variables[name] = StoredVariable(dims, np.round(values, 9) if name == "delta_t" else values, attrs)
+    return variables
+
+
+def _gather(path: Path, variables: Mapping[Any, xr.Variable | StoredVariable]) -> SmallRun:
+    coords = [name for name, variable in variables.items() if name in variable.dims]
+    return SmallRun.of(
         path,
-        {str(n): dataset[n].values for n in dataset.coords},
-        {str(n): dataset[n].values[0, 0, 0, 0] for n in dataset.data_vars if n not in LARGE},
-        tuple(n for n in LARGE if n in dataset),
+        {name: variables[name].values for name in coords if name not in RUN_DIMS},
+        {name: v.values[0, 0, 0, 0] for name, v in variables.items() if name not in coords and name not in LARGE},
+        tuple(name for name in LARGE if name in variables),
     )
-
-
-def _fingerprint(path: Path) -> list[int]:
-    status = path.stat()
-    return [_CACHE_FORMAT, status.st_size, status.st_mtime_ns]
-
-
-def _write_cache(run: SmallRun) -> None:
-    """Write a run's small variables as one line of JSON that describes them, and then their bytes."""
-    arrays = [(kind, name, np.asarray(a)) for kind in ("coords", "values") for name, a in getattr(run, kind).items()]
-    header = {
-        "run": _fingerprint(run.path),
-        "large": run.large,
-        "arrays": [[kind, name, a.dtype.str, a.shape] for kind, name, a in arrays],
-    }
-    content = json.dumps(header).encode() + b"\n" + b"".join(a.tobytes() for _, _, a in arrays)
-    cached = run.path.parent / _CACHE / run.path.name
-    cached.parent.mkdir(exist_ok=True)
-    _write_whole(cached, content)
-
-
-def _read_cache(path: Path) -> SmallRun | None:
-    """Read what :func:`_write_cache` wrote; None where there is nothing or where it is not of this file."""
-    try:
-        content = (path.parent / _CACHE / path.name).read_bytes()
-        start = content.index(b"\n") + 1
-        header = json.loads(content[:start])
-        if header["run"] != _fingerprint(path):
-            return None
-        parts: dict[str, dict[str, np.ndarray]] = {"coords": {}, "values": {}}
-        for kind, name, dtype, shape in header["arrays"]:
-            count = int(np.prod(shape))
-            array = np.frombuffer(content, dtype, count, start) if count else np.empty(shape, dtype)
-            parts[kind][name] = array.reshape(shape)
-            start += array.nbytes
-        return SmallRun(path, **parts, large=tuple(header["large"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -129,6 +129,7 @@ VARIABLES: dict[str, Entry] = {
     # Not in runs that broke off, and not in those of before they were measured.
     "stopped_accuracy": _metric("stop_time", "1", "accuracy if the decision is taken at a time", required=False),
     "stopped_spike_count": _metric("stop_time layer", "1", "spikes per sample sent until a time", required=False),
+    "environment": _metric("", "1", "threads, libraries and system of the run, JSON", "U", required=False),
     "threshold": _metric("layer", "1", "threshold of the layer, given or found from the data", required=False),
     "weights": _kept("layer post pre", "1", "weights after the last epoch"),
     "weights_by_epoch": _kept("epoch layer post pre", "1", "weights after each epoch"),

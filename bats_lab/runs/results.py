@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import netCDF4
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray
@@ -16,8 +16,10 @@ from xarray.core import indexing
 
 from bats_lab.config import parameters
 from bats_lab.errors import ResultsError
-from bats_lab.runs.files import LARGE, NETCDF, SmallRun, read_small
+from bats_lab.runs.cache import Layout, SmallRun
+from bats_lab.runs.files import LARGE, read_small
 from bats_lab.runs.metrics import COORDINATES, NO_CLASS, RUN_DIMS, VARIABLES, Entry
+from bats_lab.runs.netcdf import Part, read_netcdf
 from bats_lab.spikes.rules import RULES
 
 __all__ = ["load_large", "open_results"]
@@ -81,16 +83,17 @@ def _read_all(paths: Iterable[Path]) -> Iterator[SmallRun]:
     for path in paths:
         try:
             yield read_small(path)
-        except Exception as error:  # the libraries raise all kinds of errors on a damaged file
-            warnings.warn(f"{path} cannot be read as results and is left out: {error}", stacklevel=4)
+        except (ResultsError, OSError) as error:
+            reason = str(error).removeprefix(f"{path} cannot be read as results: ")
+            warnings.warn(f"{path} cannot be read as results and is left out: {reason}", stacklevel=4)
 
 
 def _distinct(runs: Iterable[SmallRun]) -> list[SmallRun]:
     """Leave out copies of a run: under another name, or with the same measures and less that is kept."""
-    distinct: dict[str, SmallRun] = {}
+    distinct: dict[tuple[Any, ...], SmallRun] = {}
+    measured = [p.name for p in parameters() if p.measured]
     for run in runs:
-        config = run.config.to_dict()
-        what = json.dumps({p.name: config[p.name] for p in parameters() if p.measured}, sort_keys=True)
+        what = tuple(getattr(run.config, name) for name in measured)
         other = distinct.setdefault(what, run)
         if other is not run:
             best, rest = (run, other) if len(run.large) > len(other.large) else (other, run)
@@ -103,10 +106,11 @@ def _combine(runs: Sequence[SmallRun], *, large: bool) -> xr.Dataset:
     """Lay runs out over the parameters in which they differ."""
     configs = [run.config.to_dict() for run in runs]
     axes, followers = _axes(configs)
+    layouts = list(dict.fromkeys(run.layout for run in runs))
     labels = {
-        dim: _ordered(dim, [run.coords[dim] for run in runs if dim in run.coords])
+        dim: _ordered(dim, [layout.coords[dim] for layout in layouts if dim in layout.coords])
         for dim in COORDINATES
-        if dim not in RUN_DIMS and any(dim in run.coords for run in runs)
+        if any(dim in layout.coords for layout in layouts)
     }
     positions = _Positions(labels)
 
@@ -124,17 +128,20 @@ def _combine(runs: Sequence[SmallRun], *, large: bool) -> xr.Dataset:
         coords[name] = _described(name, (dim,), _axis_labels(keys))
 
     data: dict[str, xr.Variable] = {}
+    groups = [_group(layout, cells, run_shape) for layout in layouts]
     for name, entry in VARIABLES.items():
-        holders = {cell: run for cell, run in cells.items() if name in run.large or name in run.values}
-        if not holders or (entry.large and not large):
-            continue
-        shape = run_shape + tuple(len(labels[dim]) for dim in entry.dims)
-        stacked: Any = (
-            indexing.LazilyIndexedArray(_OnDisk(name, entry, shape, holders, positions))
-            if entry.large
-            else _stack(name, entry, shape, holders, positions)
-        )
-        data[name] = _described(name, run_dims + entry.dims, stacked)
+        shape = run_shape + tuple(len(labels.get(dim, ())) for dim in entry.dims)
+        stacked: Any = None
+        if entry.large:
+            holders = {cell: run for cell, run in cells.items() if name in run.large} if large else None
+            if holders:
+                stacked = indexing.LazilyIndexedArray(_OnDisk(name, entry, shape, holders, positions))
+        elif entry.dtype == "U":
+            stacked = _stack_texts(name, entry, shape, cells, positions)
+        else:
+            stacked = _stack_numbers(name, entry, shape, groups, positions)
+        if stacked is not None:
+            data[name] = _described(name, run_dims + entry.dims, stacked)
     paths = np.full(run_shape, "", dtype=object)
     for cell, run in cells.items():
         paths[cell] = str(run.path)
@@ -214,42 +221,65 @@ class _Positions:
 
     def __init__(self, labels: Mapping[str, np.ndarray]) -> None:
         self._index = {dim: {label: i for i, label in enumerate(values.tolist())} for dim, values in labels.items()}
-        self._known: dict[tuple[str, bytes], np.ndarray] = {}
+        self.of = functools.cache(self._of)  # runs of one layout share what is found
 
-    def of(self, run: SmallRun, dims: Sequence[str]) -> list[np.ndarray]:
+    def _of(self, layout: Layout, dims: tuple[str, ...]) -> list[np.ndarray]:
         """Return them for each of `dims`."""
-        return [self._of(dim, run.coords[dim]) for dim in dims]
-
-    def _of(self, dim: str, labels: np.ndarray) -> np.ndarray:
-        key = (dim, labels.tobytes())
-        if key not in self._known:
-            index = self._index[dim]
-            self._known[key] = np.array([index[label] for label in labels.tolist()], dtype=np.intp)
-        return self._known[key]
+        return [
+            np.array([self._index[dim][label] for label in layout.coords[dim].tolist()], dtype=np.intp) for dim in dims
+        ]
 
 
-_Holders = Mapping[tuple[int, ...], SmallRun]
+_Cells = Mapping[tuple[int, ...], SmallRun]
 
 
-def _stack(name: str, entry: Entry, shape: tuple[int, ...], holders: _Holders, positions: _Positions) -> np.ndarray:
-    """Lay one small variable of all runs into one array; what is missing is NaN, or empty text."""
-    text = entry.dtype == "U"
-    out = np.full(shape, "", dtype=object) if text else np.full(shape, np.nan)
+class _Group(NamedTuple):
+    """The numbers of all runs of one layout, and the places of these runs among all cells."""
+
+    layout: Layout
+    places: np.ndarray
+    numbers: np.ndarray
+
+
+def _group(layout: Layout, cells: _Cells, run_shape: tuple[int, ...]) -> _Group:
+    runs = {cell: run for cell, run in cells.items() if run.layout is layout}
+    numbers = np.frombuffer(b"".join(run.numbers for run in runs.values()), layout.numbers)
+    return _Group(layout, np.ravel_multi_index(np.array(list(runs)).T, run_shape), numbers)
+
+
+def _stack_numbers(
+    name: str, entry: Entry, shape: tuple[int, ...], groups: Sequence[_Group], positions: _Positions
+) -> np.ndarray | None:
+    """Lay one small variable of all runs into one array, NaN where it is missing; None if no run has it."""
+    holders = [group for group in groups if name in (group.layout.numbers.names or ())]
+    if not holders:
+        return None
+    inner = shape[len(shape) - len(entry.dims) :]
+    out = np.full((math.prod(shape[: len(shape) - len(entry.dims)]), *inner), np.nan)
+    for group in holders:
+        out[np.ix_(group.places, *positions.of(group.layout, entry.dims))] = group.numbers[name]
+    return out.reshape(shape) if entry.dtype == "f8" or np.isnan(out).any() else out.reshape(shape).astype(entry.dtype)
+
+
+def _stack_texts(
+    name: str, entry: Entry, shape: tuple[int, ...], cells: _Cells, positions: _Positions
+) -> np.ndarray | None:
+    """Lay the texts of all runs into one array, empty where one is missing; None if no run has any."""
+    holders = {cell: run for cell, run in cells.items() if name in run.texts}
+    if not holders:
+        return None
+    out = np.full(shape, "", dtype=object)
     for cell, run in holders.items():
-        out[cell + np.ix_(*positions.of(run, entry.dims))] = run.values[name]
-    if text:
-        return out.astype(str)
-    return out if entry.dtype == "f8" or np.isnan(out).any() else out.astype(entry.dtype)
+        out[cell + np.ix_(*positions.of(run.layout, entry.dims))] = run.texts[name]
+    return out.astype(str)
 
 
 class _OnDisk(BackendArray):
     """A large variable of many runs, of which only the part asked for is read."""
 
-    def __init__(
-        self, name: str, entry: Entry, shape: tuple[int, ...], holders: _Holders, positions: _Positions
-    ) -> None:
+    def __init__(self, name: str, entry: Entry, shape: tuple[int, ...], holders: _Cells, positions: _Positions) -> None:
         self.name, self.dims, self.shape, self.dtype = name, entry.dims, shape, np.dtype(entry.dtype)
-        self._holders = {cell: (run.path, positions.of(run, entry.dims)) for cell, run in holders.items()}
+        self._holders = {cell: (run.path, positions.of(run.layout, entry.dims)) for cell, run in holders.items()}
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._part)
@@ -274,14 +304,17 @@ class _OnDisk(BackendArray):
             rows = in_file[want]
             target.append(np.flatnonzero(rows >= 0))
             source.append(_as_slice(rows[rows >= 0]))
-        try:
-            # Not by way of xarray, which looks at every variable of the file first.
-            with NETCDF, netCDF4.Dataset(path) as opened:
-                variable = opened[self.name]
-                variable.set_auto_mask(False)
-                out[np.ix_(*target)] = variable[(0,) * len(RUN_DIMS) + tuple(source)]
-        except Exception as error:  # the libraries raise all kinds of errors on a damaged file
-            raise ResultsError(f"{self.name!r} cannot be read from {path}: {error}") from error
+        part = {self.name: (0,) * len(RUN_DIMS) + tuple(source)}
+        out[np.ix_(*target)] = _read_large(path, part)[self.name]
+
+
+def _read_large(path: Path, parts: Mapping[str, Part]) -> dict[str, np.ndarray]:
+    """Read parts of variables from one file."""
+    try:
+        return {name: variable.values for name, variable in read_netcdf(path, parts=parts).variables.items()}
+    except (ResultsError, OSError) as error:
+        reason = str(error).removeprefix(f"{path} cannot be read as results: ")
+        raise ResultsError(f"{', '.join(map(repr, parts))} cannot be read from {path}: {reason}") from error
 
 
 def _as_slice(index: np.ndarray) -> np.ndarray | slice:
@@ -318,24 +351,16 @@ def load_large(run: xr.Dataset, *names: str, **places: Mapping[str, int]) -> xr.
     wanted: dict[str, Mapping[str, int]] = {name: {} for name in names} | places
     if "path" not in run:
         return run.assign({name: run[name].isel(places[name]) for name in places})
-    path = Path(run["path"].item())
-    try:
-        with NETCDF, netCDF4.Dataset(path) as opened:
-            labels: dict[str, np.ndarray] = {}
-            values: dict[str, xr.Variable] = {}
-            for name, place in wanted.items():
-                variable = opened[name]
-                variable.set_auto_mask(False)
-                dims = variable.dimensions[len(RUN_DIMS) :]
-                kept = [d for d in dims if d not in place]
-                part = variable[(0,) * len(RUN_DIMS) + tuple(place.get(d, slice(None)) for d in dims)]
-                values[name] = xr.Variable(kept, part)
-                labels |= {
-                    d: np.arange(n) if d in _COUNTED else np.asarray(opened[d][:])
-                    for d, n in zip(kept, part.shape, strict=True)
-                }
-    except Exception as error:  # the libraries raise all kinds of errors on a damaged file
-        raise ResultsError(f"{', '.join(wanted)} cannot be read from {path}: {error}") from error
+    kept = {name: [d for d in VARIABLES[name].dims if d not in place] for name, place in wanted.items()}
+    parts: dict[str, Part] = {
+        name: (0,) * len(RUN_DIMS) + tuple(place.get(d, slice(None)) for d in VARIABLES[name].dims)
+        for name, place in wanted.items()
+    }
+    parts |= {d: (slice(None),) for dims in kept.values() for d in dims if d not in _COUNTED}
+    read = _read_large(Path(run["path"].item()), parts)
+    values = {name: xr.Variable(kept[name], read[name]) for name in wanted}
+    labels = {d: np.arange(n) for v in values.values() for d, n in v.sizes.items() if d in _COUNTED}
+    labels |= {d: own for d, own in read.items() if d not in wanted}
     small = run.drop_vars([n for n in run.variables if n in LARGE])
     # The run's own labels in place of those of all runs.
     for dim, own in labels.items():

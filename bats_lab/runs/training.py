@@ -26,9 +26,8 @@ from bats_lab.runs.checkpoints import open_checkpoint, save_checkpoint
 from bats_lab.runs.optimiser import Adam
 from bats_lab.runs.records import EpochRecord, Pass, measured
 from bats_lab.runs.thresholds import settle_thresholds
-from bats_lab.spikes.encoding import encode_images
+from bats_lab.spikes.encoding import encode_on_grid
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
-from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.rules import rule_named
 from bats_lab.spikes.trains import Spikes
 
@@ -93,13 +92,8 @@ def input_spikes(images: np.ndarray, config: Config) -> Spikes:
         Images.
     config : Config
         Takes `encoding_window`, `delta_t` and `dtype` from it.
-
-    Notes
-    -----
-    Ticks come from times in float64: those of float32 would miss ticks on fine grids.
     """
-    spikes = discretize_spikes(encode_images(images, window=config.encoding_window, dtype="float64"), config.delta_t)
-    return replace(spikes, times=spikes.times.astype(config.dtype))
+    return encode_on_grid(images, window=config.encoding_window, delta_t=config.delta_t, dtype=config.dtype)
 
 
 def evaluate(
@@ -564,17 +558,13 @@ def inputs_of_group(images: np.ndarray, configs: Sequence[Config]) -> list[Spike
     list of Spikes
         For each run; what runs have in common is the same object, so that the engine keeps it once.
     """
-    encoded: dict[float, Spikes] = {}
+    shared: dict[float, dict[str, Any]] = {}
     gridded: dict[tuple[float, float], Spikes] = {}
     for c in configs:
-        if c.encoding_window not in encoded:
-            encoded[c.encoding_window] = encode_images(images, window=c.encoding_window, dtype="float64")
-    single = {window: spikes.times.astype(configs[0].dtype) for window, spikes in encoded.items()}
-    for c in configs:
-        key = c.encoding_window, c.delta_t
-        if key not in gridded:
-            spikes = discretize_spikes(encoded[c.encoding_window], c.delta_t)
-            gridded[key] = replace(spikes, times=single[c.encoding_window])
+        if (key := (c.encoding_window, c.delta_t)) not in gridded:
+            spikes = input_spikes(images, c)
+            own = {name: getattr(spikes, name) for name in ("start", "count", "neuron", "times")}
+            gridded[key] = replace(spikes, **shared.setdefault(c.encoding_window, own))
     return [gridded[c.encoding_window, c.delta_t] for c in configs]
 
 

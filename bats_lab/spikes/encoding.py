@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numba
 import numpy as np
 
+from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["encode_images", "level_times"]
+__all__ = ["encode_images", "encode_on_grid", "level_times"]
+
+#: Images that :func:`encode_on_grid` encodes together.
+_BLOCK = 4096
 
 
 def level_times(window: float) -> np.ndarray:
@@ -95,6 +100,34 @@ def encode_images(images: np.ndarray, *, window: float, dtype: str = "float64") 
         ticks=np.zeros(n_events, np.int32),
         n_neurons=pixels.shape[1],
     )
+
+
+def encode_on_grid(images: np.ndarray, *, window: float, delta_t: float, dtype: str) -> Spikes:
+    """Encode images and put the spikes on a time grid, a block of images at a time: what is between takes no memory.
+
+    Parameters
+    ----------
+    images, window
+        As in :func:`encode_images`.
+    delta_t : float
+        Time step in seconds; 0 is continuous time.
+    dtype : str
+        Type in which times are kept; ticks come from times in float64.
+
+    Returns
+    -------
+    Spikes
+    """
+    n = np.count_nonzero(images)
+    neuron, times, ticks = np.empty(n, np.int32), np.empty(n, dtype), np.empty(n, np.int32)
+    count, end = np.empty(len(images), np.int64), 0
+    for first in range(0, max(len(images), 1), _BLOCK):
+        block = discretize_spikes(encode_images(images[first : first + _BLOCK], window=window), delta_t)
+        part = slice(end, end := end + len(block.neuron))
+        neuron[part], times[part], ticks[part] = block.neuron, block.times, block.ticks
+        count[first : first + _BLOCK] = block.count
+    start = np.cumsum(count) - count
+    return replace(block, start=start, count=count, neuron=neuron, times=times, ticks=ticks)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
+from bats_lab.errors import ResultsError
 from bats_lab.runs.files import open_dataset, save_dataset
 
 __all__ = [
@@ -74,8 +75,13 @@ def open_experiment(folder: str | Path, name: str) -> dict[str, xr.Dataset]:
     ResultsError
         If a file cannot be read.
     """
-    files = sorted(Path(folder).glob(experiment_path("", name, "*").name), reverse=True)
-    return {str(result.attrs["dataset"]): result for result in map(open_dataset, files)}
+    results = {}
+    for path in sorted(Path(folder).glob(experiment_path("", name, "*").name), reverse=True):
+        result = open_dataset(path)
+        if "dataset" not in result.attrs:
+            raise ResultsError(f"{path} is no experiment of a study: it lacks the attribute 'dataset'.")
+        results[str(result.attrs["dataset"])] = result
+    return results
 
 
 def run_experiments(

@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.config import LATENCY_TIMES, Config
+from bats_lab.errors import ResultsError
+from bats_lab.files import newer_than_this
 from bats_lab.network.feedforward import Network
 from bats_lab.plots.runs import dataset_name
 from bats_lab.runs.files import open_dataset, run_path
@@ -272,13 +274,15 @@ def open_deployment(folder: str | Path) -> xr.Dataset:
     FileNotFoundError
         If there is no deployment in the folder.
     ResultsError
-        If a file cannot be read.
+        If a file cannot be read, or is no deployment.
     """
     paths = _deployments(folder)
     if not paths:
         raise FileNotFoundError(f"There is no deployment in {folder}; run_deployment makes them.")
     parts = []
-    for part in map(open_dataset, paths):
+    for path in paths:
+        part = open_dataset(path)
+        _validate(part, path)
         network = {"dataset": [str(part.attrs["dataset"])], "seed": [int(part.attrs["seed"])]}
         parts.append(part.drop_encoding().expand_dims(network))
     joined = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
@@ -294,6 +298,22 @@ def open_deployment(folder: str | Path) -> xr.Dataset:
     )
     joined = joined.assign_coords(described({}, {str(n): joined[n].values for n in joined.coords}).coords)
     return joined.transpose("dataset", "seed", "split", ..., missing_dims="ignore")
+
+
+def _validate(deployment: xr.Dataset, path: Path) -> None:
+    """Refuse a file that is no deployment; a ResultsError says what is wrong with it."""
+    known = _ENTRIES.keys() | COORDINATES.keys() | VARIABLES.keys()
+    dims = {"split", *_POINT, "layer", "time"}
+    wrong = [f"{name!r} is no dimension of one" for name in deployment.dims if name not in dims]
+    wrong += [f"{name!r} is no variable of one" for name in deployment.variables if name not in known]
+    wrong += [f"it has no labels of {name!r}" for name in deployment.dims if name not in deployment.coords]
+    wrong += [f"it lacks {name!r}" for name in ("accuracy", *_POINT) if name not in deployment.variables]
+    wrong += [f"it lacks the attribute {name!r}" for name in ("dataset", "seed") if name not in deployment.attrs]
+    if not wrong and (unknown := set(deployment["rule"].values.tolist()) - RULES.keys()):
+        wrong = [f"{min(unknown)!r} is no collision rule"]
+    if wrong:
+        newer = newer_than_this(str(deployment.attrs.get("version", "")))
+        raise ResultsError(f"{path} is no deployment of a network: {wrong[0]}{newer}.")
 
 
 def open_deployments(folder: str | Path) -> dict[str, xr.Dataset]:
