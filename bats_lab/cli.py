@@ -82,6 +82,9 @@ _ENCRYPTED = "--KernelManager.transport_encryption=auto"
 #: Exit statuses.
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+#: What ends a command: Ctrl-C, kill, and a terminal that is closed.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 #: What `info` gives the versions of.
 _LIBRARIES = ("numpy", "numba", "xarray", "netcdf4", "holoviews", "bokeh", "panel", "papermill", "jupyterlab", "cupy")
 
@@ -565,6 +568,13 @@ def _add_parameters(parser: argparse.ArgumentParser, *, several: bool) -> None:
             group.add_argument("--seeds", metavar="N", help="number of seeds, counted from 0; or seeds, as 3,5,8")
 
 
+def _interrupt(*_: Any) -> None:
+    """Interrupt once: what is done then, to leave nothing behind, is not interrupted in its turn."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
@@ -579,7 +589,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 if a run or a file failed; 2 for bad input; 130 after Ctrl-C.
     """
     args = make_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _interrupt)
     debug = args.debug or os.environ.get("BATS_LAB_DEBUG", "0") not in ("", "0")
     try:
         with warnings.catch_warnings():

@@ -13,8 +13,8 @@ from deployments import make_deployment, save_deployment
 from runs import make_run
 
 from bats_lab.runs.files import save_run
-from bats_lab.sweeps.execute import Call, Pool
 from bats_lab.sweeps.notebooks import make_report, notebook_path
+from bats_lab.sweeps.pool import Call, Pool
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
