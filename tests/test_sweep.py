@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -305,20 +304,6 @@ def test_killed_sweep_leaves_no_process_and_goes_on_from_its_checkpoint_to_the_s
         np.testing.assert_array_equal(run[name], whole[name])
     assert [p.name for p in tmp_path.iterdir() if p.name == "checkpoints"] == []
     assert not list(tmp_path.glob("notebooks/*.running.ipynb"))
-
-
-def test_one_ctrl_c_ends_everything_and_says_how_to_go_on(tmp_path: Path) -> None:
-    with start_sweep(tmp_path, "--epochs=100000", "--jobs=2", "--seeds=2") as process:
-        wait_for(lambda: len(list(tmp_path.glob("notebooks/*.running.ipynb"))) == 2, process)
-        children = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == (
-        "bats-lab: Stopped; 0 of 2 runs are finished. The same command goes on from there."
-    )
-    assert all_ended(children)
-    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {".lock", "sweep.jsonl"}
 
 
 def test_ctrl_c_leaves_no_failure_of_a_run_that_it_ended(tmp_path: Path) -> None:

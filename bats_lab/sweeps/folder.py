@@ -48,20 +48,20 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
 
     def _take(self) -> IO[str]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = (self._folder / LOCK).open("a+", encoding="utf-8")
+        path = self._folder / LOCK
+        # Not to be written through, or nobody could make the file system read-only meanwhile.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT, 0o666))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             with file:
-                file.seek(0)
                 holder = file.read().strip()
             process = f" (process {holder})" if holder else ""
             raise BatsLabError(
                 f"Another sweep is at work in {self._folder}{process}; wait until it is over, or choose another folder."
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with contextlib.suppress(OSError):  # it is full; the lock holds all the same
+            path.write_text(str(os.getpid()))
         return file
 
 

@@ -97,8 +97,8 @@ class _Template:
 class _Process:
     """One call's process, as seen from here: its input, and a thread that puts its messages into the pool's queue."""
 
-    def __init__(self, index: int, messages: queue.Queue[tuple[_Process, dict[str, Any] | None]]) -> None:
-        self.index, self.started = index, time.monotonic()
+    def __init__(self, index: int, folder: Path, messages: queue.Queue[tuple[_Process, dict[str, Any] | None]]) -> None:
+        self.index, self.folder, self.started = index, folder, time.monotonic()
         self.pid: int | None = None
         self.log = tempfile.TemporaryFile()  # noqa: SIM115
         self.ended = threading.Event()
@@ -251,10 +251,10 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
                 yield Event("failed", process.index, f"stopped after {timeout:g} s", seconds)
 
     def _start(self, index: int, call: Call, kind: bytes) -> _Process:
-        process = _Process(index, self._messages)
         number = str(next(self._numbers))
+        process = _Process(index, self._folder / number, self._messages)
         if self._template is None:
-            command = [sys.executable, "-m", worker.__name__, "call", str(self._folder / number)]
+            command = [sys.executable, "-m", worker.__name__, "call", str(process.folder)]
             popen = subprocess.Popen(
                 [*command, *map(str, process.theirs)],
                 stdin=subprocess.DEVNULL,
@@ -283,6 +283,7 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
         if process.pid is not None:
             template = self._template
             status = template.exit_status(process.pid) if template else self._popens.pop(process.pid).wait()
+        shutil.rmtree(process.folder, ignore_errors=True)  # where it was killed before it could do so itself
         with process.log as log:
             if status is None or status == -signal.SIGKILL:
                 return (self._template and self._template.failure()) or KILLED
