@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bats_lab.completion import SHELLS, completion
-from bats_lab.config import Config, Parameter, parameters
+from bats_lab.config import Config, parameters
 from bats_lab.errors import DeviceError, ResultsError
 from bats_lab.studies.registry import REGISTRY
 
@@ -33,6 +33,7 @@ examples:
   bats-lab run --delta-t 0.004 --epochs 3
   bats-lab sweep --delta-t 0,0.001,0.004,0.008 --seeds 2 --epochs 3 --out results/first
   bats-lab sweep --dataset mnist --delta-t 0,0.001,0.004,0.008 --seeds 5 --rule drop,graded --jobs 2 --out results/mnist
+  bats-lab status results/mnist
   bats-lab report results/mnist
   bats-lab data list
 
@@ -106,31 +107,13 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 # Values of parameters
 
 
-def _value(parameter: Parameter, text: str) -> Any:
-    """Read one value; what is not of the parameter's type is left as text, for :class:`Config` to refuse."""
-    if text.lower() in ("none", "all", "preset") and (parameter.optional or parameter.from_preset):
-        return None
-    if parameter.type is tuple:
-        return [_number(part) for part in re.split(r"(?<=[^eE])-", text)]
-    if parameter.type is bool:
-        return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
-    return text if parameter.type is str else _number(text)
-
-
-def _number(text: str) -> Any:
-    try:
-        return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
-    except ValueError:
-        return text
-
-
 def _given_values(args: argparse.Namespace, *, several: bool) -> dict[str, Any]:
     """Collect the parameters given as options, each a value or, with `several`, a list of values."""
     values = {}
     for p in parameters():
         if p.name in args:
             text = getattr(args, p.name)
-            values[p.name] = [_value(p, part.strip()) for part in text.split(",")] if several else _value(p, text)
+            values[p.name] = [p.read(part.strip()) for part in text.split(",")] if several else p.read(text)
     return values
 
 
@@ -181,26 +164,28 @@ def _sweep(args: argparse.Namespace) -> int:
     from bats_lab.runs.files import is_finished
     from bats_lab.sweeps.grid import expand_grid
     from bats_lab.sweeps.notebooks import make_report
+    from bats_lab.sweeps.plan import estimate, plan_sweep
+    from bats_lab.sweeps.progress import shown, summary
     from bats_lab.sweeps.sweep import run_sweep
 
     configs = expand_grid(_given_values(args, several=True), seeds=_seeds(args.seeds))
-    options = _chosen(args, "jobs", "data_dir", "device", "threads", "checkpoint", "timeout", "side_by_side")
+    planned = _chosen(args, "jobs", "data_dir", "device", "threads", "side_by_side")
+    options = planned | _chosen(args, "checkpoint", "timeout")
+    if args.dry_run:
+        print(estimate(plan_sweep(configs, args.out, **planned), data_dir=args.data_dir))
+        return OK
     try:
         report = run_sweep(configs, args.out, progress="lines" if args.quiet else True, **options)
         if report.failed:
-            print(f"\n{len(report.failed)} of {len(configs)} runs failed:")
-            for outcome in report.failed:
-                print(f"  {outcome.label}: {outcome.reason}")
-                if outcome.notebook is not None:
-                    print(f"    {_shown(outcome.notebook)}")
+            print(report.failures())
         if len(report.failed) < len(configs):
-            print(f"\n{_summary(report.out)}\n")
+            print(f"\n{summary(report.out)}\n")
             if args.report:
                 _tell("drawing the report …")
-                print(f"report:  {_shown(make_report(report.out))}")
+                print(f"report:  {shown(make_report(report.out))}")
             backend = get_backend(args.device)
             print(f"device:  {backend.name}, {backend.device_name()}")
-            print(f"results: {_shown(report.out)}  ({report.seconds:.0f} s)")
+            print(f"results: {shown(report.out)}  ({report.seconds:.0f} s)")
     except KeyboardInterrupt:
         done = sum(is_finished(args.out, config) for config in configs)
         _complain(f"Stopped; {done} of {len(configs)} runs are finished. The same command goes on from there.")
@@ -208,9 +193,20 @@ def _sweep(args: argparse.Namespace) -> int:
     return FAILED if report.failed else OK
 
 
+def _status(args: argparse.Namespace) -> int:
+    from bats_lab.sweeps.journal import read_status, watch
+
+    for status in watch(args.folder) if args.watch else [read_status(args.folder)]:
+        print(status, flush=True)
+        if status.at_work and args.watch and sys.stdout.isatty():  # the next one takes its place
+            print(f"\x1b[{str(status).count(chr(10)) + 1}A\x1b[J", end="")
+    return FAILED if status.failed else OK
+
+
 def _reproduce(args: argparse.Namespace) -> int:
     from bats_lab.studies.registry import load_study
     from bats_lab.studies.study import reproduce
+    from bats_lab.sweeps.progress import shown
 
     studies = [load_study(name) for name in (REGISTRY if args.study == "all" else [args.study])]
     names = ("seeds", "quick", "jobs", "data_dir", "device")
@@ -228,7 +224,7 @@ def _reproduce(args: argparse.Namespace) -> int:
             print(f"{run.label} failed: {run.reason}")
             status = FAILED
         if outcome.page is not None:
-            print(f"figures: {_shown(outcome.page)}")
+            print(f"figures: {shown(outcome.page)}")
         verdicts += outcome.verdicts
     for verdict in verdicts:
         print(f"figure {verdict.figure:7} {verdict.word:14} {verdict.text}\n{'':30} {verdict.numbers}")
@@ -243,39 +239,17 @@ def _seeds(text: str | None) -> int | list[int] | None:
     if text is None:
         return None
     seed = next(p for p in parameters() if p.name == "seed")
-    seeds = [_value(seed, part.strip()) for part in text.split(",")]
+    seeds = [seed.read(part.strip()) for part in text.split(",")]
     if not all(isinstance(value, int) for value in seeds):
         raise ValueError(f"seeds is {text!r}; it must be a number of seeds, or seeds separated by commas.")
     return seeds if "," in text else seeds[0]
 
 
-def _summary(folder: Path) -> str:
-    """Lay out the results of a folder as a small table."""
-    from bats_lab.runs.metrics import summary_table
-    from bats_lab.runs.results import open_results
-
-    table = summary_table(open_results(folder)).drop(columns=["accuracy_std", "collisions"])
-    columns: dict[str, tuple[str, Callable[[float], str]]] = {
-        "delta_t": ("Δt (ms)", lambda v: f"{v * 1e3:g}"),
-        "accuracy": ("accuracy", lambda v: f"{v:.2%}"),
-        "hidden_spikes": ("hidden spikes", lambda v: f"{v:.0f}"),
-        "output_spikes": ("output spikes", lambda v: f"{v:.1f}"),
-        "confidence": ("confidence", lambda v: f"{v:.2f}"),
-        "decision_time": ("decision (ms)", lambda v: f"{v * 1e3:.0f}"),
-    }
-    table = table.rename(columns={name: title for name, (title, _) in columns.items()})
-    return str(table.to_string(index=False, na_rep="–", formatters=dict(columns.values())))
-
-
-def _shown(path: Path) -> str:
-    """Write a path as a person would: relative to where they are, if it lies below."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
 def _report(args: argparse.Namespace) -> int:
     from bats_lab.sweeps.notebooks import make_report
+    from bats_lab.sweeps.progress import shown
 
-    print(_shown(make_report(args.folder)))
+    print(shown(make_report(args.folder)))
     return OK
 
 
@@ -416,6 +390,8 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "--side-by-side": ("N", 0, "runs that one process trains side by side (default: 40 on a GPU, else 1)"),
     "--timeout": ("S", None, "end a run as failed after so many seconds"),
     "--no-report": ("", True, "leave out the report"),
+    "--dry-run": ("", False, "tell what would run, about how long and on how much disk, and run nothing"),
+    "--watch": ("", False, "tell again every two seconds, until the sweep is over"),
     "--quiet": ("", False, "a line for each run in place of a progress bar"),
     "study": ("STUDY", None, _studies),
     "--quick": ("", False, "few epochs on mnist_small: a look in minutes"),
@@ -451,8 +427,11 @@ _COMMANDS = {
     "sweep": _Command(
         _sweep,
         "Train networks for every combination of parameters, then draw a report.",
-        f"--out=results/sweep {_RUN_OPTIONS} --jobs --side-by-side --timeout --no-report --quiet",
+        f"--out=results/sweep {_RUN_OPTIONS} --jobs --side-by-side --timeout --no-report --quiet --dry-run",
         _SWEEP_EXAMPLES,
+    ),
+    "status": _Command(
+        _status, "Tell where the sweep of a folder stands, also one of another machine.", "folder --watch"
     ),
     "reproduce": _Command(
         _reproduce,

@@ -132,6 +132,30 @@ class Parameter:
     optional: bool  #: whether None is allowed at all
     measured: bool  #: whether it can change anything that is measured, and not only what is kept or how it is computed
 
+    def read(self, text: str) -> Any:
+        """Read a value as people type it; what is not of its type is left as text, for :class:`Config` to refuse.
+
+        Examples
+        --------
+        >>> hidden = next(p for p in parameters() if p.name == "hidden")
+        >>> hidden.read("200-100"), hidden.read("preset")
+        ([200, 100], None)
+        """
+        if text.lower() in ("none", "all", "preset") and (self.optional or self.from_preset):
+            return None
+        if self.type is tuple:
+            return [_number(part) for part in re.split(r"(?<=[^eE])-", text)]
+        if self.type is bool:
+            return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
+        return text if self.type is str else _number(text)
+
+
+def _number(text: str) -> int | float | str:
+    try:
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+    except ValueError:
+        return text
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:

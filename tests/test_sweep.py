@@ -25,8 +25,9 @@ from bats_lab.sweeps.execute import STATUS, working_files
 from bats_lab.sweeps.folder import FolderLock
 from bats_lab.sweeps.grid import expand_grid
 from bats_lab.sweeps.notebooks import notebook_path, prepare_notebooks
+from bats_lab.sweeps.plan import _cores, _groups
 from bats_lab.sweeps.progress import Progress
-from bats_lab.sweeps.sweep import _cores, _Execution, _groups, _Run, run_sweep
+from bats_lab.sweeps.sweep import _Execution, _Run, run_sweep
 from bats_lab.sweeps.training import checkpoint_path, describe_epoch, train_group_into
 
 ROOT = Path(__file__).parents[1]

@@ -4,5 +4,8 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["execute", "grid", "notebooks", "pool", "progress", "standby", "sweep", "training", "worker"],
+    [
+        *("execute", "folder", "grid", "journal", "notebooks", "plan", "pool", "progress", "standby", "sweep"),
+        *("training", "worker"),
+    ],
 )

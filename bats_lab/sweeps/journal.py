@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from bats_lab.sweeps.execute import working_files
 
-__all__ = ["JOURNAL", "LOCK", "Journal", "RunStatus", "SweepStatus", "read_status", "seconds_left"]
+__all__ = ["JOURNAL", "LOCK", "Journal", "RunStatus", "SweepStatus", "duration", "read_status", "seconds_left", "watch"]
 
 JOURNAL, LOCK = "sweep.jsonl", ".lock"
 
@@ -105,9 +105,10 @@ class SweepStatus:
             return f"{self.folder}: {self.runs_in_folder} finished runs; no sweep has been started here."
         counts = f"{self.done} of {self.total} runs done" + (f" ({self.skipped} before)" if self.skipped else "")
         cut = "running" if self.at_work else "cut off"
-        counts += f", {len(self.running)} {cut}, {len(self.failed)} failed, {self.pending} pending"
+        counts += f", {len(self.running)} {cut}" if self.running else ""
+        counts += f", {len(self.failed)} failed, {self.pending} pending"
         if self.at_work and self.seconds_left is not None:
-            counts += f", {_duration(self.seconds_left)} left"
+            counts += f", {duration(self.seconds_left)} left"
         if self.at_work:
             what = "at work"
         else:
@@ -115,14 +116,15 @@ class SweepStatus:
         lines = [f"{self.folder}: {counts}", f"sweep of {self.started} on {self.host}, process {self.process}: {what}"]
         for title, runs in ((cut, self.running), ("failed", self.failed)):
             for run in runs:
-                took = f" ({_duration(run.seconds)})" if run.seconds else ""
+                took = f" ({duration(run.seconds)})" if run.seconds else ""
                 lines.append(f"{title}: {run.label}: {run.text or 'no epoch yet'}{took}")
                 if title == "failed" and run.notebook.exists():
                     lines.append(f"  {run.notebook}")
         return "\n".join(lines)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds as hours, minutes and seconds."""
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02}"
@@ -188,6 +190,14 @@ def read_status(folder: str | Path) -> SweepStatus:
         each = spent / sum(runs[run][1] for run in finished)
         status.seconds_left = seconds_left(each, [(runs[run][1], since.get(run, 0.0)) for run in left], jobs)
     return status
+
+
+def watch(folder: str | Path, every: float = 2.0) -> Iterator[SweepStatus]:
+    """Yield where the sweep of a folder stands, every so many seconds, until it is no longer at work."""
+    while (status := read_status(folder)).at_work:
+        yield status
+        time.sleep(every)
+    yield status
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bats_lab.config import Config
+from bats_lab.runs.metrics import summary_table
+from bats_lab.runs.results import open_results
 
-__all__ = ["Progress", "RunOutcome", "SweepReport", "display"]
+__all__ = ["Progress", "RunOutcome", "SweepReport", "display", "shown", "summary"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,35 @@ class SweepReport:
     def failed(self) -> list[RunOutcome]:
         """Runs without results."""
         return self._with("failed")
+
+    def failures(self) -> str:
+        """List the runs that failed, with reasons and notebooks."""
+        lines = [f"\n{len(self.failed)} of {len(self.outcomes)} runs failed:"]
+        for outcome in self.failed:
+            lines.append(f"  {outcome.label}: {outcome.reason}")
+            if outcome.notebook is not None:
+                lines.append(f"    {shown(outcome.notebook)}")
+        return "\n".join(lines)
+
+
+def shown(path: Path) -> str:
+    """Write a path as a person would: relative to where they are, if it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def summary(folder: Path) -> str:
+    """Lay out the results of a folder as a small table."""
+    table = summary_table(open_results(folder)).drop(columns=["accuracy_std", "collisions"])
+    columns: dict[str, tuple[str, Callable[[float], str]]] = {
+        "delta_t": ("Δt (ms)", lambda v: f"{v * 1e3:g}"),
+        "accuracy": ("accuracy", lambda v: f"{v:.2%}"),
+        "hidden_spikes": ("hidden spikes", lambda v: f"{v:.0f}"),
+        "output_spikes": ("output spikes", lambda v: f"{v:.1f}"),
+        "confidence": ("confidence", lambda v: f"{v:.2f}"),
+        "decision_time": ("decision (ms)", lambda v: f"{v * 1e3:.0f}"),
+    }
+    table = table.rename(columns={name: title for name, (title, _) in columns.items()})
+    return str(table.to_string(index=False, na_rep="–", formatters=dict(columns.values())))
 
 
 @dataclass

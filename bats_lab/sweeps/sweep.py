@@ -21,23 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from bats_lab.config import Config
-from bats_lab.data.datasets import load_dataset
-from bats_lab.engine import get_backend
-from bats_lab.runs.files import is_finished, run_path
-from bats_lab.runs.training import group_shape, reachable_target_warning
+from bats_lab.runs.files import run_path
 from bats_lab.sweeps.execute import working_files
 from bats_lab.sweeps.folder import FolderLock, settle, settle_folder
-from bats_lab.sweeps.grid import describe_runs, expand_grid
 from bats_lab.sweeps.journal import seconds_left
 from bats_lab.sweeps.notebooks import source_notebook
+from bats_lab.sweeps.plan import data_key, plan_sweep
 from bats_lab.sweeps.pool import Call, Event, Pool
 from bats_lab.sweeps.progress import Progress, RunOutcome, SweepReport, display
-from bats_lab.sweeps.training import check_folder
 
 __all__ = ["run_sweep"]
-
-# Runs that one execution trains side by side, at most: more would not be faster, and all of them fail together.
-_GROUP_SIZE = 40
 
 
 def run_sweep(
@@ -98,48 +91,39 @@ def run_sweep(
         If another sweep is at work in `out`.
     """
     began = time.monotonic()
-    configs = list(expand_grid(configs) if isinstance(configs, Mapping) else configs)
-    configs = list({config.identity: config for config in configs}.values())
-    out = Path(out).resolve()
-    if not configs:
-        raise ValueError("The sweep has no runs; give at least one configuration.")
-    check_folder(out)
-    if jobs < 0:
-        raise ValueError(f"jobs is {jobs}; it must be 0, for as many as there are cores, or more.")
-    if side_by_side < 0:
-        raise ValueError(f"side_by_side is {side_by_side}; it must be 0, for the device's own number, or more.")
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout is {timeout:g}; it must be above 0, in seconds.")
     source = source_notebook(notebook, "10_train")
-    backend = get_backend(device)
-    on_gpu = backend.name == "cuda"
-    with backend.using(threads):
-        pass  # so that a number of threads that is not allowed is refused here, and not by every run
-    finished = _finished_in(out, configs)
-    todo = [config for config in configs if not finished(config)]
-    _check_data(todo, data_dir, show=progress is not False)
-
+    plan = plan_sweep(
+        configs,
+        out,
+        jobs=jobs,
+        data_dir=data_dir,
+        device=device,
+        threads=threads,
+        side_by_side=side_by_side,
+        show=progress is not False,
+    )
+    configs, out = plan.configs, plan.out
     with FolderLock(out) as lock:
-        runs, outcomes, unfinished = [], {}, set(todo)
+        runs, outcomes, unfinished = [], {}, set(plan.todo)
         settle_folder(out)
-        for config, label in zip(configs, describe_runs(configs), strict=True):
+        for config, label in zip(configs, plan.labels, strict=True):
             executed = out / "notebooks" / f"{run_path(out, config).stem}.ipynb"
-            if config in unfinished and not finished(config):
+            if config in unfinished and not plan.is_finished(config):  # another sweep may just have ended
                 runs.append(_Run(config, label, executed))
             else:
                 notebook = executed if executed.exists() else None
                 outcomes[config] = RunOutcome(config, label, "skipped", notebook=notebook)
-        groups = _groups([run.config for run in runs], side_by_side or (_GROUP_SIZE if on_gpu else 1))
-        cores = _cores()
-        jobs = min(jobs or (1 if on_gpu else cores), len(groups))
+        groups, jobs, threads = plan.shared_out([run.config for run in runs])
         options = {
             "results_dir": str(out),
             "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
             "device": device,
-            "threads": threads or max(1, cores // max(1, jobs)),
+            "threads": threads,
             "checkpoint": checkpoint,
         }
-        execution = _Execution(runs, finished, len(configs), jobs, display(progress, len(configs)), lock)
+        execution = _Execution(runs, plan.is_finished, len(configs), jobs, display(progress, len(configs)), lock)
         try:
             for outcome in execution.run(groups, source, options, timeout):
                 outcomes[outcome.config] = outcome
@@ -147,46 +131,6 @@ def run_sweep(
             execution.state.stage = "over"
             execution.show()
     return SweepReport(out, [outcomes[config] for config in configs], time.monotonic() - began)
-
-
-def _groups(configs: Sequence[Config], size: int) -> list[list[int]]:
-    """Put runs that can be trained side by side together, `size` at most, as places in `configs`."""
-    by_shape: dict[Any, list[int]] = {}
-    for i, config in enumerate(configs):
-        by_shape.setdefault(i if size == 1 else group_shape(config), []).append(i)
-    return [group[begin : begin + size] for group in by_shape.values() for begin in range(0, len(group), size)]
-
-
-def _cores() -> int:
-    """Count the cores that runs may use: those of this process, or fewer where ``NUMBA_NUM_THREADS`` says so."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = os.environ.get("NUMBA_NUM_THREADS", "")
-    return min(cores, int(most)) if most.isdecimal() and int(most) > 0 else cores
-
-
-def _data_key(config: Config) -> tuple[str, int | None, int | None]:
-    return config.dataset, config.n_train, config.n_test
-
-
-def _finished_in(out: Path, configs: Sequence[Config]) -> Callable[[Config], bool]:
-    """Return the function that tells whether a run's results are there.
-
-    The user's own images, which may have been replaced since the last sweep, are hashed; named data sets are verified.
-    """
-    own = {key for key in map(_data_key, configs) if key[0].endswith(".npz") and Path(key[0]).is_file()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is doubtful is said of the data of runs that are to do
-        hashes = {key: load_dataset(key[0], n_train=key[1], n_test=key[2]).data_hash for key in own}
-    return lambda config: is_finished(out, config, data_hash=hashes.get(_data_key(config)))
-
-
-def _check_data(configs: Sequence[Config], data_dir: str | Path | None, *, show: bool) -> None:
-    """Load each data set once, so that what is wrong with it, or is to be downloaded, comes before the first run."""
-    for dataset, n_train, n_test in dict.fromkeys(map(_data_key, configs)):
-        load_dataset(dataset, data_dir=data_dir, n_train=n_train, n_test=n_test, progress=show)
-    for message in dict.fromkeys(map(reachable_target_warning, configs)):
-        if message is not None:
-            warnings.warn(message, stacklevel=3)
 
 
 @dataclass
@@ -257,7 +201,7 @@ class _Execution:
         for event in pool.run([Call("bats_lab.engine.forked:list_kernels", arguments)]):
             self.show()
             if event.kind == "finished":  # where it failed the runs say why
-                datasets = list(dict.fromkeys(_data_key(run.config) for run in self.runs))
+                datasets = list(dict.fromkeys(data_key(run.config) for run in self.runs))
                 arguments = {"kernels": event.text, "datasets": datasets, "data_dir": options["data_dir"]}
                 for _ in pool.prepare(Call("bats_lab.sweeps.training:prepare_runs", arguments)):
                     self.show()
