@@ -93,10 +93,11 @@ format: $(STAMP) ## format the code and strip the notebooks
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
-bench: $(STAMP) ## measure samples per second and how fast explorers answer; AGAINST=REV: beside another commit
+bench: $(STAMP) ## measure samples per second, how fast explorers answer, what a run costs; AGAINST=REV: beside another commit
 	$(BIN)/python tests/benchmarks/bench_engine.py $(if $(AGAINST),--against $(AGAINST))
 	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_group.py)
 	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_explore.py)
+	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_sweep.py)
 
 dashboard: $(STAMP) ## open the explorers in a browser, without code
 	$(BIN)/bats-lab dashboard

@@ -52,7 +52,7 @@ class SweepControl(ipywidgets.VBox):  # type: ignore[misc]
         self.controls = {
             "folder": ipywidgets.Text(str(folder), description="folder", layout=wide, continuous_update=False),
             "dataset": ipywidgets.Combobox(
-                value=str(values.get("dataset", "mnist_small")),
+                value=dataset,
                 options=tuple(DATASETS),
                 description="data",
                 layout=wide,

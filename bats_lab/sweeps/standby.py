@@ -87,7 +87,8 @@ def _become_kernel(connection_file: str, env: dict[str, str], cwd: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.path.pop(0)  # where the sweep was started; a kernel puts its own folder there
+    if not sys.flags.safe_path:
+        sys.path.pop(0)  # where the sweep was started; a kernel puts its own folder there
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # or all kernels would draw the same numbers

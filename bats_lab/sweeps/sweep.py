@@ -198,13 +198,14 @@ class _Execution:
     def _prepare(self, pool: Pool, options: Mapping[str, Any]) -> None:
         """Have kernels compiled, and loaded with the data sets before processes for runs are forked."""
         arguments = {"device": options["device"], "dtypes": sorted({run.config.dtype for run in self.runs})}
+        kernels = ""
         for event in pool.run([Call("bats_lab.engine.forked:list_kernels", arguments)]):
+            kernels = event.text
             self.show()
-            if event.kind == "finished":  # where it failed the runs say why
-                datasets = list(dict.fromkeys(data_key(run.config) for run in self.runs))
-                arguments = {"kernels": event.text, "datasets": datasets, "data_dir": options["data_dir"]}
-                for _ in pool.prepare(Call("bats_lab.sweeps.training:prepare_runs", arguments)):
-                    self.show()
+        datasets = list(dict.fromkeys(data_key(run.config) for run in self.runs))
+        arguments = {"kernels": kernels, "datasets": datasets, "data_dir": options["data_dir"]}
+        for _ in pool.prepare(Call("bats_lab.sweeps.training:prepare_runs", arguments)):  # where it fails, runs say why
+            self.show()
 
     def _execute(
         self, pool: Pool, groups: list[list[_Run]], source: Path, options: Mapping[str, Any], timeout: float | None
