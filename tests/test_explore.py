@@ -322,3 +322,21 @@ def test_dashboard_makes_an_explorer_when_its_tab_is_opened(results: xr.Dataset)
     assert made == [True, False, False, False, False]
     tabs.selected_index = 1
     assert isinstance(tabs.children[1].children[0], explore.Explorer)
+
+
+# a sweep by controls
+
+
+def test_controls_of_a_sweep_make_its_command_and_tell_what_is_wrong_with_it(tmp_path: Path) -> None:
+    control = explore.explore_sweep(tmp_path, delta_t="0,4ms", rule="drop,graded", more="--hidden 9,'12'")
+    assert control.command == [
+        *("sweep", "--dataset=mnist_small", "--delta-t=0,4ms", "--rule=drop,graded", "--seeds=2", "--epochs=3"),
+        *(f"--out={tmp_path}", "--hidden", "9,12"),
+    ]
+    assert control.status.total == 0 and "no sweep has been started here" in control._told.value
+    control.controls["epochs"].value = "<b>"
+    assert "--epochs=&lt;b&gt;" in control._command.value.replace("&#x27;", "")
+    assert control.plan() == "bats-lab: epochs is '<b>'; it must be an int.\n"
+    assert "epochs is &#x27;&lt;b&gt;&#x27;" in control._told.value
+    control.start()
+    assert control.wait().total == 0 and "epochs is" in control._told.value

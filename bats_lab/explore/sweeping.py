@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ipywidgets
 
@@ -71,7 +71,8 @@ class SweepControl(ipywidgets.VBox):  # type: ignore[misc]
             button.on_click(lambda _, act=act: act())
         self.status: SweepStatus | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._log: IO[bytes] | None = None
+        self._last_words = ""
         self._task: asyncio.Task[None] | None = None
         self._command, self._told, self._results = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self._bar = ipywidgets.IntProgress(layout=ipywidgets.Layout(width="340px"))
@@ -106,8 +107,7 @@ class SweepControl(ipywidgets.VBox):  # type: ignore[misc]
     def start(self) -> None:
         """Start the sweep, unless one is at work in the folder."""
         if self._process is None or self._process.poll() is not None:
-            self._log.seek(0)
-            self._log.truncate()
+            self._log, self._last_words = tempfile.TemporaryFile(), ""  # noqa: SIM115
             command = [sys.executable, "-m", "bats_lab", *self.command, "--no-report", "--quiet"]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log, start_new_session=True
@@ -133,14 +133,18 @@ class SweepControl(ipywidgets.VBox):  # type: ignore[misc]
             self._tell(self._command, "bats-lab " + shlex.join(self.command))
         before = -1 if self.status is None else self.status.runs_in_folder
         ended = self._process is not None and self._process.poll() is not None
+        if ended and self._log is not None:
+            with self._log as log:
+                log.seek(0)
+                self._last_words = "".join(log.read().decode(errors="replace").strip().splitlines()[-1:])
+            self._log = None
         try:
             self.status = read_status(self.controls["folder"].value)
         except OSError:
             self.status = None
         said = "no sweep here yet" if self.status is None else str(self.status)
         if self._process is not None and self._process.poll():
-            self._log.seek(0)
-            said += "\n" + "".join(self._log.read().decode(errors="replace").strip().splitlines()[-1:])
+            said += f"\n{self._last_words}"
         self._tell(self._told, said)
         if self.status is None:
             self._results.value = ""

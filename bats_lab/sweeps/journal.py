@@ -173,8 +173,8 @@ def read_status(folder: str | Path) -> SweepStatus:
             elif event == "finished":
                 finished.add(run)
                 spent += line["seconds"]
-    with contextlib.suppress(OSError):
-        status.at_work &= time.time() - (folder / LOCK).stat().st_mtime < _PATIENCE
+    lock = folder / LOCK
+    status.at_work &= lock.exists() and time.time() - lock.stat().st_mtime < _PATIENCE
     status.finished = len(finished)
     since = {run: time.time() - began if status.at_work else 0.0 for run, (began, _, _) in started.items()}
     for run, (_, first, place) in started.items():
