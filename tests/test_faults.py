@@ -16,7 +16,9 @@ import psutil
 import pytest
 from sweeping import SMALL, TRAIN, all_ended, start_sweep, training_notebook, wait_for
 
+from bats_lab.config import Config
 from bats_lab.errors import BatsLabError
+from bats_lab.runs.files import run_path
 from bats_lab.sweeps.execute import KILLED
 from bats_lab.sweeps.folder import FolderLock, settle_folder
 from bats_lab.sweeps.journal import read_status
@@ -158,6 +160,24 @@ def test_sweep_killed_between_results_and_their_notebook_has_both_in_the_end(tmp
     cells = nbformat.read(outcome.notebook, 4).cells
     assert "train_group_into" in cells[-2].source and cells[-2].execution_count
     assert [p.name for p in out.glob("notebooks/*")] == [outcome.notebook.name]
+
+
+KILL_IN_MID_WRITE = """
+import bats_lab.runs.files, os, signal
+bats_lab.runs.files.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_run_killed_while_its_results_are_written_leaves_no_part_of_them(tmp_path: Path) -> None:
+    notebook = training_notebook(tmp_path / "train.ipynb", KILL_IN_MID_WRITE, TRAIN)
+    (tmp_path / "out").mkdir()
+    config = Config(**SMALL)
+    name = run_path(tmp_path / "out", config).name
+    for left in (f".{name}.1-killed-before.part", f".{name.replace('dt0', 'dt1')}.2-of-another.part"):
+        (tmp_path / "out" / left).touch()
+    report = run_sweep([config], tmp_path / "out", notebook=notebook, progress=False)
+    assert [o.reason for o in report.outcomes] == [KILLED]
+    assert [p.name for p in tmp_path.glob("out/.*.part")] == [f".{name.replace('dt0', 'dt1')}.2-of-another.part"]
 
 
 def test_folder_is_settled_by_what_is_finished(tmp_path: Path) -> None:

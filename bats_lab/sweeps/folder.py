@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +13,7 @@ from bats_lab.errors import BatsLabError
 from bats_lab.sweeps.execute import working_files
 from bats_lab.sweeps.journal import LOCK, Journal
 
-__all__ = ["FolderLock", "settle", "settle_folder"]
+__all__ = ["FolderLock", "remove_parts", "settle", "settle_folder"]
 
 
 class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
@@ -65,6 +66,17 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         return file
 
 
+def remove_parts(folder: Path, runs: Collection[str]) -> None:
+    """Remove what is left of files of results that were being written when their process was killed.
+
+    `runs` are the names of the files, without suffix, of runs that nobody is at work on.
+    """
+    with contextlib.suppress(OSError):
+        for part in [*folder.glob(".*.part"), *(folder / ".cache").glob(".*.part")]:
+            if part.name[1:].rpartition(".nc.")[0].replace("partial-", "run-", 1) in runs:
+                part.unlink()
+
+
 def settle(notebook: Path, finished: bool, *, failed: bool = True) -> None:
     """Leave of an execution that was cut off the notebook of a finished run, and nothing else.
 
@@ -81,8 +93,9 @@ def settle(notebook: Path, finished: bool, *, failed: bool = True) -> None:
         files.status.unlink(missing_ok=True)
 
 
-def settle_folder(folder: Path) -> None:
-    """Settle what sweeps left in a folder that were killed."""
+def settle_folder(folder: Path, runs: Collection[str] = ()) -> None:
+    """Settle what sweeps left in a folder that were killed; `runs` are those of the sweep that is to come."""
+    remove_parts(folder, runs)
     notebooks = folder / "notebooks"
     for part in notebooks.glob(".*.part"):
         part.unlink()

@@ -23,7 +23,7 @@ from typing import Any
 from bats_lab.config import Config
 from bats_lab.runs.files import run_path
 from bats_lab.sweeps.execute import working_files
-from bats_lab.sweeps.folder import FolderLock, settle, settle_folder
+from bats_lab.sweeps.folder import FolderLock, remove_parts, settle, settle_folder
 from bats_lab.sweeps.journal import seconds_left
 from bats_lab.sweeps.notebooks import source_notebook
 from bats_lab.sweeps.plan import data_key, plan_sweep
@@ -107,7 +107,7 @@ def run_sweep(
     configs, out = plan.configs, plan.out
     with FolderLock(out) as lock:
         runs, outcomes, unfinished = [], {}, set(plan.todo)
-        settle_folder(out)
+        settle_folder(out, {run_path(out, config).stem for config in configs})
         for config, label in zip(configs, plan.labels, strict=True):
             executed = out / "notebooks" / f"{run_path(out, config).stem}.ipynb"
             if config in unfinished and not plan.is_finished(config):  # another sweep may just have ended
@@ -191,6 +191,7 @@ class _Execution:
             for run in self.runs:
                 # A worker whose kernel ended first took that for a failure.
                 settle(run.notebook, self._is_finished(run.config), failed=run.label in self.state.running)
+            remove_parts(self.runs[0].notebook.parents[1], {run.notebook.stem for run in self.runs})
             raise
         finally:
             self._journal.add("over")
@@ -269,6 +270,8 @@ class _Execution:
                 os.replace(files.failed, path)
             files.status.unlink(missing_ok=True)
         self._offsets.pop(files.status, None)
+        if event.kind == "failed":
+            remove_parts(path.parents[1], {run.notebook.stem for run in group})
         left = [run for run in group if run not in done and not run.diverged]
         if event.kind == "finished" and left:
             reason = "the notebook ran to its end but saved no results"
