@@ -176,8 +176,9 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
         self._prepared: list[Call] = []
         _remove_leftovers()
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = (self._folder / "lock").open("w")
+        self._lock = (self._folder / "new").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        os.rename(self._folder / "new", self._folder / "lock")  # held from the moment it can be seen
         self._template = _Template(str(self._folder)) if self._fork else None
 
     def __exit__(self, *_: object) -> None:
