@@ -73,7 +73,7 @@ def test_killed_template_takes_no_call_with_it_and_is_replaced(asleep: Callable[
     with Pool(1) as pool:
         for event in pool.run([asleep(1), Call("builtins:dict", {})]):
             if event.kind == "output":
-                [template] = [p for p in psutil.Process().children() if "template" in p.cmdline()]
+                [template] = [p for p in psutil.Process().children() if str(pool._folder) in p.cmdline()]
                 template.kill()
             if event.kind in ("finished", "failed"):
                 ends.append((event.index, event.kind))
