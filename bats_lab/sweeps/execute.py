@@ -111,7 +111,7 @@ def run_notebook(
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.replace(running, failed)
-        if isinstance(error, DeadKernelError):
+        if isinstance(error, DeadKernelError) or "Kernel died before" in str(error):  # so Jupyter says at its start
             raise NotebookError(KILLED) from error
         if isinstance(error, PapermillExecutionError):
             raise NotebookError(one_line(error.ename, error.evalue)) from error
