@@ -10,7 +10,7 @@ PYTHONS = $(PYTHON) python3.13 python3.12 python3.11 python3 python
 ENGINE_TESTS = $(wildcard tests/test_engine_*.py)
 # Comes with the CUDA toolkit.
 SANITIZER ?= compute-sanitizer
-SWEEP   = --dataset mnist_small --delta-t 0,0.001,0.004,0.008,0.01 --seeds 2 --epochs 2 --out results/sweep
+SWEEP   = --dataset mnist_small --delta-t 0,0.001,0.004,0.008,0.01 --seeds 2 --epochs 3 --out results/sweep
 
 # Where this is set, each process compiles every module it imports anew, which costs seconds.
 export PYTHONDONTWRITEBYTECODE =
@@ -82,6 +82,9 @@ sanitize: $(CUDA) ## watch the kernels on the GPU with compute-sanitizer (memche
 test-thorough: $(STAMP) ## run the tests with far more random examples
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m "not browser"
 
+soak: $(STAMP) ## kill at random through a sweep of 200 short runs, and compare what it leaves with an undisturbed one
+	$(BIN)/python tests/soak.py
+
 check: $(STAMP) ## lint, check formatting and types, and that notebooks are stored without outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -93,10 +96,11 @@ format: $(STAMP) ## format the code and strip the notebooks
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
-bench: $(STAMP) ## measure samples per second and how fast explorers answer; AGAINST=REV: beside another commit
+bench: $(STAMP) ## measure samples per second, how fast explorers answer, what a run costs; AGAINST=REV: beside another commit
 	$(BIN)/python tests/benchmarks/bench_engine.py $(if $(AGAINST),--against $(AGAINST))
 	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_group.py)
 	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_explore.py)
+	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_sweep.py)
 
 dashboard: $(STAMP) ## open the explorers in a browser, without code
 	$(BIN)/bats-lab dashboard
@@ -115,5 +119,5 @@ clean: ## remove the environment and all caches; results stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find bats_lab tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help setup setup-cuda sweep test test-browser test-gpu test-thorough sanitize check format bench dashboard screenshots lab \
-  lock clean
+.PHONY: help setup setup-cuda sweep test test-browser test-gpu test-thorough soak sanitize check format bench dashboard \
+  screenshots lab lock clean

@@ -136,8 +136,15 @@ class Parameter:
     optional: bool  #: whether None is allowed at all
     measured: bool  #: whether it can change anything that is measured, and not only what is kept or how it is computed
 
-    def parse(self, text: str) -> Any:
-        """Read a value as people type it; what is not of its type is left as text, for :class:`Config` to refuse."""
+    def read(self, text: str) -> Any:
+        """Read a value as people type it; what is not of its type is left as text, for :class:`Config` to refuse.
+
+        Examples
+        --------
+        >>> hidden = next(p for p in parameters() if p.name == "hidden")
+        >>> hidden.read("200-100"), hidden.read("preset")
+        ([200, 100], None)
+        """
         if text.lower() in ("none", "all", "preset") and (self.optional or self.from_preset):
             return None
         if self.type is tuple:

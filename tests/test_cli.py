@@ -27,7 +27,8 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 import bats_lab
-from bats_lab.cli import _given_values, main, make_parser
+from bats_lab.cli import main, make_parser
+from bats_lab.cli.commands import given_values
 from bats_lab.config import Config, Parameter, parameters
 from bats_lab.data.registry import DATASETS
 from bats_lab.runs.files import open_run, run_path
@@ -43,6 +44,7 @@ COMMANDS = [
     "run",
     "rerun",
     "sweep",
+    "status",
     "reproduce",
     "report",
     "import",
@@ -99,7 +101,7 @@ def configs_of(*arguments: str) -> list[Config]:
     """The runs that a command line asks for."""
     args = make_parser().parse_args(arguments)
     several = arguments[0] == "sweep"
-    values = _given_values(args, several=several)
+    values = given_values(args, several=several)
     return expand_grid(values) if several else [Config.from_dict(values)]
 
 
@@ -515,6 +517,30 @@ def test_finished_sweep_prints_its_table_and_where_it_is(
     expected = [["mnist_small", step, "drop", "2", f"{a:.2%}"] for step, a in zip("04", accuracy, strict=True)]
     assert [row.split()[:5] for row in rows] == expected
     assert re.fullmatch(rf"results: {small_results.name}  \(\d+ s\)", out.strip().splitlines()[-1])
+
+
+def test_status_tells_where_the_sweep_of_a_folder_stands(call: Any, small_results: Path, tmp_path: Path) -> None:
+    status, out, _ = call("status", str(small_results))
+    lines = out.splitlines()
+    assert status == 1 and lines[0] == f"{small_results}: 4 of 5 runs done, 1 failed, 0 pending"
+    assert re.fullmatch(r"sweep of \S+ on \S+, process \d+: over", lines[1])
+    assert lines[2].startswith("failed: delta_t 0.0, learning_rate 1e+39, seed 0: DivergedError: ")
+    assert Path(lines[3].strip()).is_file()
+    assert call("status", str(small_results), "--watch") == (status, out, "")
+    assert call("status", str(tmp_path))[1] == f"{tmp_path}: 0 finished runs; no sweep has been started here.\n"
+    assert call("status", str(tmp_path / "none"))[0] == 1
+
+
+def test_dry_run_tells_what_would_run_and_runs_nothing(call: Any, small_results: Path, tmp_path: Path) -> None:
+    files = sorted(small_results.rglob("*"))
+    more = [o for o in sweep_options() if not o.startswith("--seed")] + ["--seed=0,1,2", "--jobs=2", "--threads=1"]
+    status, out, _ = call("sweep", *more, "--out", str(small_results), "--dry-run")
+    lines = out.splitlines()
+    assert status == 0 and lines[0] == "2 runs to do, 4 finished before"
+    assert lines[1:3] == ["  delta_t 0.0, seed 2", "  delta_t 0.004, seed 2"]
+    assert re.fullmatch(r"time:  about 0:00:0\d, 2 at a time with 1 threads each", lines[3])
+    assert re.fullmatch(r"disk:  about 0\.\d+ MB of \S+ GB free", lines[4])
+    assert sorted(small_results.rglob("*")) == files
 
 
 def test_table_of_networks_that_never_decide_has_a_dash() -> None:

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bats_lab.data import download
-from bats_lab.data.datasets import known_dataset, load_dataset
+from bats_lab.data import datasets, download
+from bats_lab.data.datasets import keep_dataset, known_dataset, load_dataset
 from bats_lab.data.download import download_dataset
 from bats_lab.data.readers import read_idx
 from bats_lab.data.registry import DATASETS, DatasetInfo, IdxFile, data_directory
@@ -143,6 +143,19 @@ def test_other_content_loads_with_a_warning_and_another_hash(tiny: Path) -> None
     with pytest.warns(UserWarning, match=rf"not the official data set \({IMAGES} has the MD5 "):
         other = load_dataset("tiny", data_dir=tiny)
     assert not other.official and other.data_hash != official.data_hash
+
+
+def test_kept_data_set_is_read_once_and_is_still_doubted(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "_kept", {})
+    arrays = tiny_arrays()
+    write_files(tiny / "tiny", {IMAGES: idx_bytes(arrays["x_train"][:9]), LABELS: idx_bytes(arrays["y_train"][:9])})
+    keep_dataset("tiny", data_dir=str(tiny), n_train=3)
+    shutil.rmtree(tiny)
+    with pytest.warns(UserWarning, match="tiny in .* is not the official data set"):
+        data = load_dataset("tiny", data_dir=tiny, n_train=3)
+    assert len(data.x_train) == 3
+    with pytest.raises(DataError):
+        load_dataset("tiny", data_dir=tiny, n_train=4, download=False)
 
 
 def test_fewer_images_than_official_load_with_a_warning(tiny: Path) -> None:

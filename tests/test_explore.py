@@ -458,3 +458,21 @@ def test_what_is_chosen_in_a_tab_is_chosen_in_the_others(results: xr.Dataset) ->
 )
 def test_link_that_cannot_be_opened_is_told(results: xr.Dataset, link: str, message: str) -> None:
     assert message in explore.dashboard(results, link=link).explorers["neuron"].text
+
+
+# a sweep by controls
+
+
+def test_controls_of_a_sweep_make_its_command_and_tell_what_is_wrong_with_it(tmp_path: Path) -> None:
+    control = explore.explore_sweep(tmp_path, delta_t="0,4ms", rule="drop,graded", more="--hidden 9,'12'")
+    assert control.command == [
+        *("sweep", "--dataset=mnist_small", "--delta-t=0,4ms", "--rule=drop,graded", "--seeds=2", "--epochs=3"),
+        *(f"--out={tmp_path}", "--hidden", "9,12"),
+    ]
+    assert control.status.total == 0 and "no sweep has been started here" in control._told.value
+    control.controls["epochs"].value = "<b>"
+    assert "--epochs=&lt;b&gt;" in control._command.value.replace("&#x27;", "")
+    assert control.plan() == "bats-lab: epochs is '<b>'; it must be an int.\n"
+    assert "epochs is &#x27;&lt;b&gt;&#x27;" in control._told.value
+    control.start()
+    assert control.wait().total == 0 and "epochs is" in control._told.value

@@ -13,13 +13,15 @@ from deployments import make_deployment, save_deployment
 from runs import make_run
 
 from bats_lab.runs.files import save_run
-from bats_lab.sweeps.execute import Call, Pool
 from bats_lab.sweeps.notebooks import make_report, notebook_path
+from bats_lab.sweeps.pool import Call, Pool
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 #: The parameters with which each notebook is executed here, small; RESULTS stands for the folder of a small real sweep.
 RESULTS = "folder of a small sweep"
+#: … of one that is yet to be made,
+NEW = "folder that is not there yet"
 #: … and of a made-up deployment.
 DEPLOYED = "folder of a deployment"
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -35,6 +37,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     )
 }
 PARAMETERS |= {
+    "11_sweep": {
+        **{"results_dir": NEW, "delta_t": "4ms", "seeds": "1", "epochs": "1", "start": True},
+        "more": "--n-train 200 --n-test 100 --hidden 20 --threshold-output 0.1",
+    },
     # The other data sets' pages are made by the study's own tests.
     "30_thesis": {"dataset": "fashion_mnist", "results_dir": RESULTS},
     "26_chip": {"results_dir": DEPLOYED},
@@ -95,7 +101,11 @@ def test_notebook_runs_to_its_end(name: str, pool: Pool, tmp_path: Path, request
         key: str(request.getfixturevalue(folders[value])) if isinstance(value, str) and value in folders else value
         for key, value in PARAMETERS[name].items()
     }
+    if parameters.get("results_dir") == NEW:
+        parameters["results_dir"] = str(tmp_path / "new")
     execute(pool, name, tmp_path / "out.ipynb", parameters)
+    if name == "11_sweep":
+        assert "1 of 1 runs done" in (tmp_path / "out.ipynb").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,13 @@ def test_misspelt_parameter_stops_the_notebook_before_it_trains(tmp_path: Path) 
     assert "ValueError: 'detla_t' is no parameter of this notebook; did you mean delta_t?" in done.stderr
 
 
+def test_training_loads_no_library_of_plots() -> None:
+    [imports] = [c["source"] for c in json.loads(TRAIN.read_text())["cells"] if c["id"] == "imports"]
+    script = "".join(imports) + "\nimport sys\nprint({'matplotlib', 'bokeh', 'holoviews', 'panel'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
 OWN = "\n".join(f"{p.name}: object = None" for p in parameters()) + "\ndevice: str = 'cpu'"
 
 

@@ -40,7 +40,6 @@ ROOMS = [
     "plots",
     "studies",
     "explore",
-    "completion",
     "cli",
 ]
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,12 @@ from bats_lab.runs.experiment import run_experiment
 from bats_lab.runs.files import is_finished, open_run, run_path, save_run
 from bats_lab.runs.results import open_results
 from bats_lab.sweeps.execute import STATUS, working_files
+from bats_lab.sweeps.folder import FolderLock
 from bats_lab.sweeps.grid import expand_grid
 from bats_lab.sweeps.notebooks import notebook_path, prepare_notebooks
+from bats_lab.sweeps.plan import _cores, _groups
 from bats_lab.sweeps.progress import Progress
-from bats_lab.sweeps.sweep import _cores, _Execution, _groups, _locked, _Run, run_sweep
+from bats_lab.sweeps.sweep import _Execution, _Run, run_sweep
 from bats_lab.sweeps.training import checkpoint_path, describe_epoch, train_group_into
 
 ROOT = Path(__file__).parents[1]
@@ -164,7 +165,7 @@ def test_runs_take_no_more_threads_than_numba_has(monkeypatch: pytest.MonkeyPatc
 
 def test_two_sweeps_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
     message = f"Another sweep is at work in {re.escape(str(tmp_path))} .process {os.getpid()}.;"
-    with _locked(tmp_path), pytest.raises(BatsLabError, match=message):
+    with FolderLock(tmp_path), pytest.raises(BatsLabError, match=message):
         run_sweep(SMALL, tmp_path)
 
 
@@ -196,7 +197,8 @@ def test_training_tells_epochs_and_failures_as_lines_of_json(tmp_path: Path, mon
 
 def test_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
     run = _Run(Config(), "label", tmp_path / "run.ipynb")
-    execution = _Execution([run], lambda config: False, 1, 1, lambda state: None)
+    with FolderLock(tmp_path / "locked") as lock:
+        execution = _Execution([run], lambda config: False, 1, 1, lambda state: None, lock)
     line = json.dumps({"event": "epoch", "run": 0, "text": "epoch 1/2: …"}).encode() + b"\n"
     told = []
     for content in (b"", line[:9], line, line + line[:9], line + line.replace(b"1/2", b"2/2")):
@@ -215,8 +217,9 @@ def test_network_that_cannot_learn_is_told_of_once_in_a_sweep(tmp_path: Path, mo
     alone = [str(w.message) for w in said if "No output neuron spiked in the first epoch" in str(w.message)]
     assert [text[:7] for text in alone] == ["Run 0: ", "Run 1: "]
     runs = [_Run(config, f"seed {config.seed}", notebook) for config in configs]
-    with pytest.warns(UserWarning, match="^seed 0: No output neuron spiked in the first epoch") as told:
-        _Execution(runs, lambda config: False, 2, 1, lambda state: None)._read_status(runs)
+    no_output = "^seed 0: No output neuron spiked in the first epoch"
+    with pytest.warns(UserWarning, match=no_output) as told, FolderLock(tmp_path / "locked") as lock:
+        _Execution(runs, lambda config: False, 2, 1, lambda state: None, lock)._read_status(runs)
     assert len(told) == 1
 
 
@@ -302,20 +305,6 @@ def test_killed_sweep_leaves_no_process_and_goes_on_from_its_checkpoint_to_the_s
         np.testing.assert_array_equal(run[name], whole[name])
     assert [p.name for p in tmp_path.iterdir() if p.name == "checkpoints"] == []
     assert not list(tmp_path.glob("notebooks/*.running.ipynb"))
-
-
-def test_one_ctrl_c_ends_everything_and_says_how_to_go_on(tmp_path: Path) -> None:
-    with start_sweep(tmp_path, "--epochs=100000", "--jobs=2", "--seeds=2") as process:
-        wait_for(lambda: len(list(tmp_path.glob("notebooks/*.running.ipynb"))) == 2, process)
-        children = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == (
-        "bats-lab: Stopped; 0 of 2 runs are finished. The same command goes on from there."
-    )
-    assert all_ended(children)
-    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [".lock"]
 
 
 def test_ctrl_c_leaves_no_failure_of_a_run_that_it_ended(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from bats_lab.data.readers import read_npz, read_sound
 from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, dataset_info, find_files
 from bats_lab.errors import DataError
 
-__all__ = ["ImageData", "known_dataset", "load_dataset"]
+__all__ = ["ImageData", "keep_dataset", "known_dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,28 @@ def load_dataset(
     >>> data.x_train.shape, data.x_test.shape, data.n_classes
     ((500, 28, 28), (2000, 28, 28), 10)
     """
+    key = (name, None if data_dir is None else str(data_dir), n_train, n_test)
+    data, doubts = _kept.get(key) or _load(name, data_dir, n_train, n_test, download=download, progress=progress)
+    for doubt in doubts:
+        warnings.warn(doubt, stacklevel=2)
+    return data
+
+
+#: Data sets that stay in memory, and what is doubtful about them.
+_kept: dict[tuple[str, str | None, int | None, int | None], tuple[ImageData, list[str]]] = {}
+
+
+def keep_dataset(
+    name: str, *, data_dir: str | None = None, n_train: int | None = None, n_test: int | None = None
+) -> None:
+    """Load a data set once for this process and those forked from it; arguments are those of :func:`load_dataset`."""
+    _kept[name, data_dir, n_train, n_test] = _load(name, data_dir, n_train, n_test, download=False, progress=False)
+
+
+def _load(
+    name: str, data_dir: str | Path | None, n_train: int | None, n_test: int | None, *, download: bool, progress: bool
+) -> tuple[ImageData, list[str]]:
+    """Load a data set; return also what is doubtful about it, in sentences."""
     differences: list[str] = []
     doubts: list[str] = []
     scale = ImageData.scale
@@ -118,13 +140,11 @@ def load_dataset(
         else:
             arrays, differences = _read_files(name, data_dir, download=download, progress=progress)
             differences += _classes_without_images(arrays, class_names) if differences else []
-    for doubt in doubts:
-        warnings.warn(f"{name}: {doubt}.", stacklevel=2)
+    said = [f"{name}: {doubt}." for doubt in doubts]
     if differences:
-        warnings.warn(
+        said.append(
             f"{name} in {data_directory(data_dir) / name} is not the official data set ({'; '.join(differences)}): "
-            f"results on it cannot be compared with published ones to the last digit.",
-            stacklevel=2,
+            f"results on it cannot be compared with published ones to the last digit."
         )
     digest = hashlib.sha256()  # of shapes and contents
     for key in ARRAYS:
@@ -136,9 +156,10 @@ def load_dataset(
             raise ValueError(f"n_{split} is {n}; it must be from 1 to {n_images}, the {split} images of {name}.")
         arrays |= {key: arrays[key][:n] for key in (f"x_{split}", f"y_{split}")}
     official = name in DATASETS and not differences
-    return ImageData(
+    data = ImageData(
         name, **arrays, class_names=class_names, data_hash=digest.hexdigest(), official=official, scale=scale
     )
+    return data, said
 
 
 def _classes_without_images(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from .live import LiveNetwork, Samples, runs_with_spikes, runs_with_weights
 from .neuron import explore_neuron
 from .picture import Panel, Picture, load_bokeh
 from .rasters import explore_rasters
+from .sweeping import SweepControl, explore_sweep
 from .tabs import dashboard
 from .tradeoff import explore_tradeoff
 from .weights import explore_weights
@@ -19,6 +20,7 @@ __all__ = [
     "Picture",
     "Samples",
     "Sentence",
+    "SweepControl",
     "dashboard",
     "explore_chip",
     "explore_digit",
@@ -26,6 +28,7 @@ __all__ = [
     "explore_latency",
     "explore_neuron",
     "explore_rasters",
+    "explore_sweep",
     "explore_tradeoff",
     "explore_weights",
     "load_bokeh",

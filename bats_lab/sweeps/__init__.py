@@ -3,5 +3,9 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["execute", "grid", "notebooks", "progress", "sweep", "training"]
+    __name__,
+    [
+        *("execute", "folder", "grid", "journal", "notebooks", "plan", "pool", "progress", "standby", "sweep"),
+        *("training", "worker"),
+    ],
 )

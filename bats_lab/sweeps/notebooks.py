@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bats_lab.errors import BatsLabError
-from bats_lab.sweeps.execute import Call, Pool
+from bats_lab.sweeps.pool import Call, Pool
 
 __all__ = ["make_report", "notebook_path", "prepare_notebooks", "source_notebook"]
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bats_lab.config import Config
 
-__all__ = ["Progress", "RunOutcome", "SweepReport", "display"]
+__all__ = ["Progress", "RunOutcome", "SweepReport", "display", "shown"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,20 @@ class SweepReport:
     def failed(self) -> list[RunOutcome]:
         """Runs without results."""
         return self._with("failed")
+
+    def failures(self) -> str:
+        """List the runs that failed, with reasons and notebooks."""
+        lines = [f"\n{len(self.failed)} of {len(self.outcomes)} runs failed:"]
+        for outcome in self.failed:
+            lines.append(f"  {outcome.label}: {outcome.reason}")
+            if outcome.notebook is not None:
+                lines.append(f"    {shown(outcome.notebook)}")
+        return "\n".join(lines)
+
+
+def shown(path: Path) -> str:
+    """Write a path as a person would: relative to where they are, if it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 @dataclass

@@ -21,22 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from bats_lab.config import Config
-from bats_lab.data.datasets import load_dataset
-from bats_lab.engine import get_backend
-from bats_lab.errors import BatsLabError
-from bats_lab.runs.files import is_finished, run_path
-from bats_lab.runs.limits import limit_warnings
-from bats_lab.runs.training import group_shape
-from bats_lab.sweeps.execute import Call, Event, Pool, working_files
-from bats_lab.sweeps.grid import describe_runs, expand_grid
+from bats_lab.runs.files import run_path
+from bats_lab.sweeps.execute import working_files
+from bats_lab.sweeps.folder import FolderLock, remove_parts, settle, settle_folder
+from bats_lab.sweeps.journal import seconds_left
 from bats_lab.sweeps.notebooks import source_notebook
+from bats_lab.sweeps.plan import data_key, plan_sweep
+from bats_lab.sweeps.pool import Call, Event, Pool
 from bats_lab.sweeps.progress import Progress, RunOutcome, SweepReport, display
-from bats_lab.sweeps.training import check_folder
 
 __all__ = ["run_sweep"]
-
-# Runs that one execution trains side by side, at most: more would not be faster, and all of them fail together.
-_GROUP_SIZE = 40
 
 
 def run_sweep(
@@ -97,50 +91,39 @@ def run_sweep(
         If another sweep is at work in `out`.
     """
     began = time.monotonic()
-    configs = list(expand_grid(configs) if isinstance(configs, Mapping) else configs)
-    configs = list({config.identity: config for config in configs}.values())
-    out = Path(out).resolve()
-    if not configs:
-        raise ValueError("The sweep has no runs; give at least one configuration.")
-    check_folder(out)
-    if jobs < 0:
-        raise ValueError(f"jobs is {jobs}; it must be 0, for as many as there are cores, or more.")
-    if side_by_side < 0:
-        raise ValueError(f"side_by_side is {side_by_side}; it must be 0, for the device's own number, or more.")
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout is {timeout:g}; it must be above 0, in seconds.")
     source = source_notebook(notebook, "10_train")
-    backend = get_backend(device)
-    on_gpu = backend.name == "cuda"
-    with backend.using(threads):
-        pass  # so that a number of threads that is not allowed is refused here, and not by every run
-    finished = _finished_in(out, configs)
-    todo = [config for config in configs if not finished(config)]
-    _check_data(todo, data_dir, show=progress is not False)
-
-    out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
-        for stale in (out / "notebooks").glob("*.running.*"):
-            stale.unlink()
-        runs, outcomes, unfinished = [], {}, set(todo)
-        for config, label in zip(configs, describe_runs(configs), strict=True):
+    plan = plan_sweep(
+        configs,
+        out,
+        jobs=jobs,
+        data_dir=data_dir,
+        device=device,
+        threads=threads,
+        side_by_side=side_by_side,
+        show=progress is not False,
+    )
+    configs, out = plan.configs, plan.out
+    with FolderLock(out) as lock:
+        runs, outcomes, unfinished = [], {}, set(plan.todo)
+        settle_folder(out, {run_path(out, config).stem for config in configs})
+        for config, label in zip(configs, plan.labels, strict=True):
             executed = out / "notebooks" / f"{run_path(out, config).stem}.ipynb"
-            if config in unfinished and not finished(config):
+            if config in unfinished and not plan.is_finished(config):  # another sweep may just have ended
                 runs.append(_Run(config, label, executed))
             else:
                 notebook = executed if executed.exists() else None
                 outcomes[config] = RunOutcome(config, label, "skipped", notebook=notebook)
-        groups = _groups([run.config for run in runs], side_by_side or (_GROUP_SIZE if on_gpu else 1))
-        cores = _cores()
-        jobs = min(jobs or (1 if on_gpu else cores), len(groups))
+        groups, jobs, threads = plan.shared_out([run.config for run in runs])
         options = {
             "results_dir": str(out),
             "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
             "device": device,
-            "threads": threads or max(1, cores // max(1, jobs)),
+            "threads": threads,
             "checkpoint": checkpoint,
         }
-        execution = _Execution(runs, finished, len(configs), jobs, display(progress, len(configs)))
+        execution = _Execution(runs, plan.is_finished, len(configs), jobs, display(progress, len(configs)), lock)
         try:
             for outcome in execution.run(groups, source, options, timeout):
                 outcomes[outcome.config] = outcome
@@ -148,66 +131,6 @@ def run_sweep(
             execution.state.stage = "over"
             execution.show()
     return SweepReport(out, [outcomes[config] for config in configs], time.monotonic() - began)
-
-
-def _groups(configs: Sequence[Config], size: int) -> list[list[int]]:
-    """Put runs that can be trained side by side together, `size` at most, as places in `configs`."""
-    by_shape: dict[Any, list[int]] = {}
-    for i, config in enumerate(configs):
-        by_shape.setdefault(i if size == 1 else group_shape(config), []).append(i)
-    return [group[begin : begin + size] for group in by_shape.values() for begin in range(0, len(group), size)]
-
-
-def _cores() -> int:
-    """Count the cores that runs may use: those of this process, or fewer where ``NUMBA_NUM_THREADS`` says so."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = os.environ.get("NUMBA_NUM_THREADS", "")
-    return min(cores, int(most)) if most.isdecimal() and int(most) > 0 else cores
-
-
-def _data_key(config: Config) -> tuple[str, int | None, int | None]:
-    return config.dataset, config.n_train, config.n_test
-
-
-def _finished_in(out: Path, configs: Sequence[Config]) -> Callable[[Config], bool]:
-    """Return the function that tells whether a run's results are there.
-
-    The user's own images, which may have been replaced since the last sweep, are hashed; named data sets are verified.
-    """
-    own = {key for key in map(_data_key, configs) if key[0].endswith(".npz") and Path(key[0]).is_file()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is doubtful is said of the data of runs that are to do
-        hashes = {key: load_dataset(key[0], n_train=key[1], n_test=key[2]).data_hash for key in own}
-    return lambda config: is_finished(out, config, data_hash=hashes.get(_data_key(config)))
-
-
-def _check_data(configs: Sequence[Config], data_dir: str | Path | None, *, show: bool) -> None:
-    """Load each data set once, so that what is wrong with it, or is to be downloaded, comes before the first run."""
-    for dataset, n_train, n_test in dict.fromkeys(map(_data_key, configs)):
-        load_dataset(dataset, data_dir=data_dir, n_train=n_train, n_test=n_test, progress=show)
-    for message in limit_warnings(configs):
-        warnings.warn(message, stacklevel=3)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system takes it back when the process ends, however it ends."""
-    import fcntl
-
-    with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip()
-            process = f" (process {holder})" if holder else ""
-            raise BatsLabError(
-                f"Another sweep is at work in {folder}{process}; wait until it is over, or choose another folder."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 @dataclass
@@ -233,8 +156,9 @@ class _Execution:
         total: int,
         jobs: int,
         show: Callable[[Progress], None],
+        lock: FolderLock,
     ) -> None:
-        self.runs, self.jobs = runs, jobs
+        self.runs, self.jobs, self._lock, self._journal = runs, jobs, lock, lock.journal
         self.state = Progress(total=total, skipped=total - len(runs))
         self._is_finished, self._show = is_finished, show
         self._seconds = self._epochs = 0.0  # of the runs that are finished
@@ -243,6 +167,7 @@ class _Execution:
 
     def show(self, last: RunOutcome | None = None) -> None:
         """Pass the state on."""
+        self._journal.beat()
         self.state.last = last
         self._show(self.state)
         self.state.last = None
@@ -253,25 +178,35 @@ class _Execution:
         """Execute the notebook for each group of runs, and yield how each run ended."""
         if not groups:
             return
+        known = [[run.notebook.stem, run.label, run.config.epochs] for run in self.runs]
+        self._journal.add("sweep", total=self.state.total, skipped=self.state.skipped, jobs=self.jobs, runs=known)
         try:
             with Pool(self.jobs) as pool:
-                if self.jobs > 1 or get_backend(options["device"]).name == "cpu":  # else the first run compiles
-                    self.show()
-                    arguments = {"device": options["device"], "dtypes": sorted({r.config.dtype for r in self.runs})}
-                    for _ in pool.run([Call("bats_lab.engine.kernels:compile_kernels", arguments)]):
-                        self.show()
+                self._prepare(pool, options)
                 self.state.stage = "training"
                 todo = [[self.runs[i] for i in group] for group in groups]
                 while todo:
                     todo = yield from self._execute(pool, todo, source, options, timeout)
         except BaseException:  # Ctrl-C above all; what was begun is done anew next time
             for run in self.runs:
-                files = working_files(run.notebook)
-                files.running.unlink(missing_ok=True)
-                files.status.unlink(missing_ok=True)
-                if run.label in self.state.running:  # a worker whose kernel ended first took that for a failure
-                    files.failed.unlink(missing_ok=True)
+                # A worker whose kernel ended first took that for a failure.
+                settle(run.notebook, self._is_finished(run.config), failed=run.label in self.state.running)
+            remove_parts(self.runs[0].notebook.parents[1], {run.notebook.stem for run in self.runs})
             raise
+        finally:
+            self._journal.add("over")
+
+    def _prepare(self, pool: Pool, options: Mapping[str, Any]) -> None:
+        """Have kernels compiled, and loaded with the data sets before processes for runs are forked."""
+        arguments = {"device": options["device"], "dtypes": sorted({run.config.dtype for run in self.runs})}
+        kernels = ""
+        for event in pool.run([Call("bats_lab.engine.forked:list_kernels", arguments)]):
+            kernels = event.text
+            self.show()
+        datasets = list(dict.fromkeys(data_key(run.config) for run in self.runs))
+        arguments = {"kernels": kernels, "datasets": datasets, "data_dir": options["data_dir"]}
+        for _ in pool.prepare(Call("bats_lab.sweeps.training:prepare_runs", arguments)):  # where it fails, runs say why
+            self.show()
 
     def _execute(
         self, pool: Pool, groups: list[list[_Run]], source: Path, options: Mapping[str, Any], timeout: float | None
@@ -289,6 +224,8 @@ class _Execution:
         for event in pool.run(calls, timeout=allowed):
             group = groups[event.index] if event.index >= 0 else []
             if event.kind == "started":
+                self._lock.check()
+                self._journal.add("started", runs=[run.notebook.stem for run in group])
                 for run in group:
                     run.started, run.attempts = time.monotonic(), run.attempts + 1
                     self.state.running[run.label] = ""
@@ -304,7 +241,7 @@ class _Execution:
     def _read_status(self, group: Sequence[_Run]) -> None:
         """Read what a notebook has told of its runs since the last time."""
         path = working_files(group[0].notebook).status
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as lines:
+        with contextlib.suppress(OSError), path.open("rb") as lines:
             lines.seek(self._offsets.get(path, 0))
             for line in lines:
                 if not line.endswith(b"\n"):  # it is being written
@@ -325,16 +262,22 @@ class _Execution:
         """Say of each run of an execution that is over how it ended, or add it to those to be taken up `again`."""
         path, reason = group[0].notebook, event.text
         files = working_files(path)
-        if files.running.exists():  # its process was killed before it could do so itself
-            os.replace(files.running, files.failed)
-        files.status.unlink(missing_ok=True)
-        self._offsets.pop(files.status, None)
         done = [run for run in group if self._is_finished(run.config)]
+        with contextlib.suppress(OSError):  # the folder may be gone, or read-only
+            if files.running.exists():  # its process was killed before it could do so itself
+                os.replace(files.running, files.failed)
+            if done and not path.exists() and (event.kind == "failed" and done == group):
+                os.replace(files.failed, path)
+            files.status.unlink(missing_ok=True)
+        self._offsets.pop(files.status, None)
+        if event.kind == "failed":
+            remove_parts(path.parents[1], {run.notebook.stem for run in group})
         left = [run for run in group if run not in done and not run.diverged]
         if event.kind == "finished" and left:
             reason = "the notebook ran to its end but saved no results"
             if not done:
-                os.replace(path, files.failed)
+                with contextlib.suppress(OSError):
+                    os.replace(path, files.failed)
         elif left and (len(group) > 1 or (left[0].attempts == 1 and reason.startswith("DeviceError: The GPU"))):
             for run in left:
                 run.started = None
@@ -359,6 +302,7 @@ class _Execution:
                 next((file for file in (path, files.failed) if file.exists()), None),
                 seconds,
             )
+            self._journal.add(outcome.status, run=run.notebook.stem, seconds=round(seconds, 3), reason=outcome.reason)
             self.state.last_line = self.state.running.pop(run.label)
             self.state.seconds_left = self._seconds_left()
             self.show(outcome)
@@ -368,6 +312,6 @@ class _Execution:
         """Estimate from the seconds an epoch took in the runs that are finished."""
         if not self._epochs:
             return None
-        now, each = time.monotonic(), self._seconds / self._epochs
-        left = [r.config.epochs * each - (0 if r.started is None else now - r.started) for r in self.runs if not r.over]
-        return sum(max(0.0, seconds) for seconds in left) / self.jobs
+        now = time.monotonic()
+        left = [(r.config.epochs, 0.0 if r.started is None else now - r.started) for r in self.runs if not r.over]
+        return seconds_left(self._seconds / self._epochs, left, self.jobs)

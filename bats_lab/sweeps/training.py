@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 import xarray as xr
 
 from bats_lab.config import Config, parameters
+from bats_lab.data.datasets import keep_dataset
+from bats_lab.engine.forked import load_kernels
 from bats_lab.errors import DivergedError
 from bats_lab.runs.experiment import run_experiments
 from bats_lab.runs.files import run_path, save_run
@@ -25,6 +28,7 @@ __all__ = [
     "checkpoint_path",
     "describe_epoch",
     "notebook_config",
+    "prepare_runs",
     "save_into",
     "train_group_into",
     "train_into",
@@ -60,6 +64,25 @@ def notebook_config(names: Mapping[str, Any]) -> Config:
             hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(declared))}."
             raise ValueError(f"{name!r} is no parameter of this notebook; {hint}")
     return Config.from_dict({p.name: names[p.name] for p in parameters()})
+
+
+def prepare_runs(kernels: str, datasets: Sequence[Sequence[Any]], data_dir: str | None) -> None:
+    """Load what runs need, once for all that are trained in processes forked from this one.
+
+    Parameters
+    ----------
+    kernels : str
+        List of compiled kernels, from :func:`bats_lab.engine.forked.list_kernels`.
+    datasets : sequence of (name, n_train, n_test)
+        The runs' data sets, which have to be there.
+    data_dir : str or None
+        Where full data sets lie.
+    """
+    for slow in ("netCDF4", "pandas.io.formats.html", "bats_lab.engine.cpu.networks"):
+        importlib.import_module(slow)
+    load_kernels(kernels)
+    for name, n_train, n_test in datasets:
+        keep_dataset(name, data_dir=data_dir, n_train=n_train, n_test=n_test)
 
 
 def check_folder(folder: Path) -> None:
@@ -148,7 +171,8 @@ def train_group_into(
 def _tell(event: str, run: int, text: str, **more: int) -> None:
     """Append a line of JSON to the file that the sweep reads, if there is a sweep."""
     if path := os.environ.get(STATUS):
-        with open(path, "a", encoding="utf-8") as file:
+        # A folder that is full, or gone for a while, is no reason to break off.
+        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "run": run, "text": text} | more) + "\n")
 
 

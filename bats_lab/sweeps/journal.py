@@ -1,0 +1,210 @@
+"""What a sweep writes down of itself in its folder, and where it stands as read from there, on whatever machine.
+
+The journal, ``sweep.jsonl``, is only added to, a line of JSON an event: a sweep with its runs, the start and the end of
+each of them, the sweep's end. What belongs to no known sweep is left out. A sweep at work touches its lock file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bats_lab.sweeps.execute import working_files
+
+__all__ = ["JOURNAL", "LOCK", "Journal", "RunStatus", "SweepStatus", "duration", "read_status", "seconds_left", "watch"]
+
+JOURNAL, LOCK = "sweep.jsonl", ".lock"
+
+#: Seconds between two signs of life of a sweep.
+_HEARTBEAT = 5.0
+
+#: Without a sign of life for so many seconds a sweep is taken for dead; a file server may keep some back.
+_PATIENCE = 30.0
+
+
+class Journal:
+    """The journal of a folder, to be added to; what cannot be written is left out, as a sweep does not depend on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._lock = folder / JOURNAL, folder / LOCK
+        self._host = socket.gethostname()
+        self._beat = float("-inf")
+        with contextlib.suppress(OSError):
+            text = self._path.read_bytes()
+            if text and not text.endswith(b"\n"):  # the last sweep was killed in mid-line
+                self._append(b"\n")
+
+    def add(self, event: str, **what: Any) -> None:
+        """Add a line."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._append(json.dumps({"time": now, "event": event, "host": self._host, "pid": os.getpid()} | what).encode())
+
+    def _append(self, line: bytes) -> None:
+        with contextlib.suppress(OSError), self._path.open("ab", buffering=0) as file:
+            file.write(line.rstrip(b"\n") + b"\n")
+
+    def beat(self) -> None:
+        """Give a sign of life, unless there has just been one."""
+        if time.monotonic() > self._beat + _HEARTBEAT:
+            self._beat = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self._lock)
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run of a sweep that is at work or has failed.
+
+    `text` is how its last epoch went, or why it failed; `notebook` is the notebook as far as it was executed.
+    """
+
+    label: str
+    text: str
+    seconds: float
+    notebook: Path
+
+
+@dataclass
+class SweepStatus:
+    """Where the last sweep of a folder stands."""
+
+    folder: Path
+    runs_in_folder: int  #: finished runs, of whatever sweep
+    host: str = ""  #: where it runs or ran; empty if the folder knows of no sweep
+    process: int = 0
+    started: str = ""  #: when, UTC
+    at_work: bool = False
+    total: int = 0
+    skipped: int = 0  #: finished before it began
+    finished: int = 0
+    failed: list[RunStatus] = field(default_factory=list)
+    running: list[RunStatus] = field(default_factory=list)  #: at work; cut off, if the sweep is not at work
+    seconds_left: float | None = None  #: estimate from the runs that are finished; None before the first
+
+    @property
+    def done(self) -> int:
+        """Runs with results."""
+        return self.skipped + self.finished
+
+    @property
+    def pending(self) -> int:
+        """Runs not begun."""
+        return self.total - self.done - len(self.failed) - len(self.running)
+
+    def __str__(self) -> str:
+        """Tell in a few lines."""
+        if not self.host:
+            return f"{self.folder}: {self.runs_in_folder} finished runs; no sweep has been started here."
+        counts = f"{self.done} of {self.total} runs done" + (f" ({self.skipped} before)" if self.skipped else "")
+        cut = "running" if self.at_work else "cut off"
+        counts += f", {len(self.running)} {cut}" if self.running else ""
+        counts += f", {len(self.failed)} failed, {self.pending} pending"
+        if self.at_work and self.seconds_left is not None:
+            counts += f", {duration(self.seconds_left)} left"
+        if self.at_work:
+            what = "at work"
+        else:
+            what = "over" if self.done + len(self.failed) == self.total else "stopped; the same command goes on"
+        lines = [f"{self.folder}: {counts}", f"sweep of {self.started} on {self.host}, process {self.process}: {what}"]
+        for title, runs in ((cut, self.running), ("failed", self.failed)):
+            for run in runs:
+                took = f" ({duration(run.seconds)})" if run.seconds else ""
+                lines.append(f"{title}: {run.label}: {run.text or 'no epoch yet'}{took}")
+                if title == "failed" and run.notebook.exists():
+                    lines.append(f"  {run.notebook}")
+        return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as hours, minutes and seconds."""
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}"
+
+
+def seconds_left(each: float, runs: Iterable[tuple[int, float]], jobs: int) -> float:
+    """Estimate how long runs take whose epochs take `each` seconds, from their epochs and the seconds they have had."""
+    return sum(max(0.0, epochs * each - spent) for epochs, spent in runs) / max(1, jobs)
+
+
+def read_status(folder: str | Path) -> SweepStatus:
+    """Read where the last sweep of a folder stands, from the folder alone.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder of results {folder}.")
+    status = SweepStatus(folder, sum(1 for _ in folder.glob("run-*.nc")))
+    runs: dict[str, tuple[str, int]] = {}  # label and epochs of each
+    started: dict[str, tuple[float, str, int]] = {}  # when, the group's first run, and the place in the group
+    failed: dict[str, dict[str, Any]] = {}
+    finished: set[str] = set()
+    spent, jobs = 0.0, 1
+    for line in _lines(folder / JOURNAL):
+        event = line["event"]
+        if event == "sweep":
+            names = {"host": line["host"], "process": line["pid"], "started": line["time"]}
+            status = SweepStatus(folder, status.runs_in_folder, **names, total=line["total"], skipped=line["skipped"])
+            runs = {run: (label, epochs) for run, label, epochs in line["runs"]}
+            started, failed, finished, spent = {}, {}, set(), 0.0
+            jobs, status.at_work = line["jobs"], True
+        elif event == "over":
+            status.at_work = False
+        elif event == "started":
+            now = datetime.fromisoformat(line["time"]).timestamp()
+            started |= {run: (now, line["runs"][0], i) for i, run in enumerate(line["runs"])}
+        elif line.get("run") in runs:
+            run = line["run"]
+            started.pop(run, None)
+            if event == "failed":
+                failed[run] = line
+            elif event == "finished":
+                finished.add(run)
+                spent += line["seconds"]
+    lock = folder / LOCK
+    status.at_work &= lock.exists() and time.time() - lock.stat().st_mtime < _PATIENCE
+    status.finished = len(finished)
+    since = {run: time.time() - began if status.at_work else 0.0 for run, (began, _, _) in started.items()}
+    for run, (_, first, place) in started.items():
+        path = folder / "notebooks" / f"{first}.ipynb"
+        told = [e["text"] for e in _lines(working_files(path).status) if e["run"] == place and e["event"] == "epoch"]
+        text = told[-1] if told else ""
+        status.running.append(RunStatus(runs[run][0], text, since[run], working_files(path).running))
+    for run, line in failed.items():
+        notebook = working_files(folder / "notebooks" / f"{run}.ipynb").failed
+        status.failed.append(RunStatus(runs[run][0], line["reason"], line["seconds"], notebook))
+    if status.finished:
+        left = [run for run in runs if run not in finished and run not in failed]
+        each = spent / sum(runs[run][1] for run in finished)
+        status.seconds_left = seconds_left(each, [(runs[run][1], since.get(run, 0.0)) for run in left], jobs)
+    return status
+
+
+def watch(folder: str | Path, every: float = 2.0) -> Iterator[SweepStatus]:
+    """Yield where the sweep of a folder stands, every so many seconds, until it is no longer at work."""
+    while (status := read_status(folder)).at_work:
+        yield status
+        time.sleep(every)
+    yield status
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Read lines of JSON; one that is being written, or was cut off, is left out."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return found
