@@ -177,7 +177,7 @@ def order_records(crossings, i, column, n_ticks, physics, fully, sent):
 def _regroup_sample(crossings, i, physics, sent, bins, groups):
     size = sent.neuron.shape[1]
     capacity = crossings.integers.shape[2]
-    order_records(crossings, i, np.int64(BIN), physics.last_tick + 1, physics, True, sent)
+    order_records(crossings, i, np.int64(BIN), physics.last_tick + 1, physics, physics.delta_t > 0, sent)
     for event in range(sent.n_sent[i]):
         source = sent.source[i, event]
         bins[i, event] = crossings.integers[i, source // capacity, source % capacity, BIN]
