@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from bats_lab.errors import DataError
+from bats_lab.files import open_arrays
 from bats_lab.network.graphs import Graph
 from bats_lab.network.platforms import Profile, Response, simulate, steps_of
 from bats_lab.spikes.grid import first_tick_from
@@ -195,7 +197,7 @@ def load_spikes(path: str | os.PathLike[str], n_neurons: int) -> tuple[Spikes, n
     labels = None
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as data:
+            with open_arrays(path) as data:
                 times = np.asarray(data["times"], np.float64)
                 labels = np.asarray(data["labels"]).astype(np.int64) if "labels" in data else None
         else:
@@ -206,7 +208,7 @@ def load_spikes(path: str | os.PathLike[str], n_neurons: int) -> tuple[Spikes, n
             times = np.full(shape, np.inf)
             times[sample, neuron, train] = table["time"].to_numpy(np.float64)
         spikes = Spikes.from_padded(times)
-    except (KeyError, ValueError, IndexError, OSError) as error:
+    except (KeyError, ValueError, IndexError, OSError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} holds no spikes ({error}); it must have times, or sample, neuron and time.") from error
     if spikes.n_neurons != n_neurons:
         raise DataError(f"{path} holds spikes of {spikes.n_neurons} neurons; there are {n_neurons}.")
