@@ -114,7 +114,7 @@ def test_a_run_goes_to_a_file_and_into_a_sweep(run, tmp_path):
 def test_nothing_is_kept_where_nothing_is_asked_for(tmp_path):
     run = run_experiment(TINY.replace(keep_weights="none", keep_samples=0), threads=1)
     optional = {n for n, entry in VARIABLES.items() if not entry.required}
-    assert optional & set(run.data_vars) == {"stopped_accuracy", "stopped_spike_count", "threshold"}
+    assert optional & set(run.data_vars) == {"environment", "stopped_accuracy", "stopped_spike_count", "threshold"}
     assert open_run(save_run(run, tmp_path)).identical(run)
 
 

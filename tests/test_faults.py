@@ -163,8 +163,8 @@ def test_sweep_killed_between_results_and_their_notebook_has_both_in_the_end(tmp
 
 
 KILL_IN_MID_WRITE = """
-import bats_lab.runs.files, os, signal
-bats_lab.runs.files.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+import bats_lab.files, os, signal
+bats_lab.files.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 """
 
 

@@ -310,7 +310,7 @@ def info(args: argparse.Namespace) -> int:
     from bats_lab.data.status import list_datasets
     from bats_lab.engine import DEVICES, get_backend
 
-    print(f"bats_lab     {__version__} in {Path(__file__).resolve().parent}")
+    print(f"bats_lab     {__version__} in {Path(__file__).resolve().parents[1]}")
     print(f"Python       {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
     versions = {package.name.lower(): package.version for package in metadata.distributions()}
     for name in _LIBRARIES:
