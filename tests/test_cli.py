@@ -183,10 +183,12 @@ def test_version_is_that_of_the_package(call: Any) -> None:
 def test_parameters_are_read_as_python_would_write_them() -> None:
     text = {
         "dataset": "emnist", "n_train": "10", "n_test": "all", "validation_fraction": "0.25", "delta_t": "0.001",
-        "rule": "graded", "estimator": "surrogate", "surrogate_width": "0.125", "duration": "0.3",
+        "rule": "graded", "estimator": "surrogate", "surrogate_width": "0.125",
+        "error_counts": "merge", "error_layers": "all",
+        "duration": "0.3",
         "encoding_window": "0.2", "hidden": "20-10", "tau_syn": "0.1", "threshold_hidden": "0.1-2e-1",
         "threshold_output": "3", "max_spikes_hidden": "7-8", "max_spikes_output": "9", "weight_scale": "2",
-        "auto_threshold": "True", "error_counts": "merge", "error_layers": "all",
+        "auto_threshold": "True",
         "epochs": "3", "batch_size": "4", "test_batch_size": "5", "learning_rate": "1e-3", "learning_rate_decay": ".5",
         "learning_rate_interval": "2", "learning_rate_min": "1e-05", "beta_1": "0.5", "beta_2": "0.6",
         "epsilon": "1e-7", "target_true": "14", "target_false": "2.5", "seed": "6", "dtype": "float64",
@@ -230,6 +232,7 @@ def test_sweep_takes_several_values_of_every_parameter() -> None:
         "duration": "0.2,0.3",
         "rule": "drop,graded",
         "error_counts": "own,merge",
+        "error_layers": "output,all",
         "estimator": "straight_through,delayed",
         "dtype": "float32,float64",
         "keep_weights": "last,none",

@@ -270,7 +270,7 @@ def lab(args: argparse.Namespace) -> int:
     print(f"JupyterLab on {root / 'notebooks'}", file=sys.stderr)
     options = [f"--ServerApp.root_dir={root}", "--LabApp.default_url=/lab/tree/notebooks", "--LabApp.news_url=None"]
     # Defaults of JupyterLab's settings: it asks at each first start whether to look for news on the internet.
-    settings = [str(Path(__file__).with_name("explore")), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    settings = [str(Path(__file__).parents[1] / "explore"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, settings))}
     command = [sys.executable, "-m", "jupyterlab", *options, _ENCRYPTED, *args.options]
     sys.stdout.flush()

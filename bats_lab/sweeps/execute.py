@@ -184,11 +184,15 @@ def one_line(name: str, message: object) -> str:
     return f"{name}: {message}".strip().splitlines()[0].rstrip(": ")
 
 
+#: Bytes of a folder's path up to which there may be sockets in it: 104 on some systems, with their own names.
+_MOST_BYTES = 95
+
+
 def _kernel_manager_class(folder: str, environment: Mapping[str, str], standby: StandbyKernel | None) -> type:
     """Build the class of a kernel manager: over IPC, with its sockets in `folder`, running this very Python.
 
     Sockets with the default names collide between parallel runs in one working directory; and the user's kernelspec
-    ``python3`` may belong to another environment. A socket's path must stay below about 100 characters.
+    ``python3`` may belong to another environment. Where the folder's path is too long for a socket's, it is over TCP.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -196,7 +200,8 @@ def _kernel_manager_class(folder: str, environment: Mapping[str, str], standby: 
     class IPCKernelManager(AsyncKernelManager):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
-            self.transport, self.ip = "ipc", os.path.join(folder, "s")
+            if len(os.fsencode(folder)) <= _MOST_BYTES:
+                self.transport, self.ip = "ipc", os.path.join(folder, "s")
             self.connection_file = os.path.join(folder, "kernel.json")
             if standby is not None:
                 self.provisioner = standby.provisioner(self.kernel_spec, parent=self)

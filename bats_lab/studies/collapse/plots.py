@@ -353,6 +353,7 @@ def plot_collapse_law(dataset: xr.Dataset, *, title: str = "") -> hv.Layout:
     level_at = style.line(hv.Curve((ratio_ends := (0.45, 3.3), (10, 10)), ratio, lost), style.ACCENT_COLOR, series=1)
     legend = [style.LegendEntry(f"{t:g}", _COLORS[i % len(_COLORS)], marker=i) for i, t in enumerate(targets)]
     ticks = [(value, f"{value:g}") for value in (1, 2, 5, 10, 20, 50) if ends[0] < value < ends[1]]
+    own_ticks: dict[str, Any] = {"xticks": ticks, "yticks": ticks} if ticks else {}
     both: dict[str, Any] = {"width": 360, "height": 280}
     left = style.overlay(
         [*curves, level_at], xlabel=ratio.pprint_label, ylabel=lost.pprint_label, logx=True, xlim=ratio_ends,
@@ -361,6 +362,6 @@ def plot_collapse_law(dataset: xr.Dataset, *, title: str = "") -> hv.Layout:
     right = style.overlay(
         [diagonal, *steps], legend=legend, legend_title="target", xlabel=predicted.pprint_label,
         ylabel=observed.pprint_label, logx=True, logy=True, xlim=ends, ylim=ends,
-        xticks=ticks, yticks=ticks, **both,
+        **own_ticks, **both,
     )  # fmt: skip
     return style.panels([left, right], columns=2, title=title, **both)
