@@ -86,7 +86,7 @@ def make_run(*, n_pixels: int = 12, n_epochs: int | None = None, **parameters: A
     config = Config(**{"hidden": (6,), "epochs": 2, "n_train": 20, "n_test": 20, "keep_samples": 2} | parameters)
     data = made_up_data(n_pixels)
     network = Network.from_config(config, n_pixels, len(CLASSES), threads=1) if n_epochs is None else None
-    names = "version", "backend", "device", "data_hash", "git_commit", "started", "environment"
-    origin = dict.fromkeys(names, "text")
+    names = "version", "backend", "device", "data_hash", "git_commit", "started"
+    origin = dict.fromkeys(names, "text") | {"environment": "{}"}
     records = made_up_records(config)[:n_epochs]
     return assemble(config, data, records, network, origin | {"config": config.to_json()})
