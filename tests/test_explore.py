@@ -429,7 +429,7 @@ def test_dashboard_enlarges_what_is_there_and_what_is_made_later(results: xr.Dat
 
 
 def test_link_opens_the_dashboard_as_it_was(results: xr.Dataset) -> None:
-    dashboard = explore.dashboard(results, link="?tab=rasters&sample=3&rule=merge&window=[20.0,80.0]")
+    dashboard = explore.dashboard(results, link="?token=secret&tab=rasters&sample=3&rule=merge&window=[20.0,80.0]")
     assert list(dashboard.explorers) == ["rasters"]
     explorer = dashboard.explorers["rasters"]
     assert explorer.values["sample"] == 3 and explorer.values["window"] == (20.0, 80.0)

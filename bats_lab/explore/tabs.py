@@ -126,7 +126,9 @@ def dashboard(
     given: dict[str, Any] = {} if folder is None else {"deployment": folder}
     if isinstance(results, xr.Dataset) or folder != results or any(Path(results).glob("run-*.nc")):
         given["results"] = opened(results)
-    return Dashboard(given, {} if not link else dict(parse_qsl(link.lstrip("?"))))
+    state = dict(parse_qsl(link.lstrip("?")))
+    state.pop("token", None)  # it lets the address in, and is no control's
+    return Dashboard(given, state)
 
 
 class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
