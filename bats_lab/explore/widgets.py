@@ -229,15 +229,15 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         self.link = _button("link")
         self.link.tooltip = "What opens this explorer as it is now"
         self.link.on_click(lambda _: self._tell_link())
-        self.look_at = choice("look at", [("…", None), *((name, name) for name in self.presets)])
+        self.look_at = choice("look at", [("…", ""), *((name, name) for name in self.presets)])
         self.look_at.observe(self._show_preset, "value")
         return [self.look_at, self.link] if self.presets else [self.link]
 
     def _show_preset(self, change: Any) -> None:
-        if change.new is not None:
+        if change.new:
             with contextlib.suppress(ValueError):  # what was chosen at the start may not be there now
                 self.restore(self._start | self.presets[change.new])
-            self.look_at.value = None
+            self.look_at.value = ""  # None would be no line of the list
 
     def _tell_link(self) -> None:
         changed = {name: value for name, value in self.state.items() if value != self._start[name]}
