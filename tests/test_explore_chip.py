@@ -121,7 +121,7 @@ def test_sentence_tells_all_numbers_of_the_selected_point(explorer: explore.Expl
     validation, test = (100 * here["accuracy"].sel(split=s) for s in ("validation", "test"))
     spikes = here["spike_count"].sel(split="validation").sum("layer")
     for words in (
-        "10 ms, 4 bits, drop (3 seeds, mean ± std)",
+        "10 ms, 4 bits, drop (mean ± std of 3 seeds)",
         f"{validation.mean():.2f} ± {validation.std(ddof=1):.2f} % of validation images",
         f"{test.mean():.2f} ± {test.std(ddof=1):.2f} % of test images",
         f"{spikes.mean():,.0f} ± {spikes.std(ddof=1):,.0f} spikes",
@@ -173,7 +173,7 @@ def test_every_control_has_every_value_there_is(made: explore.Explorer) -> None:
 def test_folder_of_one_data_set_and_seed_can_be_explored(tmp_path: Path) -> None:
     save_deployment(make_deployment(seeds=(0,)), tmp_path)
     explorer = explore.explore_chip(str(tmp_path), rule="drop", quantity="spikes", hardware="TrueNorth", split="test")
-    assert "part" not in explorer.controls and "(1 seed, mean ± std)" in explorer.numbers.text
+    assert "part" not in explorer.controls and "(1 seed)" in explorer.numbers.text
     assert np.isfinite(list(cells(explorer).values())).all()
 
 

@@ -15,12 +15,13 @@ import xarray as xr
 from bats_lab.explore.picture import Panel, Picture
 from bats_lab.explore.widgets import Explorer, Sentence, choice, if_several, in_room, in_words, side_by_side
 from bats_lab.plots import style
-from bats_lab.plots.report import counted
-from bats_lab.plots.runs import check_choice
+from bats_lab.plots.runs import check_choice, seeds_text
 from bats_lab.spikes.rules import RULES
+from bats_lab.studies.chip.choice import without_failed
 from bats_lab.studies.chip.deployment import by_dataset, open_deployment
 from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, deployment_costs
 from bats_lab.studies.chip.plots import clock_and_word, quantities, three_way
+from bats_lab.studies.statistics import mean_and_std
 
 __all__ = ["explore_chip"]
 
@@ -71,14 +72,16 @@ def explore_chip(
     Returns
     -------
     Explorer
-        With the controls `rule`, `quantity`, `hardware`, `updates`, `split`, `delta_t` and `bits`, and `part` where
+        Of the networks that learned, as :func:`bats_lab.studies.chip.choice.without_failed` finds them; the others are
+        named. With the controls `rule`, `quantity`, `hardware`, `updates`, `split`, `delta_t` and `bits`, and `part` where
         there are several data sets. A click on a cell or a point chooses clock, word and rule.
     """
     if isinstance(deployment, (str, Path)):
         deployment = open_deployment(deployment)
     if not isinstance(deployment, xr.Dataset):
         raise TypeError(f"deployment is a {type(deployment).__name__}; it must be an xarray.Dataset or a folder.")
-    parts = {name: _Part(part) for name, part in by_dataset(deployment).items()}
+    learned, failed = without_failed(by_dataset(deployment))
+    parts = {name: _Part(part) for name, part in learned.items()}
     if not parts:
         raise ValueError("Nothing was measured of this deployment yet; there is nothing to explore.")
     first = next(iter(parts))
@@ -134,7 +137,7 @@ def explore_chip(
         of_rule = (table["rule"] == rule) | (delta_t == 0)
         chosen = np.flatnonzero(of_rule & (table["delta_t"] == delta_t) & (table["bits"] == bits))
         plane.panels[0].set("selected", {name: table[name][chosen] for name in ("energy", "accuracy")})
-        numbers.tell(own.numbers(rule, delta_t, bits, hardware, split))
+        numbers.tell(" ".join([own.numbers(rule, delta_t, bits, hardware, split), *failed]))
         missing = "Continuous time has no ticks on which neurons could be updated." if delta_t == 0 else ""
         return missing if updates == "clocked" and not len(chosen) else ""
 
@@ -207,31 +210,25 @@ class _Part:
         if of_splits is None or not bool(of_splits["accuracy"].sel(split=split).notnull().any()):
             return f"{name}: nothing was measured here."
         point = of_splits.sel(split=split)
+        seeds = int(point["accuracy"].notnull().sum())
         right = ", ".join(
-            f"{_mean_std(100 * of_splits['accuracy'].sel(split=s))} % of {s} images"
+            f"{mean_and_std(100 * of_splits['accuracy'].sel(split=s), 2) or 'unknown'} % of {s} images"
             for s in self.results["split"].values
         )
         spikes, events = (
-            _mean_std(point[v].sum("layer", min_count=1), "{:,.0f}") for v in ("spike_count", "synaptic_events")
+            mean_and_std(point[v].sum("layer", min_count=1), 0) or "unknown" for v in ("spike_count", "synaptic_events")
         )
         both, axis = quantities.energies(self.results, hardware, self.costs)
-        form, unit, note = ("{:.2f}", axis.unit, "")
+        digits, unit, note = (2, axis.unit, "")
         if axis.unit is None:
-            form, unit, note = "{:,.0f}", "effective synaptic operations", f" ({NO_ENERGY})"
+            digits, unit, note = 0, "effective synaptic operations", f" ({NO_ENERGY})"
         energies = {text: both[updates].sel(chosen | {"split": split}) for updates, text in quantities.UPDATES.items()}
-        energy = " and ".join(f"{_mean_std(v, form)} {text}" for text, v in energies.items() if v.notnull().any())
+        energy = " and ".join(f"{mean_and_std(v, digits)} {text}" for text, v in energies.items() if v.notnull().any())
         return (
-            f"{name} ({counted(int(point['accuracy'].notnull().sum()), 'seed')}, mean ± std): right on {right}. "
+            f"{name} ({'each of 2 seeds' if seeds == 2 else seeds_text(seeds)}): right on {right}. "
             f"On {split} images: {spikes} spikes and {events} synaptic events per inference; {energy}, in {unit} on "
-            f"{hardware}{note}; decided after {_mean_std(1e3 * point['decision_time'], '{:.0f}')} ms."
+            f"{hardware}{note}; decided after {mean_and_std(1e3 * point['decision_time'], 0) or 'unknown'} ms."
         )
-
-
-def _mean_std(values: xr.DataArray, form: str = "{:.2f}") -> str:
-    known = values.values[np.isfinite(values.values)]
-    if not known.size:
-        return "unknown"
-    return form.format(known.mean()) + (f" ± {form.format(known.std(ddof=1))}" if known.size > 1 else "")
 
 
 # ------------------------------------------------------------------------------------------------- the two plots

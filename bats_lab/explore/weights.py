@@ -215,7 +215,7 @@ class _Weights:
         for panel in [p for panels in (self.heatmaps, self._images) for p in panels[:2]]:
             panel.figure.right = []  # all have the colours of the last
         for panel in self._images:
-            panel.figure.axis.visible = False
+            panel.hide_axes("000")
         steps = {float(i): w for i, w in enumerate(values)}
         histogram = draw_histograms(
             steps, bin_edges(values), x, title="all weights of the layer", width=420, height=240

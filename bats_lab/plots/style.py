@@ -18,6 +18,7 @@ import holoviews.plotting.bokeh
 import holoviews.plotting.mpl  # both imports register a backend
 import matplotlib as mpl
 import numpy as np
+from bokeh.models import NoOverlap
 from matplotlib.ticker import MaxNLocator
 
 from bats_lab.plots.colors import (
@@ -380,6 +381,7 @@ def _tidy_bokeh(plot: Any, element: Any, *, left: int) -> None:
         plot.state.min_border_left = left
     for axis in plot.state.axis:
         axis.minor_tick_line_color = None
+        axis.major_label_policy = NoOverlap(min_distance=0)
     # HoloViews says "fixed", which wants the outer size and not that of the frame.
     plot.state.sizing_mode = None
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bats_lab.plots.runs import spread_text
 from bats_lab.plots.style import delta_t_label
 from bats_lab.runs.metrics import choice_split, last_epoch
 from bats_lab.spikes.estimators import ESTIMATORS
@@ -128,7 +129,7 @@ def estimator_table(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
                     "Δt": delta_t_label(row.delta_t),
                     "estimator": row.estimator,
                     "seeds": str(row.seeds),
-                    "test accuracy (%)": f"{row.accuracy:.2f}" + (f" ± {row.std:.2f}" if np.isfinite(row.std) else ""),
+                    "test accuracy (%)": spread_text(row.accuracy, row.std, row.seeds, 2),
                     "choice (%)": f"{row.choice:.2f}" + ("" if row.chosen_by == "validation" else " (test)"),
                     "difference (points)": _difference(row),
                     "p": f"{row.p_holm:.2g}" if np.isfinite(row.p_holm) else "",

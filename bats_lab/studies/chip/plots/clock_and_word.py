@@ -143,7 +143,7 @@ def cell_columns(values: xr.DataArray, axis: hv.Dimension, scale: ColorScale) ->
         "std": std[column, row],
         "runs": runs[column, row],
         "spread": np.array(spread, dtype=object),
-        "shown": value_texts(mean[column, row], std[column, row], axis.unit),
+        "shown": value_texts(mean[column, row], np.where(runs > 2, std, np.nan)[column, row], axis.unit),
         "step": np.array([style.delta_t_label(steps[i]) for i in column], dtype=object),
         "word": np.array([word_label(words[i]) for i in row], dtype=object),
         "darkness": darkness,
