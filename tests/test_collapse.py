@@ -289,6 +289,15 @@ def test_counts_are_compared_seed_by_seed() -> None:
     assert "92.0 ± 2.0 % in place of 81.0 ± 1.0 at 8 ms" in said
 
 
+def test_what_mends_is_told_of_each_data_set_that_a_coarse_clock_hurts() -> None:
+    runs = with_counts().expand_dims("delta_t")
+    exact = runs.isel(error_counts=[0]).assign_coords(delta_t=[0.0])
+    for continuous, told in ((0.95, True), (0.85, False)):
+        part = xr.concat([exact.assign(accuracy=0 * exact["accuracy"] + continuous), runs], "delta_t", join="outer")
+        said = report.answer({"mnist": with_counts(), "other": part}, {"cross_test": {}, "collapse_law": {}})[0]
+        assert "on mnist 92.0" in said and ("on other 92.0 ± 2.0 % in place of 81.0" in said) == told
+
+
 def test_what_fails_is_told_where_training_at_the_time_step_loses_more() -> None:
     _, parts = made_up(40)
     parts["cross_test"]["mnist"]["accuracy"].loc[{"trained_at": 0.0, "tested_at": 0.01}] = 0.93
