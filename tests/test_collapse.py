@@ -270,6 +270,15 @@ def test_first_step_that_fails_is_not_picked_on_test_images() -> None:
     assert row["drop"] == "1.0" and row["picked on"] == "train images"
 
 
+def test_what_a_rule_costs_is_told_seed_by_seed() -> None:
+    results, _ = made_up(40)
+    runs = xr.concat([results["mnist"], results["mnist"].assign_coords(seed=[1])], "seed")
+    runs["accuracy"].loc[{"seed": 1}] -= 0.2
+    runs["accuracy"].loc[{"seed": 0, "rule": "merge", "delta_t": 0.01}] = np.nan
+    [row] = report.lost_under_rules({"mnist": runs}).to_dict("records")
+    assert row["drop"] == "55.0" and row["merge"] == "0.0"
+
+
 def with_counts() -> xr.Dataset:
     """Results of three seeds in which other counts gain 10, 11 and 12 points."""
     own, other = [0.80, 0.81, 0.82], [0.90, 0.92, 0.94]

@@ -73,8 +73,8 @@ def explore_chip(
     -------
     Explorer
         Of the networks that learned, as :func:`bats_lab.studies.chip.choice.without_failed` finds them; the others are
-        named. With the controls `rule`, `quantity`, `hardware`, `updates`, `split`, `delta_t` and `bits`, and `part` where
-        there are several data sets. A click on a cell or a point chooses clock, word and rule.
+        named. With the controls `rule`, `quantity`, `hardware`, `updates`, `split`, `delta_t` and `bits`, and `part`
+        where there are several data sets. A click on a cell or a point chooses clock, word and rule.
     """
     if isinstance(deployment, (str, Path)):
         deployment = open_deployment(deployment)

@@ -371,19 +371,6 @@ class Picture:
         finally:
             self._changing = False
 
-    def hide_axes(self, room: str) -> None:
-        """Take the axes out of sight, and leave the y axis the room of a label and of so wide a tick label.
-
-        Bokeh lines frames up below each other, and cuts off at the right what an axis less leaves of a figure's width.
-        """
-        unseen = ("axis_line", "major_tick_line", "minor_tick_line", "major_label_text", "axis_label_text")
-        for axis in self.figure.axis:
-            # An alpha of 0 would take their room as well.
-            axis.update(**{f"{what}_color": "#00000000" for what in unseen})
-        self.figure.xaxis.visible = False
-        self.y_ticks([(0, room)])
-        self.labels(y="unseen")  # a blank would have no height
-
     def show(self, visible: bool) -> None:
         """Show all plots, or take them away together with their room."""
         self._layout.display = None if visible else "none"
