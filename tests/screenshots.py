@@ -48,8 +48,8 @@ def main() -> None:
                 page.page.keyboard.press(key)
                 browser.wait_for_change(page.picture(), before, control)
             page.page.wait_for_timeout(1000)
-            # Of the whole page: one that scrolls has its head over what it shows.
-            page.page.evaluate("scrollTo(0, 0)")
+            # From its top: where it was scrolled to a control, the head is over what it shows.
+            page.page.evaluate("document.querySelectorAll('*').forEach(part => part.scrollTop = 0)")
             box = page.explorers[0].bounding_box()
             taken = Image.open(io.BytesIO(page.page.screenshot(full_page=True, clip=box))).convert("RGB")
             # What matters stands on top. Few colours make the files small, but each marker has to keep its own.
