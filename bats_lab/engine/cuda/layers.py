@@ -16,22 +16,26 @@ from bats_lab.spikes.rules import rule_code
 
 __all__ = ["ADAM", "N_COUNTERS", "STORED", "Layer", "Reading"]
 
-# As in kernels/common.cu.
+# As in the kernels.
 N_COUNTERS, N_TOTALS = 5, 6
 STORED, ADAM = 1, 2
+_CHUNK, _POSTS = 16, 16
 
-# Input neurons whose gradient a thread sums: few where there are few threads, many where that saves reading crossings.
+# Input neurons whose gradient a thread sums: few where there are few columns, many where that saves reading crossings.
 _FEW_INPUTS, _MANY_INPUTS = ROWS_PER_RANGE, 2 * ROWS_PER_RANGE
-_MANY_THREADS = 1 << 19
-# Threads of a sample that send errors to the layer below.
-_ERROR_THREADS = 1024
+_MANY_COLUMNS = 1 << 17
+# Threads among which the rows of a batch are dealt out for the gradient: more where a layer has few neurons. Results
+# depend on it to rounding.
+_NARROW, _FEW_SPLITS, _MANY_SPLITS = 16, 8, 32
+# Threads of a sample that send errors to the layer below, and that read the output.
+_ERROR_THREADS, _READING_THREADS = 1024, 32
 
 _int, _long = np.int32, np.int64
 
 
 def _lanes(n_post: int) -> int:
     """Return the threads of a row: whole warps, but for layers so narrow that a warp takes several rows."""
-    return n_post if n_post <= 16 else 32 * math.ceil(n_post / 32)
+    return n_post if n_post <= _NARROW else 32 * math.ceil(n_post / 32)
 
 
 class Layer:
@@ -211,14 +215,20 @@ class Layer:
         delays = self.delays if counted else self._uncounted_delays
         n_rows, room = self.n_networks * batch, self.room
         self.device.clear(self.counters)
-        self.launch(
-            "forward", n_rows * self.lanes, self.weights, inputs.event_at, inputs.group_at, inputs.n_active,
-            inputs.neuron, inputs.first, inputs.group_tick, inputs.group_time, inputs.decay, self.reals, self.integers,
-            noise, step, _int(depth[0]), _int(depth[1]), _int(n_rows), _int(batch), _int(self.n_pre), _int(self.n_post),
-            _int(self.lanes), _int(self.max_spikes),
-            *(room[name] for name in self._CROSSINGS), self.n_records, self.sent, self.counters, fired,
+        # Whole warps, since those of one row walk through the same groups.
+        lanes, threads = 32 * math.ceil(self.n_post / 32), self.device.threads
+        self.device.launch(
+            "forward", self.dtype, math.ceil(n_rows * lanes / threads), threads,
+            (
+                self.weights, inputs.event_at, inputs.group_at, inputs.n_active, inputs.neuron, inputs.first,
+                inputs.group_tick, inputs.group_time, inputs.decay, self.reals, self.integers, noise, step,
+                _int(depth[0]), _int(depth[1]), _int(n_rows), _int(batch), _int(self.n_pre), _int(self.n_post),
+                _int(lanes), _int(self.max_spikes), *(room[name] for name in self._CROSSINGS), self.n_records,
+                self.sent, self.counters, fired,
+            ),
+            _CHUNK * threads * self.dtype.itemsize,
         )  # fmt: skip
-        threads, key = self.device.order_threads, self.dtype.itemsize
+        threads, key = self.device.order_threads * (1 if self.n_post <= _NARROW else 4), self.dtype.itemsize
         fixed = threads * 12 + 8
         n_shared = min(self.capacity + self.capacity % 2, (self.device.shared_bytes - fixed) // (2 * key + 8) // 2 * 2)
         self.device.launch(
@@ -254,13 +264,17 @@ class Layer:
 
     def send_errors(self, below: Layer, batch: int) -> None:
         """Give the spikes of the layer below their errors."""
-        n_rows = self.n_networks * batch
-        threads = min(_ERROR_THREADS, below.capacity)
-        self.launch(
-            "input_errors", n_rows * threads, self.weights, below.n_sent,
-            *(below.room[name] for name in ("pre", "by_time", "by_tick", "by_order", "target")), _int(below.capacity),
-            *self._crossings(), self.n_records, self.reals, self.integers, _int(n_rows), _int(batch), _int(self.n_pre),
-            _int(self.n_post), _int(self.max_spikes), _int(threads), below.need_errors(),
+        threads = self.device.threads
+        blocks = math.ceil(min(_ERROR_THREADS, below.capacity) / threads)
+        self.device.launch(
+            "input_errors", self.dtype, self.n_networks * batch * blocks, threads,
+            (
+                self.weights, below.n_sent,
+                *(below.room[name] for name in ("pre", "by_time", "by_tick", "by_order", "target")),
+                _int(below.capacity), *self._crossings(), self.n_records, self.reals, self.integers, _int(batch),
+                _int(self.n_pre), _int(self.n_post), _int(self.max_spikes), _int(blocks), below.need_errors(),
+            ),
+            threads * (_POSTS + 1) * self.dtype.itemsize,
         )  # fmt: skip
 
     def update(
@@ -276,10 +290,12 @@ class Layer:
         n_updates: int = 0,
     ) -> None:
         """Sum the gradient of a batch, unless `inputs` is None, and store it or move the weights, as `mode` says."""
-        narrow = self.n_networks * self.lanes * self.n_pre < _MANY_THREADS * _MANY_INPUTS
-        n_inputs = _FEW_INPUTS if narrow else _MANY_INPUTS
-        n_threads = self.n_networks * self.lanes * math.ceil(self.n_pre / n_inputs)
-        threads = self.device.threads
+        n_splits = _MANY_SPLITS if self.n_post <= _NARROW else _FEW_SPLITS
+        block_columns = max(1, 2 * self.device.threads // n_splits)
+        threads = block_columns * n_splits
+        many = self.n_networks * self.lanes * self.n_pre >= _MANY_COLUMNS * _MANY_INPUTS and self.dtype.itemsize == 4
+        n_inputs = _MANY_INPUTS if many else _FEW_INPUTS
+        n_columns = self.n_networks * self.lanes * math.ceil(self.n_pre / n_inputs)
         moments = self.need_moments() if mode & ADAM else (NONE, NONE)
         if inputs is None:
             visited: tuple[Any, ...] = (NONE,) * 8
@@ -289,12 +305,12 @@ class Layer:
                 inputs.by_order, inputs.ranges
             )  # fmt: skip
         self.device.launch(
-            "update", self.dtype, math.ceil(n_threads / threads), threads,
+            "update", self.dtype, math.ceil(n_columns / block_columns), threads,
             (
                 *visited, _int(n_ranges(self.n_pre)), *self._crossings(), self.n_records, self.reals, self.integers,
                 _int(self.n_networks), _int(batch), _int(n_samples), _int(self.n_pre), _int(self.n_post),
-                _int(self.lanes), _int(self.max_spikes), _int(n_inputs), _int(inputs is not None and inputs.hidden),
-                _int(inputs is not None), _int(mode), step, adam, rates, _int(n_updates),
+                _int(self.lanes), _int(self.max_spikes), _int(n_inputs), _int(n_splits),
+                _int(inputs is not None and inputs.hidden), _int(inputs is not None), _int(mode), step, adam, rates, _int(n_updates),
                 NONE if self.gradient is None else self.gradient, *moments, self.weights,
             ),
             n_inputs * threads * self.dtype.itemsize,
@@ -317,7 +333,7 @@ class Reading:
     def __init__(self, layer: Layer, batch: int, n_times: int) -> None:
         device, n_rows = layer.device, layer.n_networks * batch
         self.n_times = n_times
-        self.so_far, self.errors = (device.empty((n_rows, layer.n_post), t) for t in (np.int32, layer.dtype))
+        self.errors = device.empty((n_rows, layer.n_post), layer.dtype)
         self.predicted = device.empty(n_rows, np.int32)
         self.spikes_by = device.empty((n_rows, n_times), np.int32)
         self.loss, self.first_time, self.decision_time = (device.empty(n_rows, np.float64) for _ in range(3))
@@ -326,10 +342,13 @@ class Reading:
 
     def read(self, layer: Layer, batch: int, label: Any, targets: Any, latency_times: Any) -> None:
         """Read the output layer's last batch (eq. 10)."""
-        n_rows = layer.n_networks * batch
-        layer.launch(
-            "read_out", n_rows, layer.sent, layer.n_sent, layer.room["neuron"], layer.room["sent_time"],
-            layer.room["sent_tick"], layer.reals, label, targets, latency_times, _int(self.n_times), _int(n_rows),
-            _int(batch), _int(layer.n_post), _int(layer.max_spikes), self.so_far, self.errors, self.predicted,
-            self.loss, self.spikes_by, self.first_time, self.decision_time, self.spikes_by_total, self.confusion,
+        layer.device.launch(
+            "read_out", layer.dtype, layer.n_networks * batch, _READING_THREADS,
+            (
+                layer.sent, layer.n_sent, layer.room["neuron"], layer.room["sent_time"], layer.room["sent_tick"],
+                layer.reals, label, targets, latency_times, _int(self.n_times), _int(batch), _int(layer.n_post),
+                _int(layer.max_spikes), self.errors, self.predicted, self.loss, self.spikes_by, self.first_time,
+                self.decision_time, self.spikes_by_total, self.confusion,
+            ),
+            4 * layer.n_post,
         )  # fmt: skip

@@ -28,6 +28,9 @@ enum { RULE, N_TICKS, LIMIT_TICK, BY_SENT, N_INTEGERS };
 // Input neurons of one entry of the table that says where the spikes of a neuron begin.
 enum { ROWS_PER_RANGE = 16 };
 
+// Weights that a thread of the forward pass fetches at once.
+enum { CHUNK = 16 };
+
 #define PI 3.14159265358979323846
 
 template <typename T> struct Key;

@@ -25,32 +25,27 @@ __global__ void select_samples(
     label[row] = labels ? labels[sample] : 0;
 }
 
-// The next weights of a neuron's inputs, a few ahead of where they are used: each costs a walk to memory.
+// The weights of a neuron's inputs, in the order in which they come. Each costs a walk to memory, so they are fetched a
+// chunk at a time, and the next chunk is on its way in registers while one lies in shared memory, this thread's column.
 template <typename T> struct WeightStream {
     const T* weights;
     const int* neuron;
-    int n_post, n_events, next;
-    T ahead_0, ahead_1, ahead_2, ahead_3;
+    T* staged;
+    int n_post, n_events, next, stride;
+    T ahead[CHUNK];
 
-    __device__ T fetch() {
-        const T weight = next < n_events ? weights[(int64)neuron[next] * n_post] : T(0);
-        ++next;
-        return weight;
-    }
-    __device__ void begin() {
-        next = 0;
-        ahead_0 = fetch();
-        ahead_1 = fetch();
-        ahead_2 = fetch();
-        ahead_3 = fetch();
+    __device__ void fetch(int from) {
+#pragma unroll
+        for (int i = 0; i < CHUNK; ++i)
+            ahead[i] = from + i < n_events ? weights[(int64)neuron[from + i] * n_post] : T(0);
     }
     __device__ T take() {
-        const T weight = ahead_0;
-        ahead_0 = ahead_1;
-        ahead_1 = ahead_2;
-        ahead_2 = ahead_3;
-        ahead_3 = fetch();
-        return weight;
+        if (next % CHUNK == 0) {
+#pragma unroll
+            for (int i = 0; i < CHUNK; ++i) staged[i * stride] = ahead[i];
+            fetch(next + CHUNK);
+        }
+        return staged[next++ % CHUNK * stride];
     }
 };
 
@@ -250,7 +245,11 @@ __global__ void forward(
     input.neuron = neuron + event_at[row];
     input.n_post = n_post;
     input.n_events = n_groups ? first[n_groups] : 0;
-    input.begin();
+    SHARED_ARRAY(double, shared);
+    input.staged = (T*)shared + threadIdx.x;
+    input.stride = blockDim.x;
+    input.next = 0;
+    input.fetch(0);
     Recorder<T> record = {time, slope, fade, origin, tick, bin, group, base, row * max_spikes * n_post + post, n_post,
                           0, 0};
     int counts[N_COUNTERS] = {0, 0, 0, 0, 0};
