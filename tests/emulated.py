@@ -37,7 +37,7 @@ def launchers(source: str, scalars: Sequence[str]) -> str:
     text = []
     for name, parameters, body in KERNEL.findall(source):
         kinds = [parameter.strip().rpartition(" ")[0] for parameter in parameters.split(",")]
-        barriers = "true" if re.search("__syncthreads|exclusive_scan", body) else "false"
+        barriers = "true" if re.search("__sync|exclusive_scan", body) else "false"
         for scalar in scalars:
             typed = [re.sub(r"\bT\b", scalar, kind) for kind in kinds]
             values = ", ".join(f"*({kind}*)arguments[{i}]" for i, kind in enumerate(typed))
@@ -77,6 +77,7 @@ class EmulatedDevice:
     """Runs kernels on the CPU; see :class:`bats_lab.engine.cuda.device.CupyDevice` for what each method is for."""
 
     #: Small blocks: one thread here costs what a thousand cost there.
+    lanes = 4
     threads = 32
     order_threads = 8
     #: Room for so few spikes in shared memory that longer sorts are tested too.

@@ -309,7 +309,7 @@ def simulate_clocked_neuron(arrivals, *, threshold, max_spikes, tau, duration, d
 
 def _crossing_within(flow, v, start, delta_t, threshold) -> tuple[float, float]:
     """Time and slope where the potential crosses upward in a tick at whose end it is above the threshold."""
-    rates, modes = np.linalg.eig(flow)
+    rates, modes = (np.real(part) for part in np.linalg.eig(flow))  # of a matrix with real eigenvalues
     (r, q), (p, m) = rates.tolist(), (modes[0] * np.linalg.solve(modes, v)).tolist()
 
     def above(share: float) -> float:

@@ -22,6 +22,7 @@ static Index3 threadIdx, blockIdx, blockDim, gridDim;
 
 #define __global__ static
 #define __device__
+#define LANES 4
 #define SHARED_ARRAY(type, name) type* name = reinterpret_cast<type*>(emulator::shared.data())
 
 using std::exp;
@@ -65,7 +66,7 @@ struct Fibre {
     jmp_buf point;
     std::unique_ptr<char[]> stack;
     unsigned thread = 0;
-    int barrier = 0;  // line of the barrier it waits at
+    int barrier = 0;  // line of the barrier it waits at, negative for one of its warp; 0: none
     bool begun = false, ended = false;
 };
 
@@ -77,6 +78,7 @@ static ucontext_t main_context;
 
 inline void enter() {
     body();
+    current->barrier = 0;
     current->ended = true;
     _longjmp(scheduler, 1);
 }
@@ -110,6 +112,7 @@ inline int run_block_with_barriers(unsigned n_threads, std::mt19937& random) {
         Fibre& fibre = fibres[i];
         fibre.thread = i;
         fibre.begun = fibre.ended = false;
+        fibre.barrier = 0;
         if (!fibre.stack) fibre.stack.reset(new char[stack_size]);
         getcontext(&fibre.context);
         fibre.context.uc_stack.ss_sp = fibre.stack.get();
@@ -117,12 +120,26 @@ inline int run_block_with_barriers(unsigned n_threads, std::mt19937& random) {
         fibre.context.uc_link = &main_context;
         makecontext(&fibre.context, enter, 0);
     }
+    // Whether some fibres from `begin` on have come to one barrier, or all to their end.
+    const auto together = [&](unsigned begin, unsigned end) {
+        for (unsigned i = begin + 1; i < end; ++i)
+            if (fibres[i].ended != fibres[begin].ended || fibres[i].barrier != fibres[begin].barrier) return false;
+        return true;
+    };
     while (true) {
-        for (unsigned i : shuffled(n_threads, random)) resume(fibres[i]);
-        for (unsigned i = 1; i < n_threads; ++i)
-            if (fibres[i].ended != fibres[0].ended || (!fibres[0].ended && fibres[i].barrier != fibres[0].barrier))
-                return 1;
+        for (unsigned i : shuffled(n_threads, random))
+            if (!fibres[i].barrier && !fibres[i].ended) resume(fibres[i]);
+        bool goes_on = false;
+        for (unsigned warp = 0; warp < n_threads; warp += LANES) {
+            const unsigned end = std::min(warp + LANES, n_threads);
+            if (!together(warp, end)) return 1;
+            if (fibres[warp].barrier < 0)
+                for (unsigned i = warp; i < end; ++i) fibres[i].barrier = 0, goes_on = true;
+        }
+        if (goes_on) continue;
+        if (!together(0, n_threads)) return 1;
         if (fibres[0].ended) return 0;
+        for (unsigned i = 0; i < n_threads; ++i) fibres[i].barrier = 0;
     }
 }
 
@@ -152,3 +169,4 @@ int launch(unsigned n_blocks, unsigned n_threads, unsigned shared_bytes, unsigne
 }  // namespace emulator
 
 inline void __syncthreads(int line = __builtin_LINE()) { emulator::wait(line); }
+inline void __syncwarp(int line = __builtin_LINE()) { emulator::wait(-line); }

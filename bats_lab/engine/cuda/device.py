@@ -47,6 +47,7 @@ class Device(Protocol):
     """What the engine needs of a device; :class:`CupyDevice` says what each member is for."""
 
     name: str
+    lanes: int
     threads: int
     order_threads: int
     shared_bytes: int
@@ -81,10 +82,11 @@ class CupyDevice:
         If CuPy, a driver or a device is missing; the message says which, and what helps.
     """
 
-    #: Threads of a block, of a block that orders a sample's spikes (results depend on this one), and bytes of
-    #: shared memory that every device gives a block.
+    #: Threads of a warp, of a block, and of a block that orders a sample's spikes (results depend on this one); bytes
+    #: of shared memory that every device gives a block.
+    lanes = 32
     threads = 128
-    order_threads = 256
+    order_threads = 512
     shared_bytes = 48 << 10
 
     def __init__(self) -> None:

@@ -19,16 +19,16 @@ __all__ = ["ADAM", "N_COUNTERS", "STORED", "Layer", "Reading"]
 # As in the kernels.
 N_COUNTERS, N_TOTALS = 5, 6
 STORED, ADAM = 1, 2
-_CHUNK, _POSTS = 16, 16
+_CHUNK, _POSTS = 16, 8
 
-# Input neurons whose gradient a thread sums: few where there are few columns, many where that saves reading crossings.
-_FEW_INPUTS, _MANY_INPUTS = ROWS_PER_RANGE, 2 * ROWS_PER_RANGE
-_MANY_COLUMNS = 1 << 17
-# Threads among which the rows of a batch are dealt out for the gradient: more where a layer has few neurons. Results
-# depend on it to rounding.
-_NARROW, _FEW_SPLITS, _MANY_SPLITS = 16, 8, 32
-# Threads of a sample that send errors to the layer below, and that read the output.
-_ERROR_THREADS, _READING_THREADS = 1024, 32
+# How the gradient of a layer is shared out: neurons of a block, warps among which the rows of a batch are dealt, bytes
+# of inputs of a block. Layers of few neurons need more warps for each. Results depend on the second, to rounding.
+_FEW_NEURONS = 64
+_WIDE_UPDATE, _NARROW_UPDATE = (8, 2, 1024), (2, 8, 256)
+# Most threads of a sample, and threads that share a spike, where errors are sent to the layer below; threads of a
+# sample where the output is read. A layer is narrow with fewer neurons than half a warp has threads.
+_ERROR_THREADS, _ERROR_PARTS, _READING_THREADS = 1024, 4, 32
+_NARROW = 16
 
 _int, _long = np.int32, np.int64
 
@@ -215,20 +215,22 @@ class Layer:
         delays = self.delays if counted else self._uncounted_delays
         n_rows, room = self.n_networks * batch, self.room
         self.device.clear(self.counters)
-        # Whole warps, since those of one row walk through the same groups.
-        lanes, threads = 32 * math.ceil(self.n_post / 32), self.device.threads
+        threads = self.device.threads
+        columns = min(threads, 1 << (self.n_post - 1).bit_length())
+        threads -= threads % columns
+        blocks = math.ceil(self.n_post / columns)
         self.device.launch(
-            "forward", self.dtype, math.ceil(n_rows * lanes / threads), threads,
+            "forward", self.dtype, n_rows * blocks, threads,
             (
                 self.weights, inputs.event_at, inputs.group_at, inputs.n_active, inputs.neuron, inputs.first,
                 inputs.group_tick, inputs.group_time, inputs.decay, self.reals, self.integers, noise, step,
-                _int(depth[0]), _int(depth[1]), _int(n_rows), _int(batch), _int(self.n_pre), _int(self.n_post),
-                _int(lanes), _int(self.max_spikes), *(room[name] for name in self._CROSSINGS), self.n_records,
+                _int(depth[0]), _int(depth[1]), _int(batch), _int(self.n_pre), _int(self.n_post), _int(blocks),
+                _int(columns), _int(self.max_spikes), *(room[name] for name in self._CROSSINGS), self.n_records,
                 self.sent, self.counters, fired,
             ),
             _CHUNK * threads * self.dtype.itemsize,
         )  # fmt: skip
-        threads, key = self.device.order_threads * (1 if self.n_post <= _NARROW else 4), self.dtype.itemsize
+        threads, key = self.device.order_threads, self.dtype.itemsize
         fixed = threads * 12 + 8
         n_shared = min(self.capacity + self.capacity % 2, (self.device.shared_bytes - fixed) // (2 * key + 8) // 2 * 2)
         self.device.launch(
@@ -264,17 +266,19 @@ class Layer:
 
     def send_errors(self, below: Layer, batch: int) -> None:
         """Give the spikes of the layer below their errors."""
-        threads = self.device.threads
-        blocks = math.ceil(min(_ERROR_THREADS, below.capacity) / threads)
+        parts = 1 if self.n_post <= _FEW_NEURONS else _ERROR_PARTS
+        spikes = max(1, self.device.threads // parts)
+        threads, blocks = spikes * parts, math.ceil(min(_ERROR_THREADS, below.capacity) / spikes)
         self.device.launch(
             "input_errors", self.dtype, self.n_networks * batch * blocks, threads,
             (
                 self.weights, below.n_sent,
                 *(below.room[name] for name in ("pre", "by_time", "by_tick", "by_order", "target")),
                 _int(below.capacity), *self._crossings(), self.n_records, self.reals, self.integers, _int(batch),
-                _int(self.n_pre), _int(self.n_post), _int(self.max_spikes), _int(blocks), below.need_errors(),
+                _int(self.n_pre), _int(self.n_post), _int(self.max_spikes), _int(blocks), _int(parts),
+                below.need_errors(),
             ),
-            threads * (_POSTS + 1) * self.dtype.itemsize,
+            threads * (_POSTS + 2) * self.dtype.itemsize,
         )  # fmt: skip
 
     def update(
@@ -290,12 +294,10 @@ class Layer:
         n_updates: int = 0,
     ) -> None:
         """Sum the gradient of a batch, unless `inputs` is None, and store it or move the weights, as `mode` says."""
-        n_splits = _MANY_SPLITS if self.n_post <= _NARROW else _FEW_SPLITS
-        block_columns = max(1, 2 * self.device.threads // n_splits)
-        threads = block_columns * n_splits
-        many = self.n_networks * self.lanes * self.n_pre >= _MANY_COLUMNS * _MANY_INPUTS and self.dtype.itemsize == 4
-        n_inputs = _MANY_INPUTS if many else _FEW_INPUTS
-        n_columns = self.n_networks * self.lanes * math.ceil(self.n_pre / n_inputs)
+        posts, splits, room = _NARROW_UPDATE if self.n_post <= _FEW_NEURONS else _WIDE_UPDATE
+        tiles = math.ceil(self.n_pre * self.dtype.itemsize / room)
+        n_inputs = ROWS_PER_RANGE * math.ceil(n_ranges(self.n_pre) / tiles)
+        tiles = math.ceil(self.n_pre / n_inputs)
         moments = self.need_moments() if mode & ADAM else (NONE, NONE)
         if inputs is None:
             visited: tuple[Any, ...] = (NONE,) * 8
@@ -305,15 +307,16 @@ class Layer:
                 inputs.by_order, inputs.ranges
             )  # fmt: skip
         self.device.launch(
-            "update", self.dtype, math.ceil(n_columns / block_columns), threads,
+            "update", self.dtype, self.n_networks * tiles * math.ceil(self.n_post / posts),
+            posts * splits * self.device.lanes,
             (
                 *visited, _int(n_ranges(self.n_pre)), *self._crossings(), self.n_records, self.reals, self.integers,
-                _int(self.n_networks), _int(batch), _int(n_samples), _int(self.n_pre), _int(self.n_post),
-                _int(self.lanes), _int(self.max_spikes), _int(n_inputs), _int(n_splits),
-                _int(inputs is not None and inputs.hidden), _int(inputs is not None), _int(mode), step, adam, rates, _int(n_updates),
+                _int(batch), _int(n_samples), _int(self.n_pre), _int(self.n_post), _int(self.max_spikes),
+                _int(n_inputs), _int(posts), _int(splits), _int(inputs is not None and inputs.hidden),
+                _int(inputs is not None), _int(mode), step, adam, rates, _int(n_updates),
                 NONE if self.gradient is None else self.gradient, *moments, self.weights,
             ),
-            n_inputs * threads * self.dtype.itemsize,
+            posts * splits * (n_inputs | 1) * self.dtype.itemsize,
         )  # fmt: skip
 
     def inspect(self) -> tuple[np.ndarray, np.ndarray]:

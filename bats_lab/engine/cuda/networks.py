@@ -16,9 +16,9 @@ pass of the hidden layer updates 150 x 800 states at about 20 instructions, 2.4 
 exponentials at about 25, 3 M; both read 0.5 MB of weights or crossings, from the second-level cache. The output layer
 and the ordering of 750 spikes add about a tenth. Adam moves 15 MB a batch and network, 0.3 MB a sample at batch 50. An
 H100 issues about 29 T instructions a second (132 x 128 lanes at 1.7 GHz) and moves 3.35 TB/s, so at full use a sample
-costs 0.2 µs of issue and 0.1 µs of memory: 1.5 M samples/s leave a factor of two for divergence and latency. For one
-network alone latency counts: a step is a dozen dependent launches in one CUDA graph, of which the longest walks 750
-groups of input spikes.
+costs 0.2 µs of issue and 0.1 µs of memory. Measured are 10 µs for one network alone, where latency counts (a step is a
+dozen dependent launches in one CUDA graph), and 3.2 µs among 40, where telling which crossing a spike came before
+costs most of the gradient's instructions: ``docs/gpu.md`` has the figures.
 
 The device is behind one small class, :class:`bats_lab.engine.cuda.device.CupyDevice`: allocate, copy, launch.
 """

@@ -100,19 +100,22 @@ template <typename T> struct Crossings {
     }
 };
 
-// Errors of the spikes of the layer below, which are this layer's inputs (eq. 13, first sum): `n_blocks` blocks a row,
-// of which each thread takes a spike after the other. They go to the crossings that sent the spikes. Weights come
-// through shared memory, a few of each thread's spike at a time, so that neighbouring threads read neighbouring ones.
-enum { POSTS = 16 };
+// Errors of the spikes of the layer below, which are this layer's inputs (eq. 13, first sum): `n_blocks` blocks a row, of
+// which each takes some spikes after others. `n_parts` threads share a spike, and each sums over its share of the
+// neurons; their sums are added in order. There weights come through shared memory, a few of each thread's at a time, so that
+// neighbouring threads read neighbouring ones. The errors go to the crossings that sent the spikes.
+enum { POSTS = 8 };
 template <typename T>
 __global__ void input_errors(
     const T* weights, const int* n_sent, const int* pre, const T* by_time, const int* by_tick, const int* by_order,
     const int* target, int room, const T* time, const T* f, const T* h, const T* origin, const int* bin,
     const int* group, const int* base, const int* n_records, const double* reals, const int* integers, int batch,
-    int n_pre, int n_post, int max_spikes, int n_blocks, T* errors) {
+    int n_pre, int n_post, int max_spikes, int n_blocks, int n_parts, T* errors) {
     SHARED_ARRAY(double, shared);
-    T* const staged = (T*)shared;
-    const int n_threads = blockDim.x;
+    const int n_threads = blockDim.x, n_spikes = n_threads / n_parts;
+    const int spike = threadIdx.x % n_spikes, part = threadIdx.x / n_spikes;
+    T* const sums = (T*)shared;
+    T* const staged = sums + n_threads + part * n_spikes * (POSTS + 1);
     const int64 row = blockIdx.x / n_blocks;
     const int network = (int)(row / batch);
     const double delta_t = reals[network * N_REALS + DELTA_T];
@@ -123,36 +126,46 @@ __global__ void input_errors(
     const T rate = T((grid ? delta_t : 1.0) / (double)tau);
     const Crossings<T> crossings = {time, f, h, origin, bin, group, base};
     const int64 events = row * room, records = row * max_spikes * n_post;
-    const int n = n_sent[row];
+    const int n = n_sent[row], share = (n_post + n_parts - 1) / n_parts;
+    const int begin_post = part * share, end_post = min(begin_post + share, n_post);
     n_records += row * n_post;
     weights += (int64)network * n_pre * n_post;
     pre += events;
-    for (int first = (int)(blockIdx.x % n_blocks) * n_threads; first < n; first += n_blocks * n_threads) {
-        const int i = first + threadIdx.x;
+    for (int first = (int)(blockIdx.x % n_blocks) * n_spikes; first < n; first += n_blocks * n_spikes) {
+        const int i = first + spike;
         const int spike_order = i < n ? by_order[events + i] : 0, spike_tick = i < n ? by_tick[events + i] : 0;
         const T spike_time = i < n ? by_time[events + i] : T(0);
         T sum = 0;
-        for (int first_post = 0; first_post < n_post; first_post += POSTS) {
-            __syncthreads();
-            for (int entry = threadIdx.x; entry < POSTS * n_threads; entry += n_threads) {
-                const int spike = entry / POSTS, post = first_post + entry % POSTS;
-                if (first + spike < n && post < n_post)
-                    staged[spike * (POSTS + 1) + entry % POSTS] = weights[(int64)pre[first + spike] * n_post + post];
+        const T* weight = n_parts == 1 ? weights + (int64)(i < n ? pre[i] : 0) * n_post : staged + spike * (POSTS + 1);
+        for (int offset = 0; offset < share; offset += POSTS) {
+            if (n_parts > 1) {
+                __syncthreads();
+#pragma unroll
+                for (int j = 0; j < POSTS; ++j) {
+                    const int at = j * n_spikes + spike, its = at / POSTS, post = begin_post + offset + at % POSTS;
+                    if (first + its < n && post < end_post)
+                        staged[its * (POSTS + 1) + at % POSTS] = weights[(int64)pre[first + its] * n_post + post];
+                }
+                __syncthreads();
             }
-            __syncthreads();
-            const int end_post = i < n ? min(first_post + POSTS, n_post) : 0;
-            for (int post = first_post; post < end_post; ++post) {
+            const int begin = begin_post + offset, end = i < n ? min(begin + POSTS, end_post) : 0;
+            for (int post = begin; post < end; ++post) {
                 const int n_crossings = n_records[post];
                 for (int k = 0; k < n_crossings; ++k) {
                     const Crossing<T> crossing = crossings.get(records + (int64)k * n_post + post, telling);
                     if (!crossing.is_after(spike_order, spike_tick, spike_time, telling)) continue;
-                    sum += staged[threadIdx.x * (POSTS + 1) + post - first_post] *
-                           crossing.share(spike_tick, spike_time, telling, rate, T(2));
+                    sum += weight[post - begin] * crossing.share(spike_tick, spike_time, telling, rate, T(2));
                     break;
                 }
             }
+            if (n_parts == 1) weight += POSTS;
         }
-        if (i >= n) continue;
+        if (n_parts > 1) {
+            sums[threadIdx.x] = sum;
+            __syncthreads();
+            for (int other = 1; other < n_parts && part == 0; ++other) sum += sums[other * n_spikes + spike];
+        }
+        if (i >= n || part > 0) continue;
         sum /= tau;
         // The surrogate's slope where the spike crossed: bats_lab.spikes.grid.surrogate_slope.
         if (grid && q > 0)
@@ -161,39 +174,35 @@ __global__ void input_errors(
     }
 }
 
-// The neuron, the share of its inputs and the network of a column of `update`.
-struct Column {
-    int post, tile, network;
-};
-__device__ inline Column column(int i, int n_columns, int lanes, int n_tiles) {
-    const int64 at = (int64)blockIdx.x * n_columns + i;
-    return {(int)(at % lanes), (int)(at / lanes % n_tiles), (int)(at / lanes / n_tiles)};
-}
-
-// The weight gradient of a batch (eq. 12) and, in the same pass, Adam. A column is a neuron and `n_inputs` of its inputs,
-// a multiple of ROWS_PER_RANGE. The rows of a batch are dealt to `n_splits` threads a column, each of which sums its own
-// in order, in shared memory; their sums are added in order, so that each entry has one order of summation, whatever
-// the group and the device. The gradient never goes through memory: with ADAM. Without it, it is added to `gradient`.
+// The weight gradient of a batch (eq. 12) and, in the same pass, Adam. A block has `n_posts` neurons and `n_inputs` of
+// their inputs, a multiple of ROWS_PER_RANGE. The rows of the batch are dealt to `n_splits` warps a neuron. A warp goes
+// through the crossings of its neuron, which its threads read together, and each thread through the spikes of an input,
+// side by side with the crossings. What it finds is summed in shared memory; the sums of the splits are added in order,
+// so that each entry has one order of summation, whatever the group and the device. The gradient never goes through
+// memory: with ADAM. Without it, it is added to `gradient`.
 enum { STORED = 1, ADAM = 2 };  // begin with what is in `gradient`; update weights and leave `gradient` cleared
 template <typename T>
 __global__ void update(
     const int64* event_at, const int64* tick_at, const int64* range_at, const int* pre, const T* by_time,
     const int* by_tick, const int* by_order, const int* ranges, int n_ranges, const T* time, const T* f, const T* h,
     const T* origin, const int* bin, const int* group, const int* base, const int* n_records, const double* reals,
-    const int* integers, int n_networks, int batch, int n_samples, int n_pre, int n_post, int lanes, int max_spikes,
-    int n_inputs, int n_splits, int hidden_inputs, int visit, int mode, const int* step, const double* adam,
-    const double* rates, int n_updates, T* __restrict__ gradient, T* __restrict__ first_moment,
-    T* __restrict__ second_moment, T* __restrict__ weights) {
+    const int* integers, int batch, int n_samples, int n_pre, int n_post, int max_spikes, int n_inputs, int n_posts,
+    int n_splits, int hidden_inputs, int visit, int mode, const int* step, const double* adam, const double* rates,
+    int n_updates, T* __restrict__ gradient, T* __restrict__ first_moment, T* __restrict__ second_moment,
+    T* __restrict__ weights) {
     SHARED_ARRAY(double, shared);
-    T* const sums = (T*)shared;  // (input, split, column)
-    const int n_threads = blockDim.x, n_columns = n_threads / n_splits;
-    const int n_tiles = (n_pre + n_inputs - 1) / n_inputs;
-    for (int i = 0; i < n_inputs; ++i) sums[i * n_threads + threadIdx.x] = T(0);
+    T* const sums = (T*)shared;  // (split, neuron, input)
+    const int n_threads = blockDim.x, lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
+    const int n_tiles = (n_pre + n_inputs - 1) / n_inputs, n_groups = (n_post + n_posts - 1) / n_posts;
+    const int first_post = (int)(blockIdx.x % n_groups) * n_posts, tile = (int)(blockIdx.x / n_groups % n_tiles);
+    const int network = (int)(blockIdx.x / n_groups / n_tiles), begin_pre = tile * n_inputs;
+    const int width = n_inputs | 1;  // odd: neighbouring threads of the second half are in different banks
+    for (int i = threadIdx.x; i < n_splits * n_posts * width; i += n_threads) sums[i] = T(0);
+    __syncthreads();
 
-    const Column own = column(threadIdx.x % n_columns, n_columns, lanes, n_tiles);
-    if (visit && own.network < n_networks && own.post < n_post) {
-        const int network = own.network, post = own.post, begin_pre = own.tile * n_inputs;
-        T* const own_sums = sums + threadIdx.x;
+    const int post = first_post + warp % n_posts;
+    if (visit && post < n_post) {
+        T* const own_sums = sums + warp * width - begin_pre;
         const double delta_t = reals[network * N_REALS + DELTA_T];
         const bool grid = delta_t > 0, straight = grid && !integers[network * N_INTEGERS + BY_SENT];
         const Telling telling = {grid, straight,
@@ -201,36 +210,34 @@ __global__ void update(
         const T rate = T((grid ? delta_t : 1.0) / (double)T(reals[network * N_REALS + TAU]));
         const Crossings<T> crossings = {time, f, h, origin, bin, group, base};
         const int per_tile = n_inputs / ROWS_PER_RANGE;
-        const int first_range = own.tile * per_tile, last_range = min(first_range + per_tile, n_ranges);
+        const int first_range = tile * per_tile, last_range = min(first_range + per_tile, n_ranges);
         const int64 end_row = (int64)(network + 1) * batch;
-        int64 row = (int64)network * batch + threadIdx.x / n_columns;
-        int next_n = row < end_row ? n_records[row * n_post + post] : 0;
-        int64 next_range = row < end_row ? range_at[row] : 0;
-        for (; row < end_row; row += n_splits) {
-            const int n = next_n;
-            const int64 range = next_range;
-            if (row + n_splits < end_row) {  // on its way while this row is at work
-                next_n = n_records[(row + n_splits) * n_post + post];
-                next_range = range_at[row + n_splits];
-            }
+        for (int64 row = (int64)network * batch + warp / n_posts; row < end_row; row += n_splits) {
+            const int n = n_records[row * n_post + post];
             if (n == 0) continue;
-            const int begin = ranges[range + first_range], end = ranges[range + last_range];
-            if (begin == end) continue;
-            const int64 events = event_at[row], ticks = tick_at[row];
-            Crossing<T> before = {};
-            for (int k = 0; k < n; ++k) {
-                const Crossing<T> crossing = crossings.get((row * max_spikes + k) * n_post + post, telling);
-                for (int i = begin; i < end; ++i) {
-                    const int spike_order = by_order[ticks + i], spike_tick = grid ? by_tick[ticks + i] : 0;
-                    const T spike_time = telling.straight || !grid ? by_time[events + i] : T(0);
+            const int* range = ranges + range_at[row];
+            const int begin = range[first_range], end = range[last_range];
+            const int64 events = event_at[row], ticks = tick_at[row], records = row * max_spikes * n_post + post;
+            for (int i = begin + lane; i < end; i += LANES) {
+                const int input = pre[events + i];
+                // The first spike of an input takes those after it along: their order is that of summation.
+                if (i > begin && pre[events + i - 1] == input) continue;
+                T sum = own_sums[input];
+                int spike = i, k = 0;
+                Crossing<T> crossing = crossings.get(records, telling);
+                while (true) {
+                    const int spike_order = by_order[ticks + spike], spike_tick = grid ? by_tick[ticks + spike] : 0;
+                    const T spike_time = telling.straight || !grid ? by_time[events + spike] : T(0);
                     // The first crossing that a spike came before has all that is to be said.
-                    if (!crossing.is_after(spike_order, spike_tick, spike_time, telling)) continue;
-                    if (k > 0 && before.is_after(spike_order, spike_tick, spike_time, telling)) continue;
-                    own_sums[(pre[events + i] - begin_pre) * n_threads] +=
-                        crossing.share(spike_tick, spike_time, telling, rate, T(1));
+                    while (!crossing.is_after(spike_order, spike_tick, spike_time, telling) && ++k < n)
+                        crossing = crossings.get(records + (int64)k * n_post, telling);
+                    if (k == n) break;
+                    sum += crossing.share(spike_tick, spike_time, telling, rate, T(1));
+                    if (++spike == end || pre[events + spike] != input) break;
                 }
-                before = crossing;
+                own_sums[input] = sum;
             }
+            __syncwarp();  // another thread may have this input in the next row
         }
     }
     __syncthreads();
@@ -238,28 +245,30 @@ __global__ void update(
     // Kingma and Ba (2015), Algorithm 1. As engine.cpu.backward._adam. Neighbouring threads have neighbouring weights.
     const int64 done = mode & ADAM ? (int64)*step * batch : 0;
     const T scale = T(1.0 / (double)min((int64)batch, n_samples - done));
-    for (int entry = threadIdx.x; entry < n_inputs * n_columns; entry += n_threads) {
-        const Column its = column(entry % n_columns, n_columns, lanes, n_tiles);
-        const int i = its.tile * n_inputs + entry / n_columns;
-        if (its.network >= n_networks || its.post >= n_post || i >= n_pre) continue;
+    T beta_1 = 0, beta_2 = 0, epsilon = 0, step_size = 0, root_scale = 0;
+    if (mode & ADAM) {
+        beta_1 = T(adam[3 * network]), beta_2 = T(adam[3 * network + 1]), epsilon = T(adam[3 * network + 2]);
+        const double* rates_now = rates + 2 * ((int64)network * n_updates + *step);
+        step_size = T(rates_now[0]), root_scale = T(rates_now[1]);
+    }
+    const int end_input = min(n_inputs, n_pre - begin_pre);
+    for (int entry = threadIdx.x; entry < end_input * n_posts; entry += n_threads) {
+        const int own = entry % n_posts, input = entry / n_posts;
+        if (first_post + own >= n_post) continue;
         T sum = 0;
-        for (int split = 0; split < n_splits; ++split)
-            sum += sums[entry / n_columns * n_threads + split * n_columns + entry % n_columns];
-        const int64 at = ((int64)its.network * n_pre + i) * n_post + its.post;
+        for (int split = 0; split < n_splits; ++split) sum += sums[(split * n_posts + own) * width + input];
+        const int64 at = ((int64)network * n_pre + begin_pre + input) * n_post + first_post + own;
         if (mode & STORED) sum += gradient[at];
         if (!(mode & ADAM)) {
             gradient[at] = sum;
             continue;
         }
-        const double* constants = adam + 3 * its.network;
-        const double* rates_now = rates + 2 * ((int64)its.network * n_updates + *step);
-        const T beta_1 = T(constants[0]), beta_2 = T(constants[1]), epsilon = T(constants[2]);
         const T g = sum * scale;
         const T m = beta_1 * first_moment[at] + (T(1) - beta_1) * g;
         const T v = beta_2 * second_moment[at] + (T(1) - beta_2) * g * g;
         first_moment[at] = m;
         second_moment[at] = v;
-        weights[at] -= T(rates_now[0]) * m / (sqrt(v) * T(rates_now[1]) + epsilon);
+        weights[at] -= step_size * m / (sqrt(v) * root_scale + epsilon);
         if (mode & STORED) gradient[at] = T(0);
     }
 }

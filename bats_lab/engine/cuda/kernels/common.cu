@@ -28,8 +28,11 @@ enum { RULE, N_TICKS, LIMIT_TICK, BY_SENT, N_INTEGERS };
 // Input neurons of one entry of the table that says where the spikes of a neuron begin.
 enum { ROWS_PER_RANGE = 16 };
 
-// Weights that a thread of the forward pass fetches at once.
+// Weights that a thread of the forward pass fetches at once, and threads of a warp.
 enum { CHUNK = 16 };
+#ifndef LANES
+#define LANES 32
+#endif
 
 #define PI 3.14159265358979323846
 

@@ -25,30 +25,6 @@ __global__ void select_samples(
     label[row] = labels ? labels[sample] : 0;
 }
 
-// The weights of a neuron's inputs, in the order in which they come. Each costs a walk to memory, so they are fetched a
-// chunk at a time, and the next chunk is on its way in registers while one lies in shared memory, this thread's column.
-template <typename T> struct WeightStream {
-    const T* weights;
-    const int* neuron;
-    T* staged;
-    int n_post, n_events, next, stride;
-    T ahead[CHUNK];
-
-    __device__ void fetch(int from) {
-#pragma unroll
-        for (int i = 0; i < CHUNK; ++i)
-            ahead[i] = from + i < n_events ? weights[(int64)neuron[from + i] * n_post] : T(0);
-    }
-    __device__ T take() {
-        if (next % CHUNK == 0) {
-#pragma unroll
-            for (int i = 0; i < CHUNK; ++i) staged[i * stride] = ahead[i];
-            fetch(next + CHUNK);
-        }
-        return staged[next++ % CHUNK * stride];
-    }
-};
-
 // Where the crossings of one neuron in one row go.
 template <typename T> struct Recorder {
     T *time, *slope, *fade, *origin;
@@ -72,76 +48,73 @@ template <typename T> struct Recorder {
 };
 
 // One neuron tick by tick: rule clocked. As engine.cpu.forward._simulate_clocked.
-template <typename T>
-__device__ void simulate_clocked(
-    WeightStream<T>& input, const int* first, const int* group_tick, int n_groups, T c, T tau, double delta_t,
-    int n_ticks, int max_spikes, Recorder<T>& record, int* counts) {
-    if (n_groups == 0) return;
-    const T d = T(exp(-delta_t / (double)tau));
-    T a = 0, b = 0;
-    int g = -1;
-    for (int k = group_tick[0]; k <= n_ticks; ++k) {
-        if (g >= 0) {
+template <typename T> struct ClockedNeuron {
+    T c, tau, d, a, b;
+    double delta_t;
+    int max_spikes, tick, start_tick, group;
+    bool done;
+
+    __device__ ClockedNeuron(T c, T tau, double delta_t, int max_spikes)
+        : c(c), tau(tau), d(T(exp(-delta_t / (double)tau))), a(0), b(0), delta_t(delta_t), max_spikes(max_spikes),
+          tick(0), start_tick(0), group(-1), done(false) {}
+
+    // Go on to a tick, testing the threshold on each.
+    __device__ void advance(int until, Recorder<T>& record, int* counts) {
+        while (group >= 0 && tick < until && !done) {
+            const int k = ++tick;
             a *= d * d;
             b *= d;
-            if (b - a - c >= T(0) && record.n < max_spikes) {
-                double spike_time = k * delta_t;
-                T slope = T(1) / T(0);
-                const T discriminant = b * b - T(4) * a * c;
-                if (discriminant > T(0)) {
-                    const T x = sqrt(discriminant);
-                    T s = (b + x) / (T(2) * a);
-                    if (s > T(0) && s * d < T(1)) {
-                        s = s > T(1) ? s : T(1);
-                        spike_time -= (double)(tau * log(s));
-                        slope = x * s;
-                    }
-                }
-                const double start = group_tick[g] * delta_t;
-                record.add(T(spike_time), slope, T(exp((start - spike_time) / (double)tau)), T(0), k, k, g,
-                           group_tick[g]);
-                b -= c;
-                if (record.n >= max_spikes) {
-                    ++counts[TRUNCATED];
-                    return;
+            if (!(b - a - c >= T(0) && record.n < max_spikes)) continue;
+            double spike_time = k * delta_t;
+            T slope = T(1) / T(0);
+            const T discriminant = b * b - T(4) * a * c;
+            if (discriminant > T(0)) {
+                const T x = sqrt(discriminant);
+                T s = (b + x) / (T(2) * a);
+                if (s > T(0) && s * d < T(1)) {
+                    s = s > T(1) ? s : T(1);
+                    spike_time -= (double)(tau * log(s));
+                    slope = x * s;
                 }
             }
-        }
-        if (g + 1 < n_groups && group_tick[g + 1] == k) {
-            ++g;
-            for (int event = first[g]; event < first[g + 1]; ++event) {
-                const T weight = input.take();
-                a += weight;
-                b += weight;
+            record.add(T(spike_time), slope, T(exp((start_tick * delta_t - spike_time) / (double)tau)), T(0), k, k,
+                       group, start_tick);
+            b -= c;
+            if (record.n >= max_spikes) {
+                ++counts[TRUNCATED];
+                done = true;
             }
         }
     }
-}
+    // Take the inputs of a group.
+    __device__ void receive(int g, T weight, int group_tick, Recorder<T>& record, int* counts) {
+        advance(group_tick, record, counts);
+        a += weight;
+        b += weight;
+        group = g;
+        tick = start_tick = group_tick;
+    }
+};
 
 // One neuron by the closed form (eq. 8-9). As engine.cpu.forward._simulate, with its order of decisions.
-template <typename T>
-__device__ void simulate(
-    WeightStream<T>& input, const int* first, const int* group_tick, const T* group_time, const T* decay, int n_groups,
-    T c, T tau, double delta_t, int rule, int limit_tick, int max_spikes, uint64 noise, int64 first_place,
-    Recorder<T>& record, int* counts) {
-    const bool grid = delta_t > 0;
-    const double ticks_per_second = grid ? 1.0 / delta_t : 0.0;
-    const T tiny = T(1e-30);
-    T a = 0, b = 0, excess = -c, d = 1;
-    int64 own_tick = -1;
-    int event = 0;
-    // Read one group ahead, as weights are: the walk through groups waits for nothing but itself.
-    int next_stop = n_groups ? first[1] : 0;
-    T next_end = n_groups ? decay[0] : T(0);
-    for (int g = 0; g < n_groups; ++g) {
-        const int stop = next_stop;
-        const T end = next_end;
-        if (g + 1 < n_groups) {
-            next_stop = first[g + 2];
-            next_end = decay[g + 1];
-        }
-        T weight = input.take();
-        for (++event; event < stop; ++event) weight += input.take();
+template <typename T> struct ClosedFormNeuron {
+    T c, tau, a, b, excess, d;
+    double delta_t, ticks_per_second;
+    int64 own_tick;
+    int rule, limit_tick, max_spikes;
+    uint64 noise;
+    int64 first_place;
+    bool done;
+
+    __device__ ClosedFormNeuron(
+        T c, T tau, double delta_t, int rule, int limit_tick, int max_spikes, uint64 noise, int64 first_place)
+        : c(c), tau(tau), a(0), b(0), excess(-c), d(1), delta_t(delta_t),
+          ticks_per_second(delta_t > 0 ? 1.0 / delta_t : 0.0), own_tick(-1), rule(rule), limit_tick(limit_tick),
+          max_spikes(max_spikes), noise(noise), first_place(first_place), done(false) {}
+
+    // Take the inputs of a group, and go on to the next one; `end` is the decay until then.
+    __device__ void receive(
+        int g, T weight, T end, const int* group_tick, const T* group_time, Recorder<T>& record, int* counts) {
         a = a * (d * d) + weight;
         b = b * d + weight;
         d = end;
@@ -150,13 +123,19 @@ __device__ void simulate(
         const bool may_cross =
             excess < T(0) && (excess_end >= T(0) || (a - c >= T(0) && c - a * (end * end) >= T(0)));
         excess = excess_end;
-        if (!may_cross) continue;
+        if (may_cross) cross(g, group_tick[g], group_time[g], record, counts);
+    }
+
+    // Find the crossings before the next group.
+    __device__ void cross(int g, int start_tick, T start_time, Recorder<T>& record, int* counts) {
+        const bool grid = delta_t > 0;
+        const T end = d;
         T latest = 1;
         while (true) {
             const T discriminant = b * b - T(4) * a * c;
             if (!(discriminant > T(0))) {
                 // The potential only touches the threshold: no crossing, and still below.
-                if (excess >= T(0)) excess = -tiny;
+                if (excess >= T(0)) excess = -T(1e-30);
                 break;
             }
             const T x = sqrt(discriminant);
@@ -179,8 +158,8 @@ __device__ void simulate(
             bool collides = false;
             if (grid) {
                 const double phase = (double)since * ticks_per_second;
-                spike_tick = group_tick[g] + (int64)(phase + GRID_TOLERANCE) + 1;
-                collides = own_tick >= 0 && phase - GRID_TOLERANCE <= (double)(own_tick - group_tick[g]);
+                spike_tick = start_tick + (int64)(phase + GRID_TOLERANCE) + 1;
+                collides = own_tick >= 0 && phase - GRID_TOLERANCE <= (double)(own_tick - start_tick);
                 if (collides && rule == DROP) {
                     ++counts[DROPPED];
                     break;
@@ -203,67 +182,95 @@ __device__ void simulate(
             }
             if (noise && grid && sent_tick >= 0) {
                 const double random = uniform(noise, first_place + record.n);
-                sent_tick += group_tick[g] + (int64)((double)since * ticks_per_second + 0.5 + random) - spike_tick;
+                sent_tick += start_tick + (int64)((double)since * ticks_per_second + 0.5 + random) - spike_tick;
             }
-            const double start = grid ? group_tick[g] * delta_t : (double)group_time[g];
-            record.add(T(start + (double)since), x * s, s, group_time[g], (int)sent_tick, (int)spike_tick, g,
-                       group_tick[g]);
+            const double start = grid ? start_tick * delta_t : (double)start_time;
+            record.add(T(start + (double)since), x * s, s, start_time, (int)sent_tick, (int)spike_tick, g, start_tick);
             b -= c * y;
             excess = (b - a * end) * end - c;
             if (record.n >= max_spikes) {
                 ++counts[TRUNCATED];
+                done = true;
                 return;
             }
             if (!(excess >= T(0) || b > T(2) * a * end)) break;
             latest = s;
         }
     }
-}
+};
 
-// The forward pass of a layer: one thread a neuron and row (eq. 1-9, eq. 14 and the collision rule). Networks that have a
-// key in `noise` round their spikes to the grid by random numbers (bats_lab.spikes.grid.discretize_stochastically).
+// The forward pass of a layer (eq. 1-9, eq. 14 and the collision rule): `n_blocks` blocks a row, each of `n_columns`
+// neurons. Each weight costs a walk to memory, so all threads of a block fetch CHUNK of them at once into shared memory,
+// those of the input spikes to come; then one thread a neuron takes them up. Networks that have a key in `noise` round
+// their spikes to the grid by random numbers (bats_lab.spikes.grid.discretize_stochastically).
 template <typename T>
 __global__ void forward(
     const T* weights, const int64* event_at, const int64* group_at, const int* n_active, const int* neuron,
     const int* first, const int* group_tick, const T* group_time, const T* decay, const double* reals,
-    const int* integers, const uint64* noise, const int* step, int layer, int n_layers, int n_rows, int batch, int n_pre,
-    int n_post, int lanes, int max_spikes, T* time, T* slope, T* fade, T* origin, int* tick, int* bin, int* group,
-    int* base, int* n_records, int* sent, int* counters, int* fired) {
-    const int64 thread = global_thread();
-    const int64 row = thread / lanes;
-    const int post = (int)(thread % lanes);
-    if (row >= n_rows || post >= n_post) return;
+    const int* integers, const uint64* noise, const int* step, int layer, int n_layers, int batch, int n_pre,
+    int n_post, int n_blocks, int n_columns, int max_spikes, T* time, T* slope, T* fade, T* origin, int* tick, int* bin,
+    int* group, int* base, int* n_records, int* sent, int* counters, int* fired) {
+    SHARED_ARRAY(double, shared);
+    T* const staged = (T*)shared;  // (event, column)
+    const int n_parts = blockDim.x / n_columns, n_staged = CHUNK * n_parts;
+    const int own_column = threadIdx.x % n_columns, part = threadIdx.x / n_columns;
+    const int64 row = blockIdx.x / n_blocks;
+    const int post = (int)(blockIdx.x % n_blocks) * n_columns + own_column;
+    const bool exists = post < n_post, walks = exists && part == 0;
     const int network = (int)(row / batch);
     const double* real = reals + network * N_REALS;
     const int* integer = integers + network * N_INTEGERS;
     const int n_groups = n_active[row];
-    const int64 groups = group_at[row];
     // A sample has one entry more in `first` than it has groups, and room for it in all arrays of groups.
-    first += groups;
-    WeightStream<T> input;
-    input.weights = weights + (int64)network * n_pre * n_post + post;
-    input.neuron = neuron + event_at[row];
-    input.n_post = n_post;
-    input.n_events = n_groups ? first[n_groups] : 0;
-    SHARED_ARRAY(double, shared);
-    input.staged = (T*)shared + threadIdx.x;
-    input.stride = blockDim.x;
-    input.next = 0;
-    input.fetch(0);
+    first += group_at[row], group_tick += group_at[row], group_time += group_at[row], decay += group_at[row];
+    const int n_events = n_groups ? first[n_groups] : 0;
+    neuron += event_at[row];
+    weights += (int64)network * n_pre * n_post + post;
     Recorder<T> record = {time, slope, fade, origin, tick, bin, group, base, row * max_spikes * n_post + post, n_post,
                           0, 0};
     int counts[N_COUNTERS] = {0, 0, 0, 0, 0};
+    uint64 key = noise ? noise[network] : 0;
+    if (key) key += KEY_STEP * (uint64)((int64)*step * n_layers + layer);
+    const bool clocked = integer[RULE] == CLOCKED;
     const T c = T(real[C]), tau = T(real[TAU]);
-    if (integer[RULE] == CLOCKED)
-        simulate_clocked(input, first, group_tick + groups, n_groups, c, tau, real[DELTA_T], integer[N_TICKS],
-                         max_spikes, record, counts);
-    else {
-        uint64 key = noise ? noise[network] : 0;
-        if (key) key += KEY_STEP * (uint64)((int64)*step * n_layers + layer);
-        simulate(input, first, group_tick + groups, group_time + groups, decay + groups, n_groups, c, tau,
-                 real[DELTA_T], integer[RULE], integer[LIMIT_TICK], max_spikes, key,
-                 (row % batch * n_post + post) * max_spikes, record, counts);
+    ClockedNeuron<T> ticking(c, tau, real[DELTA_T], max_spikes);
+    ClosedFormNeuron<T> exact(c, tau, real[DELTA_T], integer[RULE], integer[LIMIT_TICK], max_spikes, key,
+                              (row % batch * n_post + post) * max_spikes);
+    int g = 0, next_stop = n_groups ? first[1] : 0;
+    T weight = 0, next_end = n_groups ? decay[0] : T(0);
+    for (int begin = 0; begin < n_events; begin += n_staged) {
+        T fetched[CHUNK];
+#pragma unroll
+        for (int i = 0; i < CHUNK; ++i) {
+            const int event = begin + part + i * n_parts;
+            fetched[i] = exists && event < n_events ? weights[(int64)neuron[event] * n_post] : T(0);
+        }
+        __syncthreads();  // what lay there before has been taken up
+#pragma unroll
+        for (int i = 0; i < CHUNK; ++i) staged[(part + i * n_parts) * n_columns + own_column] = fetched[i];
+        __syncthreads();
+        if (!walks || exact.done || ticking.done) continue;
+        const int end_staged = min(begin + n_staged, n_events);
+        for (int event = begin; event < end_staged;) {
+            const int stop = min(next_stop, end_staged);
+            for (; event < stop; ++event) weight += staged[(event - begin) * n_columns + own_column];
+            if (event < next_stop) break;
+            const T end = next_end;
+            if (g + 1 < n_groups) {  // read one group ahead: the walk waits for nothing but itself
+                next_stop = first[g + 2];
+                next_end = decay[g + 1];
+            }
+            if (clocked)
+                ticking.receive(g, weight, group_tick[g], record, counts);
+            else
+                exact.receive(g, weight, end, group_tick, group_time, record, counts);
+            if (exact.done || ticking.done) break;
+            ++g;
+            weight = 0;
+        }
     }
+    if (!walks) return;
+    if (clocked) ticking.advance(integer[N_TICKS], record, counts);
     n_records[row * n_post + post] = record.n;
     sent[row * n_post + post] = record.sent;
     for (int i = 0; i < N_COUNTERS; ++i)
