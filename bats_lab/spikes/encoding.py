@@ -1,4 +1,4 @@
-"""Images to input spikes: time to first spike, once per data set, sorted once."""
+"""Samples to input spikes: images by time to first spike, events as they are; once per data set, sorted once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["encode_images", "encode_on_grid", "level_times"]
+__all__ = ["encode_images", "encode_on_grid", "level_times", "n_channels", "n_events"]
 
 #: Images that :func:`encode_on_grid` encodes together.
 _BLOCK = 4096
@@ -102,13 +102,26 @@ def encode_images(images: np.ndarray, *, window: float, dtype: str = "float64") 
     )
 
 
-def encode_on_grid(images: np.ndarray, *, window: float, delta_t: float, dtype: str) -> Spikes:
-    """Encode images and put the spikes on a time grid, a block of images at a time: what is between takes no memory.
+def n_channels(samples: np.ndarray | Spikes) -> int:
+    """Return how many input neurons samples have: a pixel each, or a channel each."""
+    return samples.n_neurons if isinstance(samples, Spikes) else math.prod(samples.shape[1:])
+
+
+def n_events(samples: np.ndarray | Spikes) -> int:
+    """Return how many input spikes samples become."""
+    return int(samples.count.sum() if isinstance(samples, Spikes) else np.count_nonzero(samples))
+
+
+def encode_on_grid(samples: np.ndarray | Spikes, *, window: float, delta_t: float, dtype: str) -> Spikes:
+    """Encode samples and put the spikes on a time grid; images a block at a time: what is between takes no memory.
 
     Parameters
     ----------
-    images, window
-        As in :func:`encode_images`.
+    samples : ndarray of uint8, (n, ...), or Spikes
+        Images, as in :func:`encode_images`; or events in continuous time, which keep their times. Events of one channel
+        that come to be on one tick are all sent on it.
+    window : float
+        As in :func:`encode_images`; events have no need of it.
     delta_t : float
         Time step in seconds; 0 is continuous time.
     dtype : str
@@ -118,7 +131,10 @@ def encode_on_grid(images: np.ndarray, *, window: float, delta_t: float, dtype: 
     -------
     Spikes
     """
-    n = np.count_nonzero(images)
+    if isinstance(samples, Spikes):
+        spikes = discretize_spikes(samples, delta_t)
+        return replace(spikes, times=spikes.times.astype(dtype, copy=False))
+    images, n = samples, n_events(samples)
     neuron, times, ticks = np.empty(n, np.int32), np.empty(n, dtype), np.empty(n, np.int32)
     count, end = np.empty(len(images), np.int64), 0
     for first in range(0, max(len(images), 1), _BLOCK):
