@@ -74,20 +74,38 @@ PRESETS["yin_yang"] = {
     "weight_scale": 1.0,
     "epochs": 250,
     "hidden": (300,),
-    "batch_size": 20,
-    "learning_rate": 0.001,
+    "batch_size": 100,
+    "learning_rate": 0.003,
     "learning_rate_decay": 0.4,
     "learning_rate_interval": 50,
     "learning_rate_min": 0.0,
     "threshold_hidden": (0.007,),
-    "threshold_output": 0.015,
+    "threshold_output": 0.012,
     "max_spikes_hidden": (10,),
-    "max_spikes_output": 30,
-    "target_true": 15.0,
-    "target_false": 4.0,
+    "max_spikes_output": 60,
+    "target_true": 20.0,
+    "target_false": 6.0,
+}
+PRESETS["japanese_vowels"] = {
+    "duration": 0.25,
+    "tau_syn": 0.03,
+    "weight_scale": 1.0,
+    "epochs": 80,
+    "hidden": (400,),
+    "batch_size": 20,
+    "learning_rate": 0.01,
+    "learning_rate_decay": 0.5,
+    "learning_rate_interval": 20,
+    "learning_rate_min": 0.0,
+    "threshold_hidden": (0.63,),
+    "threshold_output": 0.1,
+    "max_spikes_hidden": (30,),
+    "max_spikes_output": 60,
+    "target_true": 20.0,
+    "target_false": 5.0,
 }
 # Data sets of events, which nothing is encoded for.
-_OF_EVENTS = ("yin_yang",)
+_OF_EVENTS = ("yin_yang", "japanese_vowels")
 #: Units of time and their power of ten.
 _UNITS = {"ns": "e-9", "us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
 # Parameters with an entry for each hidden layer; one entry stands for all layers.
@@ -223,7 +241,10 @@ class Config:
 
     # data
     dataset: str = _param(
-        "mnist_small", "", "mnist_small, mnist, fashion_mnist, emnist, yin_yang, or the path of an .npz or .csv", _name
+        "mnist_small",
+        "",
+        "mnist_small, mnist, fashion_mnist, emnist, yin_yang, japanese_vowels, or the path of an .npz or .csv",
+        _name,
     )
     n_train: int | None = _param(None, "1", "training samples used, from the first on; None: all", _count)
     n_test: int | None = _param(None, "1", "test samples used, from the first on; None: all", _count)

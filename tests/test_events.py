@@ -90,6 +90,16 @@ def test_recipe_learns_in_a_few_epochs() -> None:
     assert training.records[-1].test.accuracy > 0.85
 
 
+# Japanese Vowels
+
+
+def test_vowels_are_those_of_the_archive() -> None:
+    data = load_dataset("japanese_vowels")
+    assert (len(data.x_train), len(data.x_test), data.n_classes, n_channels(data.x_train)) == (270, 370, 9, 24)
+    assert np.bincount(data.y_train).tolist() == [30] * 9
+    assert data.last_time == pytest.approx(29 * 0.0064, abs=0.0064) and data.x_train.count.min() > 50  # type: ignore[union-attr]
+
+
 # Events in a run
 
 

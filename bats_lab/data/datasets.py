@@ -164,6 +164,7 @@ def _load(
     digest = hashlib.sha256()  # of shapes and contents
     for key in ARRAYS:
         if isinstance(x := arrays[key], Spikes):
+            x = x.packed()
             digest.update(repr((len(x), x.n_neurons, len(x.times))).encode())
             for values in (x.count.astype("<i8"), x.neuron.astype("<i4"), x.times.astype("<f8")):
                 digest.update(values)

@@ -1,19 +1,24 @@
-"""Data sets that are computed, not read: the same on every machine."""
+"""Data sets of events that are computed, from nothing or from signals that travel with the package."""
 
 from __future__ import annotations
 
 import math
+from importlib import resources
 
 import numpy as np
 
+from bats_lab.spikes.encoding import encode_changes
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["yin_yang"]
+__all__ = ["japanese_vowels", "yin_yang"]
 
 #: Seeds and sizes of its paper. The third split there, of 1,000 samples and seed 41, is for choices; runs here hold out
 #: training samples for these (`validation_fraction`), as on all data sets.
 _SPLITS = {"train": (42, 5000), "test": (40, 1000)}
 _RADIUS, _DOT = 0.5, 0.1
+
+#: Seconds from frame to frame of the utterances, and how many of them are for training.
+_FRAME, _N_TRAIN = 0.0064, 270
 
 
 def yin_yang(*, window: float = 0.1, splits: dict[str, tuple[int, int]] = _SPLITS) -> dict[str, np.ndarray | Spikes]:
@@ -53,6 +58,44 @@ def yin_yang(*, window: float = 0.1, splits: dict[str, tuple[int, int]] = _SPLIT
         arrays[f"x_{split}"] = Spikes.from_padded(window * np.stack([x, y, 1 - x, 1 - y, 0 * x], axis=1))
         arrays[f"y_{split}"] = np.array([label for *_, label in samples], np.int64)
     return arrays
+
+
+def japanese_vowels(*, step: float = 0.1) -> dict[str, np.ndarray | Spikes]:
+    """Return the Japanese Vowels data set: who of nine speakers says /ae/, from how the sound's spectrum changes.
+
+    Parameters
+    ----------
+    step : float
+        Distance of the levels of :func:`bats_lab.spikes.encoding.encode_changes`, in standard deviations of each
+        coefficient over the training utterances.
+
+    Returns
+    -------
+    dict of str to Spikes or ndarray of int64
+        Events ``x_…`` of 24 channels, two for each of the twelve coefficients, and labels ``y_…`` of each split.
+
+    Notes
+    -----
+    M. Kudo, J. Toyama, M. Shimbo, UCI Machine Learning Repository, 1999 (CC BY 4.0): linear prediction cepstrum
+    coefficients of 7 to 29 frames, one every 6.4 ms; the first 270 utterances, 30 of each speaker, are for training.
+
+    Examples
+    --------
+    >>> data = japanese_vowels()
+    >>> len(data["x_train"]), data["x_test"].n_neurons, np.bincount(data["y_test"])
+    (270, 24, array([31, 35, 88, 44, 29, 24, 40, 50, 29]))
+    """
+    with resources.as_file(resources.files("bats_lab") / "data" / "japanese_vowels.npz") as path, np.load(path) as kept:
+        frames, speaker = kept["frames"].astype(np.int64), kept["speaker"].astype(np.int64)
+        signals = np.split(kept["coefficients"] * 1e-6, np.cumsum(frames)[:-1])
+    scale = np.concatenate(signals[:_N_TRAIN]).std(axis=0)
+    events = encode_changes(signals, frame=_FRAME, step=step * scale)
+    parts = {"train": slice(_N_TRAIN), "test": slice(_N_TRAIN, None)}
+    return {
+        f"{name}_{split}": values[part]
+        for split, part in parts.items()
+        for name, values in zip("xy", (events, speaker), strict=True)
+    }
 
 
 def _point(random: np.random.RandomState) -> tuple[float, float, int]:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bats_lab.data.generated import yin_yang
+from bats_lab.data.generated import japanese_vowels, yin_yang
 from bats_lab.files import most_unpacked, open_file
 
 __all__ = [
@@ -136,6 +136,11 @@ DATASETS: dict[str, DatasetInfo] = {
         "Yin-Yang, 5,000 and 1,000 points told by when five channels spike, of 3 classes; computed",
         ("yin", "yang", "dot"),
         make=yin_yang,
+    ),
+    "japanese_vowels": DatasetInfo(
+        "Japanese Vowels, 270 and 370 utterances of 9 speakers, told by changes of 12 cepstrum coefficients; shipped",
+        tuple(map(str, range(1, 10))),
+        make=japanese_vowels,
     ),
 }
 

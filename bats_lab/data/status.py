@@ -49,7 +49,7 @@ def list_datasets(data_dir: str | Path | None = None) -> list[DatasetStatus]:
     Examples
     --------
     >>> [status.name for status in list_datasets()]
-    ['mnist_small', 'mnist', 'fashion_mnist', 'emnist', 'yin_yang']
+    ['mnist_small', 'mnist', 'fashion_mnist', 'emnist', 'yin_yang', 'japanese_vowels']
     """
     return [_status(name, data_dir, lambda file, _: FileStatus(file.name, "found")) for name in DATASETS]
 

@@ -146,6 +146,12 @@ class Spikes:
         """
         return replace(self, start=self.start[samples], count=self.count[samples])
 
+    def packed(self) -> Spikes:
+        """Return the same spikes, sample after sample, without those that samples were chosen from."""
+        _, index = self._places()
+        arrays = {name: getattr(self, name)[index] for name in ("neuron", "times", "ticks")}
+        return replace(self, start=np.cumsum(self.count) - self.count, **arrays)
+
     def events(self, *, sent: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return sample, neuron and time (seconds, float64) of all events, sample by sample: sent, or continuous.
 
