@@ -1,4 +1,4 @@
-"""Every parameter of a run: its name, type, default, unit, allowed values, and the presets of Table 1.
+"""Every parameter of a run: its name, type, default, unit, allowed values, and the data sets' presets.
 
 This is the one place where a parameter is defined. The command line builds its options from
 :func:`parameters`, the training notebook's parameters cell is the text of :func:`parameters_cell` (a
@@ -28,8 +28,17 @@ __all__ = ["LATENCY_TIMES", "PRESETS", "Config", "Parameter", "parameters", "par
 #: Times at which prediction confidence is read, in seconds.
 LATENCY_TIMES = (0.02, 0.03, 0.05, 0.08, 0.1, 0.13, 0.15, 0.18, 0.2)
 
-# Table 1 of the thesis, settled: what differs between the data sets.
-_CHARACTERS: dict[str, Any] = {
+# Table 1 of the thesis, settled: what its data sets share, and what differs between them.
+_IMAGES: dict[str, Any] = {
+    "duration": 0.2,
+    "tau_syn": 0.13,
+    "weight_scale": 1.0,
+    "epochs": 10,
+    "learning_rate_interval": 10,
+    "target_true": 15.0,
+    "target_false": 3.0,
+}
+_CHARACTERS: dict[str, Any] = _IMAGES | {
     "hidden": (800,),
     "batch_size": 50,
     "learning_rate": 0.003,
@@ -43,7 +52,8 @@ _CHARACTERS: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "mnist": _CHARACTERS,
     "emnist": _CHARACTERS,
-    "fashion_mnist": {
+    "fashion_mnist": _IMAGES
+    | {
         "hidden": (400, 400),
         "batch_size": 5,
         "learning_rate": 0.0005,
@@ -56,6 +66,46 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Recipes for data sets of events, found on validation samples. Thresholds are low, since few inputs spike, and that of
+# the output is no higher than lets every output neuron spike before training: a silent one would never learn.
+PRESETS["yin_yang"] = {
+    "duration": 0.2,
+    "tau_syn": 0.015,
+    "weight_scale": 1.0,
+    "epochs": 250,
+    "hidden": (300,),
+    "batch_size": 100,
+    "learning_rate": 0.003,
+    "learning_rate_decay": 0.4,
+    "learning_rate_interval": 50,
+    "learning_rate_min": 0.0,
+    "threshold_hidden": (0.007,),
+    "threshold_output": 0.012,
+    "max_spikes_hidden": (10,),
+    "max_spikes_output": 60,
+    "target_true": 20.0,
+    "target_false": 6.0,
+}
+PRESETS["japanese_vowels"] = {
+    "duration": 0.25,
+    "tau_syn": 0.03,
+    "weight_scale": 1.0,
+    "epochs": 80,
+    "hidden": (400,),
+    "batch_size": 20,
+    "learning_rate": 0.01,
+    "learning_rate_decay": 0.5,
+    "learning_rate_interval": 20,
+    "learning_rate_min": 0.0,
+    "threshold_hidden": (0.63,),
+    "threshold_output": 0.1,
+    "max_spikes_hidden": (30,),
+    "max_spikes_output": 60,
+    "target_true": 20.0,
+    "target_false": 5.0,
+}
+# Data sets of events, which nothing is encoded for.
+_OF_EVENTS = ("yin_yang", "japanese_vowels")
 #: Units of time and their power of ten.
 _UNITS = {"ns": "e-9", "us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
 # Parameters with an entry for each hidden layer; one entry stands for all layers.
@@ -94,7 +144,7 @@ def _one_of(*choices: str) -> _Check:
 
 
 def _name(value: Any) -> str | None:
-    return None if value.strip() == value and value else "the name of a data set or the path of an .npz file"
+    return None if value.strip() == value and value else "the name of a data set or the path of an .npz or .csv file"
 
 
 def _param(
@@ -166,9 +216,9 @@ class Config:
     """All parameters of one run: what is trained, on what, with which time step.
 
     A value that is not allowed is refused on construction. Parameters whose default is None take the
-    value of the data set's preset (Table 1 of the thesis), so a finished `Config` holds no None but in
-    `n_train` and `n_test`, where None means all samples, and in `auto_threshold`, where it means: for an ``.npz`` of
-    images that the thresholds of the preset do not fit, if they are those of the run. `threshold_hidden` and
+    value of the data set's preset (Table 1 of the thesis, or found by search), so a finished `Config` holds no None
+    but in `n_train` and `n_test`, where None means all samples, and in `auto_threshold`, where it means: for data of
+    one's own that the thresholds of the preset do not fit, if they are those of the run. `threshold_hidden` and
     `max_spikes_hidden` take one entry for all hidden layers.
 
     Raises
@@ -190,7 +240,12 @@ class Config:
     """
 
     # data
-    dataset: str = _param("mnist_small", "", "mnist_small, mnist, fashion_mnist, emnist, or the path of an .npz", _name)
+    dataset: str = _param(
+        "mnist_small",
+        "",
+        "mnist_small, mnist, fashion_mnist, emnist, yin_yang, japanese_vowels, or the path of an .npz or .csv",
+        _name,
+    )
     n_train: int | None = _param(None, "1", "training samples used, from the first on; None: all", _count)
     n_test: int | None = _param(None, "1", "test samples used, from the first on; None: all", _count)
     validation_fraction: float = _param(
@@ -219,23 +274,23 @@ class Config:
         _one_of("output", "all"),
         added=True,
     )
-    duration: float = _param(0.2, "s", "length of the simulated window", _positive)
-    encoding_window: float = _param(0.1, "s", "window in which input spikes fall", _positive)
+    duration: float = _preset("s", "length of the simulated window", _positive)
+    encoding_window: float = _param(0.1, "s", "window in which input spikes of images fall", _positive)
     # network
     hidden: tuple[int, ...] = _preset("1", "neurons of each hidden layer", _each(_count))
-    tau_syn: float = _param(0.13, "s", "synaptic time constant; the membrane's is twice as long", _positive)
+    tau_syn: float = _preset("s", "synaptic time constant; the membrane's is twice as long", _positive)
     threshold_hidden: tuple[float, ...] = _preset("1", "threshold of each hidden layer", _each(_positive))
     threshold_output: float = _preset("1", "threshold of the output layer", _positive)
     max_spikes_hidden: tuple[int, ...] = _preset(
         "1", "spikes kept per neuron and sample, each hidden layer", _each(_count)
     )
     max_spikes_output: int = _preset("1", "spikes kept per output neuron and sample", _count)
-    weight_scale: float = _param(1.0, "1", "weights start uniform in [-weight_scale, weight_scale]", _positive)
+    weight_scale: float = _preset("1", "weights start uniform in [-weight_scale, weight_scale]", _positive)
     auto_threshold: bool | None = _param(
         None, "1", "set thresholds from the data, so that all layers spike; None: where no preset fits", added=True
     )
     # training
-    epochs: int = _param(10, "1", "passes over the training set", _count)
+    epochs: int = _preset("1", "passes over the training set", _count)
     batch_size: int = _preset("1", "training samples per update", _count)
     test_batch_size: int = _param(
         100, "1", "samples simulated together in evaluation; changes no result", _count, measured=False
@@ -244,13 +299,13 @@ class Config:
     learning_rate_decay: float = _preset(
         "1", "factor on learning_rate every learning_rate_interval epochs", _finite(0, 1, open_low=True)
     )
-    learning_rate_interval: int = _param(10, "1", "epochs between two decays of the learning rate", _count)
+    learning_rate_interval: int = _preset("1", "epochs between two decays of the learning rate", _count)
     learning_rate_min: float = _preset("1", "lower bound of the learning rate", _not_negative)
     beta_1: float = _param(0.9, "1", "Adam's decay of the first moment", _finite(0, 0.999999999))
     beta_2: float = _param(0.999, "1", "Adam's decay of the second moment", _finite(0, 0.999999999))
     epsilon: float = _param(1e-8, "1", "Adam's term against division by zero", _positive)
-    target_true: float = _param(15.0, "1", "target spike count of the true class", _positive)
-    target_false: float = _param(3.0, "1", "target spike count of the other classes", _not_negative)
+    target_true: float = _preset("1", "target spike count of the true class", _positive)
+    target_false: float = _preset("1", "target spike count of the other classes", _not_negative)
     seed: int = _param(0, "1", "seed of weights and batch order", _finite(0, 2**32 - 1))
     dtype: str = _param("float32", "", "float32, or float64 for checking", _one_of("float32", "float64"))
     # what is kept
@@ -296,17 +351,29 @@ class Config:
                     f"{len(self.hidden)} hidden layers in hidden={list(self.hidden)}."
                 )
         Estimator(self.estimator, self.surrogate_width).check_rule(rule_named(self.rule, self.delta_t))
-        for name in ("delta_t", "encoding_window"):
-            if (value := getattr(self, name)) > self.duration:
-                hint = f"; did you mean {value:.9g}ms?" if value >= 1 else "."
-                raise ValueError(
-                    f"{name} is {value:.9g} s; it must be at most the duration, {self.duration:.9g} s{hint}"
-                )
+        self._check_within("delta_t")
+        if self.dataset not in _OF_EVENTS and not self.dataset.endswith((".npz", ".csv")):
+            self.check_encoding()
         if self.delta_t and self.duration / self.delta_t > 2**30:
             raise ValueError(
                 f"delta_t is {self.delta_t}; it must be 0 (continuous time) or at least {self.duration / 2**30:.3g} s, "
                 f"a 2^30th of the duration."
             )
+
+    def _check_within(self, name: str) -> None:
+        if (value := getattr(self, name)) > self.duration:
+            hint = f"; did you mean {value:.9g}ms?" if value >= 1 else "."
+            raise ValueError(f"{name} is {value:.9g} s; it must be at most the duration, {self.duration:.9g} s{hint}")
+
+    def check_encoding(self) -> None:
+        """Refuse a window of encoding beyond the end of a run that is known to encode images, not to take events.
+
+        Raises
+        ------
+        ValueError
+            If `encoding_window` is longer than `duration`.
+        """
+        self._check_within("encoding_window")
 
     @property
     def preset(self) -> str:

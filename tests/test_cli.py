@@ -586,7 +586,9 @@ def test_data_list_tells_what_is_there(call: Any, tmp_path: Path) -> None:
     *lines, last = out.splitlines()
     states = {line.split()[0]: line.split()[1] for line in lines}
     assert status == 0 and last == f"data directory: {tmp_path}"
-    assert states == {"mnist_small": "embedded", "mnist": "missing", "fashion_mnist": "missing", "emnist": "missing"}
+    assert states == {"mnist_small": "embedded", "yin_yang": "computed", "japanese_vowels": "computed"} | dict.fromkeys(
+        ("mnist", "fashion_mnist", "emnist"), "missing"
+    )
 
 
 def test_data_verify_fails_for_what_is_damaged_and_for_what_was_named_and_is_missing(call: Any, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def comparison(network: tuple[Graph, Spikes]) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def found(network: tuple[Graph, Spikes]) -> Autopsy:
-    return autopsy(network[0], network[1].first(5), "loihi", delta_t=0.002, duration=0.2)
+    return autopsy(network[0], network[1][:5], "loihi", delta_t=0.002, duration=0.2)
 
 
 def test_fine_clock_is_nearly_continuous_and_a_coarse_one_is_not(comparison: xr.Dataset) -> None:

@@ -152,7 +152,9 @@ def test_learning_rate_stays_where_table_1_has_no_decay(dataset: str) -> None:
 
 def test_presets_fill_in_what_is_marked_as_theirs_and_nothing_else() -> None:
     wanted = {p.name for p in parameters() if p.from_preset}
-    assert set(PRESETS) == set(TABLE_1) and all(set(preset) == wanted for preset in PRESETS.values())
+    assert set(PRESETS) == {*TABLE_1, "yin_yang", "japanese_vowels"} and all(
+        set(preset) == wanted for preset in PRESETS.values()
+    )
 
 
 @pytest.mark.parametrize("dataset", ["mnist_small", "my/images.npz"])

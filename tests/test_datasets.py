@@ -309,7 +309,12 @@ def test_argument_goes_before_environment_before_cache(monkeypatch: pytest.Monke
 
 def test_list_tells_what_is_found(tiny: Path) -> None:
     states = {status.name: status.state for status in list_datasets(tiny)}
-    assert states == {name: "missing" for name in DATASETS} | {"mnist_small": "embedded", "tiny": "found"}
+    assert states == {name: "missing" for name in DATASETS} | {
+        "mnist_small": "embedded",
+        "yin_yang": "computed",
+        "japanese_vowels": "computed",
+        "tiny": "found",
+    }
 
 
 def test_verify_tells_official_from_different_from_damaged_from_missing(tiny: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from bats_lab.data.datasets import load_dataset
-from bats_lab.spikes.encoding import encode_images, level_times
+from bats_lab.spikes.encoding import encode_changes, encode_images, encode_rates, level_times
 
 IMAGES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=3, min_side=0, max_side=12))
 
@@ -71,3 +73,52 @@ def test_images_of_another_type_are_refused() -> None:
         encode_images(np.zeros(4, np.uint8), window=0.1)
     with pytest.raises(ValueError, match="'float16'"):
         encode_images(np.zeros((1, 4), np.uint8), window=0.1, dtype="float16")
+
+
+# Signals and rates
+
+
+def test_changes_of_a_signal_are_told_to_less_than_a_step() -> None:
+    rng = np.random.default_rng(0)
+    signals = [np.cumsum(rng.normal(0, 0.3, (n, 3)), axis=0) for n in (7, 1, 12)]
+    step = np.array([0.1, 0.25, 0.07])
+    spikes = encode_changes(signals, frame=0.01, step=step)
+    sample, neuron, times = spikes.events()
+    for i, signal in enumerate(signals):
+        for frame, values in enumerate(signal):
+            seen = neuron[(sample == i) & (times <= 0.01 * (frame + 1) + 1e-12)]
+            level = step * [np.sum(seen == 2 * c) - np.sum(seen == 2 * c + 1) for c in range(3)]
+            assert (np.abs(level - values) < step).all()
+
+
+def test_crossing_is_where_the_line_between_frames_meets_the_level() -> None:
+    spikes = encode_changes([np.array([[0.5], [1.5], [0.25]])], frame=1.0, step=1.0)
+    assert spikes.neuron.tolist() == [0, 1] and spikes.times.tolist() == [1.5, 2.4]
+
+
+@pytest.mark.parametrize("changes", [{"frame": 0.0}, {"step": 0.0}, {"step": np.array([1.0, -1.0])}, {"frame": np.inf}])
+def test_changes_need_a_frame_and_steps(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"both must be above 0 and finite\.$"):
+        encode_changes([np.zeros((2, 2))], **({"frame": 0.1, "step": 1.0} | changes))
+    with pytest.raises(ValueError, match=r"NaN or infinity; it must be finite\.$"):
+        encode_changes([np.full((2, 2), np.nan)], frame=0.1, step=1.0)
+
+
+def test_rate_is_in_proportion_to_brightness() -> None:
+    spikes = encode_rates(np.tile(np.array([0, 51, 255], np.uint8), (400, 1)), window=0.1, rate=200)
+    count = np.bincount(spikes.neuron, minlength=3) / 400
+    assert count[0] == 0 and count[1:] == pytest.approx([4, 20], rel=0.1)
+    assert spikes.times.min() >= 0 and spikes.times.max() < 0.1 and spikes.times.mean() == pytest.approx(0.05, rel=0.05)
+
+
+def test_rates_are_the_same_from_the_same_seed() -> None:
+    images = np.full((3, 5), 99, np.uint8)
+    first, again, other = (encode_rates(images, window=0.1, rate=100, seed=seed).times for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_rates_of_what_is_no_image_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"float64; it must be uint8\.$"):
+        encode_rates(np.zeros((1, 4)), window=0.1, rate=1)
+    with pytest.raises(ValueError, match=r"both must be above 0 and finite\.$"):
+        encode_rates(np.zeros((1, 4), np.uint8), window=0.1, rate=0)

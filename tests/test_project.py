@@ -217,7 +217,8 @@ def test_wheel_carries_notebooks_and_data(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", command, str(tmp_path)], cwd=source, capture_output=True, check=True)
     (wheel,) = tmp_path.glob(f"bats_lab-{bats_lab.__version__}-*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {"bats_lab/py.typed", "bats_lab/data/mnist_small.npz", "bats_lab/data/README.md"}
+    wanted = {"bats_lab/py.typed", "bats_lab/data/README.md"}
+    wanted |= {f"bats_lab/data/{name}.npz" for name in ("mnist_small", "japanese_vowels")}
     wanted |= {f"bats_lab/notebooks/{path.name}" for path in NOTEBOOKS}
     wanted |= {path.relative_to(ROOT).as_posix() for paths in rooms().values() for path in paths}
     wanted |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "bats_lab").rglob("*.cu")}

@@ -1,4 +1,4 @@
-"""Data sets as arrays: the embedded digits, full sets from a data directory or a mirror, one's own images.
+"""Data sets as arrays: the embedded digits, full sets from a data directory or a mirror, one's own images and events.
 
 A full data set lies in ``<data directory>/<name>/`` as the idx files of its original publication, compressed
 by gzip or not.
@@ -12,30 +12,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bats_lab.data.download import download_dataset
-from bats_lab.data.readers import read_npz, read_sound
-from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, dataset_info, find_files
+from bats_lab.data.readers import read_npz, read_own, read_sound
+from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, dataset_info, find_files, own_file
 from bats_lab.errors import DataError
+from bats_lab.spikes.trains import Spikes
 
 __all__ = ["ImageData", "keep_dataset", "known_dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images and labels of a data set."""
+    """Images, or events, and labels of a data set."""
 
     name: str  #: name of the data set, or the path of the file it came from
-    x_train: np.ndarray  #: images, uint8 (n, rows, cols), upright; 0 is background
+    x_train: np.ndarray | Spikes  #: images, uint8 (n, rows, cols), upright, 0 is background; or events, float64
     y_train: np.ndarray  #: labels, int64 (n,), from 0 on
-    x_test: np.ndarray
+    x_test: np.ndarray | Spikes
     y_test: np.ndarray
     class_names: tuple[str, ...]  #: what the labels stand for
-    data_hash: str  #: SHA-256 of the whole data set's images and labels, however many of them are taken
+    data_hash: str  #: SHA-256 of the whole data set's images, or events, and labels, however many of them are taken
     official: bool  #: whether this is what was published under that name
-    scale: str = "integers, 0 to 255"  #: as what its pixels were taken
+    scale: str = "integers, 0 to 255"  #: as what its pixels, or times, were taken
 
     @property
     def n_classes(self) -> int:
@@ -45,16 +47,25 @@ class ImageData:
     @property
     def summary(self) -> str:
         """What was loaded, and as what it was taken, in one line."""
-        rows, columns = self.x_train.shape[1:]
+        if isinstance(self.x_train, Spikes):
+            count, last = np.mean(self.x_train.count), self.last_time
+            what = f"samples of {self.x_train.n_neurons} channels, {count:.3g} spikes each until {last:.3g} s"
+        else:
+            what = "images of {} x {} pixels".format(*self.x_train.shape[1:])
         return (
-            f"{self.name}: {len(self.x_train):,} training and {len(self.x_test):,} test images of {rows} x {columns} "
-            f"pixels ({self.scale}), {self.n_classes} classes"
+            f"{self.name}: {len(self.x_train):,} training and {len(self.x_test):,} test {what} ({self.scale}), "
+            f"{self.n_classes} classes"
         )
+
+    @property
+    def last_time(self) -> float:
+        """Time of the last event of all, in seconds; 0 for images, whose spikes are where a run puts them."""
+        return max(float(x.times.max(initial=0)) if isinstance(x, Spikes) else 0.0 for x in (self.x_train, self.x_test))
 
 
 def known_dataset(name: str) -> bool:
-    """Return whether :func:`load_dataset` knows what is meant: a named data set, or an ``.npz`` file that exists."""
-    return name in DATASETS or (name.endswith(".npz") and Path(name).expanduser().is_file())
+    """Return whether :func:`load_dataset` knows what is meant: a named data set, or a file of one's own that exists."""
+    return name in DATASETS or (own_file(name) and Path(name).expanduser().is_file())
 
 
 def load_dataset(
@@ -73,11 +84,12 @@ def load_dataset(
     name : str
         One of :data:`bats_lab.data.registry.DATASETS`, or the path of an ``.npz`` file with the arrays ``x_train``,
         ``y_train``, ``x_test`` and ``y_test``: images of shape (n, rows, cols) or (n, pixels), with or without a
-        channel; integers in 0..255, floats in 0..1 or bool, in both parts alike; and integer labels from 0 on.
+        channel; integers in 0..255, floats in 0..1 or bool, in both parts alike; and integer labels from 0 on. Or of an
+        ``.npz`` or a ``.csv`` of events, see :mod:`bats_lab.data.events`.
     data_dir : str, Path or None
         Data directory, see :func:`bats_lab.data.registry.data_directory`.
     n_train, n_test : int or None
-        Number of training and test images taken, from the first on; None: all.
+        Number of training and test samples taken, from the first on; None: all.
     download : bool
         Whether to download a full data set that is missing.
     progress : bool
@@ -86,7 +98,7 @@ def load_dataset(
     Raises
     ------
     ValueError
-        If there is no data set of that name, or not as many images as asked for.
+        If there is no data set of that name, or not as many samples as asked for.
     DataError
         If a file is missing, damaged or of the wrong shape, or cannot be downloaded.
 
@@ -94,7 +106,7 @@ def load_dataset(
     -----
     UserWarning
         If the data set is sound but not the one published under that name; if pixels of one's own are far from white,
-        or there are classes without images, with the likely cause.
+        or there are classes without samples, with the likely cause.
 
     Examples
     --------
@@ -127,19 +139,22 @@ def _load(
     differences: list[str] = []
     doubts: list[str] = []
     scale = ImageData.scale
-    if name.endswith(".npz"):
-        arrays, doubts, scale = read_npz(Path(name).expanduser())
+    if own_file(name):
+        arrays, doubts, scale = read_own(Path(name).expanduser())
         n_classes = 1 + max(int(arrays["y_train"].max()), int(arrays["y_test"].max()))
         class_names = tuple(map(str, range(n_classes)))
-        doubts += _classes_without_images(arrays, class_names)
+        doubts += _classes_without_samples(arrays, class_names)
     else:
-        class_names = dataset_info(name).class_names
-        if name == "mnist_small":
+        info = dataset_info(name)
+        class_names = info.class_names
+        if info.make:
+            arrays, scale = info.make(), "times in s"
+        elif name == "mnist_small":
             with resources.as_file(EMBEDDED / "mnist_small.npz") as path:
                 arrays, _, _ = read_npz(path)
         else:
             arrays, differences = _read_files(name, data_dir, download=download, progress=progress)
-            differences += _classes_without_images(arrays, class_names) if differences else []
+            differences += _classes_without_samples(arrays, class_names) if differences else []
     said = [f"{name}: {doubt}." for doubt in doubts]
     if differences:
         said.append(
@@ -148,12 +163,18 @@ def _load(
         )
     digest = hashlib.sha256()  # of shapes and contents
     for key in ARRAYS:
-        digest.update(repr(arrays[key].shape).encode())
-        digest.update(arrays[key] if key.startswith("x") else arrays[key].astype("<i8"))
+        if isinstance(x := arrays[key], Spikes):
+            x = x.packed()
+            digest.update(repr((len(x), x.n_neurons, len(x.times))).encode())
+            for values in (x.count.astype("<i8"), x.neuron.astype("<i4"), x.times.astype("<f8")):
+                digest.update(values)
+            continue
+        digest.update(repr(x.shape).encode())
+        digest.update(x if key.startswith("x") else x.astype("<i8"))
     for split, n in (("train", n_train), ("test", n_test)):
         n_images = len(arrays[f"x_{split}"])
         if n is not None and not 1 <= n <= n_images:
-            raise ValueError(f"n_{split} is {n}; it must be from 1 to {n_images}, the {split} images of {name}.")
+            raise ValueError(f"n_{split} is {n}; it must be from 1 to {n_images}, the {split} samples of {name}.")
         arrays |= {key: arrays[key][:n] for key in (f"x_{split}", f"y_{split}")}
     official = name in DATASETS and not differences
     data = ImageData(
@@ -162,14 +183,14 @@ def _load(
     return data, said
 
 
-def _classes_without_images(arrays: dict[str, np.ndarray], class_names: Sequence[str]) -> list[str]:
-    """Name the classes without training images and those without test images, with the likely cause."""
-    said = []
+def _classes_without_samples(arrays: dict[str, Any], class_names: Sequence[str]) -> list[str]:
+    """Name the classes without training samples and those without test samples, with the likely cause."""
+    said, noun = [], "samples" if isinstance(arrays["x_train"], Spikes) else "images"
     train, test = (np.bincount(arrays[key], minlength=len(class_names)) > 0 for key in ("y_train", "y_test"))
     for absent, text in (
-        (~train & ~test, "no images of {}"),
-        (~train & test, "only test images of {}, which cannot be learned"),
-        (train & ~test, "only training images of {}"),
+        (~train & ~test, f"no {noun} of {{}}"),
+        (~train & test, f"only test {noun} of {{}}, which cannot be learned"),
+        (train & ~test, f"only training {noun} of {{}}"),
     ):
         which = np.flatnonzero(absent)
         if len(which):

@@ -1,4 +1,4 @@
-"""Readers of the formats images come in, idx files and ``.npz`` archives. No pickle is ever loaded."""
+"""Readers of the formats data come in, idx files and ``.npz`` archives. No pickle is ever loaded."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from bats_lab.data.events import EVENT_ARRAYS, read_event_arrays, read_event_table
 from bats_lab.data.registry import ARRAYS, IdxFile
 from bats_lab.errors import DataError
 from bats_lab.files import check_archive, most_unpacked, open_file
 
-__all__ = ["first_line", "read_idx", "read_npz", "read_sound"]
+__all__ = ["first_line", "read_idx", "read_npz", "read_own", "read_sound"]
 
 #: Labels of one's own images are below this number: a label is a class, not an identifier.
 MAX_CLASSES = 10_000
@@ -128,22 +129,31 @@ def _open_idx(path: Path) -> Iterator[tuple[io.BufferedIOBase, int]]:
             yield stream, most_unpacked(size)
 
 
-def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], str]:
-    """Read the four arrays of an ``.npz`` file.
+def read_own(path: Path) -> tuple[dict[str, Any], list[str], str]:
+    """Read a file of one's own: a table of events (``.csv``), or what :func:`read_npz` reads."""
+    if path.suffix != ".csv":
+        return read_npz(path)
+    arrays, scale = read_event_table(path)
+    return _with_labels(arrays, path), [], scale
+
+
+def read_npz(path: Path) -> tuple[dict[str, Any], list[str], str]:
+    """Read the four arrays of an ``.npz`` file, or those of events.
 
     Returns
     -------
-    arrays : dict of str to ndarray
-        uint8 images (n, rows, cols) and int64 labels (n,).
+    arrays : dict of str to ndarray or Spikes
+        uint8 images (n, rows, cols), or events, and int64 labels (n,).
     doubts : list of str
         What is allowed but hardly meant, a sentence each.
     scale : str
-        As what the pixels were taken.
+        As what the pixels, or times, were taken.
 
     Raises
     ------
     DataError
-        If the file is no such archive, or its arrays are no images and labels; the message names the first fault.
+        If the file is no such archive, or its arrays are no images or events and labels; the message names the first
+        fault.
     """
     try:
         with open_file(path) as file:
@@ -153,10 +163,12 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], str]:
                 raise DataError(f"{path} is {page}.")
             check_archive(file)
             with np.load(file, allow_pickle=False) as archive:
+                events = any(key.startswith(("sample_", "channel_", "time_")) for key in archive.files)
                 absent = [key for key in ARRAYS if key not in archive.files]
-                if absent:
+                if absent and not events:
                     raise DataError(f"{path} lacks {', '.join(absent)}; it must hold {', '.join(ARRAYS)}.")
-                raw = {key: archive[key] for key in ARRAYS}
+                wanted = (*EVENT_ARRAYS, "unit", "n_channels") if events else ARRAYS
+                raw = {key: archive[key] for key in wanted if key in archive.files}
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except DataError:
@@ -166,17 +178,25 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], str]:
     for key, array in raw.items():
         if not isinstance(array, np.ndarray) or not array.size:
             raise DataError(f"{key} in {path} is empty or no array.")
-    arrays = {key: _as_labels(raw[key], f"{key} in {path}") for key in ("y_train", "y_test")}
+    if events:
+        arrays, scale = read_event_arrays(raw, path)
+        return _with_labels(arrays, path), [], scale
     images, scale, doubts = _as_images({key: raw[key] for key in ("x_train", "x_test")}, path)
-    arrays |= images
+    arrays = _with_labels(raw | images, path)
+    train, test = (" x ".join(map(str, images[key].shape[1:])) for key in ("x_train", "x_test"))
+    if train != test:
+        raise DataError(f"{path} has training images of {train} and test images of {test} pixels; they must be alike.")
+    return arrays, doubts, scale
+
+
+def _with_labels(arrays: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the four arrays once labels are such, one for each sample."""
+    arrays = arrays | {key: _as_labels(arrays[key], f"{key} in {path}") for key in ("y_train", "y_test")}
     for split in ("train", "test"):
         n_images, n_labels = len(arrays[f"x_{split}"]), len(arrays[f"y_{split}"])
         if n_images != n_labels:
             raise DataError(f"{path} has {n_images} {split} images but {n_labels} {split} labels.")
-    train, test = (" x ".join(map(str, arrays[key].shape[1:])) for key in ("x_train", "x_test"))
-    if train != test:
-        raise DataError(f"{path} has training images of {train} and test images of {test} pixels; they must be alike.")
-    return {key: arrays[key] for key in ARRAYS}, doubts, scale
+    return {key: arrays[key] for key in ARRAYS}
 
 
 class _Scale(NamedTuple):
@@ -253,7 +273,7 @@ def _as_labels(array: np.ndarray, what: str) -> np.ndarray:
     if array.ndim == 2 and shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "ui":
-        raise DataError(f"{what} has the shape {shape} and type {array.dtype}; it must be one integer an image.")
+        raise DataError(f"{what} has the shape {shape} and type {array.dtype}; it must be one integer a sample.")
     if array.min() < 0 or array.max() >= MAX_CLASSES:
         raise DataError(
             f"{what} goes from {array.min()} to {array.max()}; labels must be classes counted from 0, "

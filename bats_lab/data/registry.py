@@ -7,13 +7,26 @@ import gzip
 import hashlib
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from bats_lab.data.generated import japanese_vowels, yin_yang
 from bats_lab.files import most_unpacked, open_file
 
-__all__ = ["ARRAYS", "DATASETS", "EMBEDDED", "DatasetInfo", "IdxFile", "data_directory", "dataset_info", "find_files"]
+__all__ = [
+    "ARRAYS",
+    "DATASETS",
+    "EMBEDDED",
+    "DatasetInfo",
+    "IdxFile",
+    "data_directory",
+    "dataset_info",
+    "find_files",
+    "own_file",
+]
 
 #: The four arrays of a data set.
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -46,6 +59,7 @@ class DatasetInfo:
     class_names: tuple[str, ...] = tuple("0123456789")  #: what the labels stand for
     files: tuple[IdxFile, ...] = ()  #: the official files; none for the embedded data set
     mirrors: tuple[str, ...] = ()  #: URLs of folders that hold the files, or of zip archives that contain them
+    make: Callable[[], dict[str, Any]] | None = None  #: what computes the four arrays, where they are not read
     transposed: bool = False  #: whether the files hold rows and columns of the images swapped
 
 
@@ -118,6 +132,16 @@ DATASETS: dict[str, DatasetInfo] = {
         ),
         transposed=True,
     ),
+    "yin_yang": DatasetInfo(
+        "Yin-Yang, 5,000 and 1,000 points told by when five channels spike, of 3 classes; computed",
+        ("yin", "yang", "dot"),
+        make=yin_yang,
+    ),
+    "japanese_vowels": DatasetInfo(
+        "Japanese Vowels, 270 and 370 utterances of 9 speakers, told by changes of 12 cepstrum coefficients; shipped",
+        tuple(map(str, range(1, 10))),
+        make=japanese_vowels,
+    ),
 }
 
 
@@ -129,8 +153,13 @@ def dataset_info(name: str) -> DatasetInfo:
     hint = f"; did you mean {near[0]}?" if near else "."
     raise ValueError(
         f"dataset is {name!r}; it must be one of {', '.join(DATASETS)}, or the path of an .npz file with your own "
-        f"images{hint}"
+        f"images or events, or of a .csv of events{hint}"
     )
+
+
+def own_file(name: str) -> bool:
+    """Return whether a data set is a file of the user's own: its name is a path to an ``.npz`` or a ``.csv``."""
+    return name.endswith((".npz", ".csv"))
 
 
 def data_directory(data_dir: str | Path | None = None) -> Path:

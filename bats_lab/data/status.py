@@ -30,7 +30,7 @@ class FileStatus(NamedTuple):
 
 
 class DatasetStatus(NamedTuple):
-    """Where a data set stands: ``embedded``, or the worst state of its files."""
+    """Where a data set stands: ``embedded``, ``computed``, or the worst state of its files."""
 
     name: str
     description: str
@@ -49,7 +49,7 @@ def list_datasets(data_dir: str | Path | None = None) -> list[DatasetStatus]:
     Examples
     --------
     >>> [status.name for status in list_datasets()]
-    ['mnist_small', 'mnist', 'fashion_mnist', 'emnist']
+    ['mnist_small', 'mnist', 'fashion_mnist', 'emnist', 'yin_yang', 'japanese_vowels']
     """
     return [_status(name, data_dir, lambda file, _: FileStatus(file.name, "found")) for name in DATASETS]
 
@@ -86,7 +86,7 @@ def _status(
     """Look for the files of a data set and `examine` each that is there."""
     info = dataset_info(name)
     if not info.files:
-        return DatasetStatus(name, info.description, "embedded")
+        return DatasetStatus(name, info.description, "computed" if info.make else "embedded")
     found = [(file, find_files(name, file, data_dir)) for file in info.files]
     files = [examine(file, paths) if paths else FileStatus(file.name, "missing", "not found") for file, paths in found]
     for i in range(0, len(files), 2):  # a split's images, and its labels

@@ -23,6 +23,7 @@ from bats_lab.runs.kept import changes_of, runs_with_spikes, runs_with_weights
 from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.rules import rule_on
+from bats_lab.spikes.trains import Spikes
 
 __all__ = ["LiveNetwork", "Offer", "Samples", "live_networks", "load_samples", "runs_with_spikes", "runs_with_weights"]
 
@@ -144,8 +145,18 @@ def first_shown(networks: Sequence[LiveNetwork]) -> LiveNetwork:
 
 
 def load_samples(config: Config, *, at_most: int = 500) -> Samples:
-    """Return the first test images of the data set that a run was trained on; a DataError if it is not there."""
+    """Return the first test images of the data set that a run was trained on.
+
+    Raises
+    ------
+    DataError
+        If it is not there.
+    ValueError
+        If it is no data set of images.
+    """
     data = first_samples(config, at_most)
+    if isinstance(data.x_test, Spikes):
+        raise ValueError(f"{config.dataset} holds events; what is shown to a network here must be images.")
     return Samples(data.x_test, data.y_test, data.class_names)
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 
 from bats_lab.plots import style
 from bats_lab.plots.runs import check_sample, layers_of, one_run, run_title
+from bats_lab.runs.kept import kept_inputs
 
 __all__ = ["RasterLayer", "draw_raster", "kept_rasters", "plot_raster", "raster_columns", "raster_plots"]
 
@@ -100,8 +101,7 @@ def kept_rasters(run: xr.Dataset, sample: int, layers: str | Sequence[str] | Non
     rasters = []
     for name in wanted:
         if name == "input":
-            computed, sent = (run[v].sel(sample=sample).values[:, None] for v in ("input_times", "input_sent_times"))
-            rasters.append(RasterLayer("input", computed, sent))
+            rasters.append(RasterLayer("input", *kept_inputs(run.sel(sample=sample))))
             continue
         size = int(run["layer_size"].sel(layer=name))
         own = spikes.sel(layer=name).isel(neuron=slice(size)).transpose("neuron", "spike", ...)

@@ -268,7 +268,7 @@ def dataset_name(runs: xr.Dataset) -> str:
     if "dataset" not in runs.coords or runs["dataset"].size != 1:
         return ""
     name = str(runs["dataset"].values.reshape(-1)[0])
-    return (PurePath(name.replace("\\", "/")).stem if name.endswith(".npz") else name).replace(
+    return (PurePath(name.replace("\\", "/")).stem if name.endswith((".npz", ".csv")) else name).replace(
         "$", "\N{FULLWIDTH DOLLAR SIGN}"
     )
 

@@ -371,12 +371,17 @@ def _samples(config: Config, data: ImageData, network: Network) -> tuple[dict[st
     n_spikes = max(1, int(np.isfinite(spike_times).sum(axis=-1).max()))
     output = layers[-1].spike_count
     names = np.array([*data.class_names, NO_CLASS])
+    trains = inputs.padded()
     values = {
         "spike_times": spike_times[..., :n_spikes],
         "sent_times": sent_times[..., :n_spikes],
         "input_times": inputs.padded(1)[..., 0],
         "input_sent_times": inputs.padded(1, sent=True)[..., 0],
     }
+    several: dict[str, Any] = {}
+    if trains.shape[2] > 1:
+        values |= {"input_trains": trains, "input_sent_trains": inputs.padded(sent=True)}
+        several = {"input_spike": np.arange(trains.shape[2])}
     values = {name: np.where(np.isfinite(times), times, np.nan) for name, times in values.items()}
     values["sample_label"] = names[data.y_test[:n_samples]]
     values["sample_prediction"] = names[np.where(output.any(axis=1), output.argmax(axis=1), -1)]
@@ -386,6 +391,7 @@ def _samples(config: Config, data: ImageData, network: Network) -> tuple[dict[st
         "neuron": np.arange(spike_times.shape[2]),
         "spike": np.arange(n_spikes),
         "input_neuron": np.arange(inputs.n_neurons),
+        **several,
     }
 
 

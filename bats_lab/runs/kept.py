@@ -18,6 +18,7 @@ __all__ = [
     "busiest_neuron",
     "changes_of",
     "image_of",
+    "kept_inputs",
     "measure_gradients",
     "measure_stopping",
     "neuron_of",
@@ -111,6 +112,14 @@ def changes_of(run: xr.Dataset, *, epoch: int | None = None) -> dict[str, np.nda
     return {name: (w - s).astype(w.dtype) for (name, w), s in zip(weights.items(), start, strict=True)}
 
 
+def kept_inputs(shown: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return computed and sent times, (input neuron, spike), of the input of a kept sample, selected from its run."""
+    every = "input_trains" in shown and bool(shown["input_trains"].notnull().any())
+    names = ("input_trains", "input_sent_trains") if every else ("input_times", "input_sent_times")
+    computed, sent = (shown[name].values.reshape(shown.sizes["input_neuron"], -1) for name in names)
+    return computed, sent
+
+
 def image_of(run: xr.Dataset, sample: int) -> np.ndarray:
     """Return the image, (row, column) of 0 to 255, that the kept input spikes of a sample stand for."""
     brightness = 1 - run["input_times"].sel(sample=sample).values / config_of(run).encoding_window
@@ -155,7 +164,7 @@ def neuron_of(run: xr.Dataset, *, layer: str, neuron: int, sample: int) -> Neuro
     shown = run.sel(sample=sample)
     times, sent = (shown[v].sel(layer=layer, neuron=neuron).values.astype(float) for v in ("spike_times", "sent_times"))
     if depth == 0:
-        computed, arrived = (shown[v].values[:, None] for v in ("input_times", "input_sent_times"))
+        computed, arrived = kept_inputs(shown)
     else:
         below = shown.sel(layer=names[depth - 1])
         computed, arrived = (below[v].transpose("neuron", "spike").values for v in ("spike_times", "sent_times"))

@@ -8,11 +8,29 @@ from collections.abc import Iterable
 import numpy as np
 
 from bats_lab.config import Config
+from bats_lab.data.datasets import ImageData
 from bats_lab.spikes.estimators import Estimator
 from bats_lab.spikes.grid import ticks_within
 from bats_lab.spikes.rules import RULES
 
-__all__ = ["limit_warnings", "overflow_warning", "reachable_target_warning"]
+__all__ = ["check_window", "limit_warnings", "overflow_warning", "reachable_target_warning"]
+
+
+def check_window(config: Config, data: ImageData) -> None:
+    """Refuse a run whose window ends before its input does.
+
+    Raises
+    ------
+    ValueError
+        If input spikes fall, or may fall, behind the end of the window, `duration`.
+    """
+    if data.last_time > config.duration:
+        raise ValueError(
+            f"duration is {config.duration:.9g} s, and the last input spike of {data.name} comes at "
+            f"{data.last_time:.9g} s ({data.scale}); it must be at least that."
+        )
+    if isinstance(data.x_train, np.ndarray):
+        config.check_encoding()
 
 
 def limit_warnings(configs: Iterable[Config]) -> list[str]:

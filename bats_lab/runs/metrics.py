@@ -19,6 +19,7 @@ from bats_lab.network.feedforward import Network
 from bats_lab.runs.training import input_spikes
 from bats_lab.spikes.grid import GRID_TOLERANCE
 from bats_lab.spikes.rules import RULES, rule_on
+from bats_lab.spikes.trains import Spikes
 
 if TYPE_CHECKING:
     from bats_lab.runs.records import EpochRecord, Pass
@@ -88,7 +89,8 @@ COORDINATES: dict[str, Entry] = {
     "sample": Entry((), "i8", "1", "test sample whose spikes are kept"),
     "neuron": Entry((), "i8", "1", "neuron of the layer whose spikes are kept"),
     "spike": Entry((), "i8", "1", "index of the spike of its neuron"),
-    "input_neuron": Entry((), "i8", "1", "input neuron, the pixel's place in its flattened image"),
+    "input_neuron": Entry((), "i8", "1", "input neuron: a channel, or the pixel's place in its flattened image"),
+    "input_spike": Entry((), "i8", "1", "index of the spike of its input neuron"),
 }
 
 #: Every variable; its dimensions are RUN_DIMS and then those given here.
@@ -135,8 +137,11 @@ VARIABLES: dict[str, Entry] = {
     "weights_by_epoch": _kept("epoch layer post pre", "1", "weights after each epoch"),
     "spike_times": _kept("sample layer neuron spike", "s", "continuous spike time; NaN: no spike"),
     "sent_times": _kept("sample layer neuron spike", "s", "time at which the spike is sent; NaN: not sent"),
-    "input_times": _kept("sample input_neuron", "s", "continuous input spike time; NaN: no spike"),
-    "input_sent_times": _kept("sample input_neuron", "s", "time at which the input spike is sent; NaN: no spike"),
+    "input_times": _kept("sample input_neuron", "s", "continuous input spike time, the first; NaN: no spike"),
+    "input_sent_times": _kept("sample input_neuron", "s", "time at which the first input spike is sent; NaN: no spike"),
+    # Where an input neuron spikes more than once: all of its spikes.
+    "input_trains": _kept("sample input_neuron input_spike", "s", "continuous input spike time; NaN: no spike"),
+    "input_sent_trains": _kept("sample input_neuron input_spike", "s", "time at which it is sent; NaN: no spike"),
     "sample_label": _kept("sample", "1", "true class of the sample", dtype="U", large=False),
     "sample_prediction": _kept("sample", "1", "class predicted for the sample", dtype="U", large=False),
 }
@@ -270,7 +275,7 @@ def stop_times(duration: float) -> np.ndarray:
 
 def decide_at(
     network: Network,
-    images: np.ndarray,
+    images: np.ndarray | Spikes,
     labels: np.ndarray,
     config: Config,
     *,
@@ -282,8 +287,8 @@ def decide_at(
     Parameters
     ----------
     network : Network
-    images : ndarray of uint8, (sample, row, column)
-        What it is shown.
+    images : ndarray of uint8, (sample, row, column), or Spikes
+        What it is shown: images, or events.
     labels : ndarray of int, (sample,)
         Their classes.
     config : Config

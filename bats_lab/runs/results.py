@@ -25,7 +25,7 @@ from bats_lab.spikes.rules import RULES
 __all__ = ["load_large", "open_results"]
 
 #: Dimensions whose labels count from 0 and need not be read.
-_COUNTED = frozenset({"neuron", "post", "pre", "spike", "input_neuron"})
+_COUNTED = frozenset({"neuron", "post", "pre", "spike", "input_neuron", "input_spike"})
 
 
 def open_results(folder: str | Path, *, large: bool = True) -> xr.Dataset:

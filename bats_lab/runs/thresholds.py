@@ -6,9 +6,10 @@ import numpy as np
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
+from bats_lab.data.registry import own_file
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.records import EpochRecord
-from bats_lab.spikes.encoding import encode_images
+from bats_lab.spikes.encoding import encode_on_grid, n_channels
 from bats_lab.spikes.trains import Spikes
 
 __all__ = ["find_thresholds", "no_output_warning", "settle_thresholds"]
@@ -24,15 +25,15 @@ _FIT = 4.0  # factor within which rates are those of Table 1's data sets
 def settle_thresholds(config: Config, data: ImageData) -> Config:
     """Return a run with the thresholds it is trained with: those found from the data, where it asks for them.
 
-    It asks by `auto_threshold`; where that is left open, by images of one's own, if the thresholds are those of the
-    preset and do not fit: images are not of 784 pixels, or a layer of the untrained network spikes less than a quarter
+    It asks by `auto_threshold`; where that is left open, by data of one's own, if the thresholds are those of the
+    preset and do not fit: samples are not of 784 pixels, or a layer of the untrained network spikes less than a quarter
     as often as it should, or more than four times as often.
     """
     wanted = config.auto_threshold
     if wanted is None:
         preset = Config(dataset=config.dataset, hidden=config.hidden)
-        own = config.dataset.endswith(".npz") and config.thresholds == preset.thresholds
-        wanted = own and not (data.x_train[0].size == _PIXELS and _fit(config, data))
+        own = own_file(config.dataset) and config.thresholds == preset.thresholds
+        wanted = own and not (n_channels(data.x_train) == _PIXELS and _fit(config, data))
     if not wanted:
         return config
     *hidden, output = find_thresholds(config, data)
@@ -93,9 +94,9 @@ def find_thresholds(config: Config, data: ImageData) -> tuple[float, ...]:
 def _untrained(config: Config, data: ImageData) -> tuple[Network, Spikes]:
     """Return the network of a run before training, in continuous time, and the images that it is looked at with."""
     config = config.replace(seed=0, delta_t=0, rule="drop", estimator="straight_through")
-    images = data.x_train[:_SAMPLES]
-    network = Network.from_config(config, images[0].size, data.n_classes, device="cpu")
-    return network, encode_images(images, window=config.encoding_window)
+    network = Network.from_config(config, n_channels(data.x_train), data.n_classes, device="cpu")
+    inputs = data.x_train[:_SAMPLES]
+    return network, encode_on_grid(inputs, window=config.encoding_window, delta_t=0, dtype="float64")
 
 
 def _rates(config: Config) -> list[float]:

@@ -23,10 +23,11 @@ from bats_lab.engine.kernels import compile_kernels
 from bats_lab.errors import DivergedError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.checkpoints import open_checkpoint, save_checkpoint
+from bats_lab.runs.limits import check_window
 from bats_lab.runs.optimiser import Adam
 from bats_lab.runs.records import EpochRecord, Pass, measured
 from bats_lab.runs.thresholds import settle_thresholds
-from bats_lab.spikes.encoding import encode_on_grid
+from bats_lab.spikes.encoding import encode_on_grid, n_channels, n_events
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
 from bats_lab.spikes.rules import rule_named
 from bats_lab.spikes.trains import Spikes
@@ -83,17 +84,17 @@ def counting_mode(config: Config) -> Mode | None:
     return own._replace(output_rule=config.error_counts)
 
 
-def input_spikes(images: np.ndarray, config: Config) -> Spikes:
-    """Encode images as a run sees them: time to first spike, on the run's time grid.
+def input_spikes(samples: np.ndarray | Spikes, config: Config) -> Spikes:
+    """Encode samples as a run sees them: images by time to first spike, events as they are, on the run's time grid.
 
     Parameters
     ----------
-    images : ndarray of uint8, (sample, row, column)
-        Images.
+    samples : ndarray of uint8, (sample, row, column), or Spikes
+        Images, or events in continuous time.
     config : Config
         Takes `encoding_window`, `delta_t` and `dtype` from it.
     """
-    return encode_on_grid(images, window=config.encoding_window, delta_t=config.delta_t, dtype=config.dtype)
+    return encode_on_grid(samples, window=config.encoding_window, delta_t=config.delta_t, dtype=config.dtype)
 
 
 def evaluate(
@@ -274,6 +275,8 @@ def train_group(
     if len({group_shape(config) for config in configs}) != 1:
         same = "data set, sizes, spike limits, batch sizes and dtype, and all or none of them errors from other spikes"
         raise ValueError(f"The runs of a group must have the same {same}.")
+    for config in configs:
+        check_window(config, data)
     configs = [settle_thresholds(config, data) for config in configs]
     paths = [None if path is None else Path(path) for path in checkpoints or [None] * len(configs)]
     with get_backend(device).using(threads):
@@ -326,9 +329,9 @@ def split_training(n_samples: int, fraction: float) -> tuple[np.ndarray, np.ndar
 
 
 class _Samples(NamedTuple):
-    """Images and labels of one part of the data."""
+    """Images or events, and labels, of one part of the data."""
 
-    images: np.ndarray
+    inputs: np.ndarray | Spikes
     labels: np.ndarray
 
 
@@ -351,10 +354,10 @@ def _fitting(configs: Sequence[Config], data: ImageData, device: str) -> int:
     config = configs[0]
     parts = _samples_used(config, data)
     demand = Demand(
-        shape=_shape(config, parts["train"].images[0].size, data.n_classes),
+        shape=_shape(config, n_channels(data.x_train), data.n_classes),
         batch=max(config.batch_size, config.test_batch_size),
         n_samples=sum(len(part.labels) for part in parts.values()),
-        n_spikes=sum(int(np.count_nonzero(part.images)) for part in parts.values()),
+        n_spikes=sum(n_events(part.inputs) for part in parts.values()),
         n_encodings=len({c.encoding_window for c in configs}),
         n_grids=len({(c.encoding_window, c.delta_t, c.tau_syn, c.duration) for c in configs}),
     )
@@ -404,7 +407,7 @@ class _Group:
         self.on_epoch = on_epoch or (lambda i, record: None)
         self.backend, self.threads = get_backend(device), threads
         self.parts = _samples_used(configs[0], data)
-        n_inputs = self.parts["train"].images[0].size
+        n_inputs = n_channels(data.x_train)
         self.networks = [
             Network.from_config(c, n_inputs, data.n_classes, device=device, threads=threads) for c in configs
         ]
@@ -417,8 +420,8 @@ class _Group:
             for record in self.records[i]:
                 self.on_epoch(i, record)
         with self.backend.using(threads):
-            self.inputs = {name: inputs_of_group(part.images, configs) for name, part in self.parts.items()}
-            self.counted = inputs_of_group(self.parts["train"].images, errors_from) if errors_from else []
+            self.inputs = {name: inputs_of_group(part.inputs, configs) for name, part in self.parts.items()}
+            self.counted = inputs_of_group(self.parts["train"].inputs, errors_from) if errors_from else []
         self.n_input_spikes = {name: [int(s.count.sum()) for s in spikes] for name, spikes in self.inputs.items()}
 
     def _counted(self, i: int) -> Config | None:
@@ -543,13 +546,13 @@ def _noise(config: Config, epoch: int) -> int:
     return int(np.random.default_rng([config.seed, epoch, 1]).integers(1, 2**64, dtype=np.uint64))
 
 
-def inputs_of_group(images: np.ndarray, configs: Sequence[Config]) -> list[Spikes]:
-    """Encode images for each of several runs, as :func:`input_spikes` does for one.
+def inputs_of_group(samples: np.ndarray | Spikes, configs: Sequence[Config]) -> list[Spikes]:
+    """Encode samples for each of several runs, as :func:`input_spikes` does for one.
 
     Parameters
     ----------
-    images : ndarray of uint8, (sample, row, column)
-        Images.
+    samples : ndarray of uint8, (sample, row, column), or Spikes
+        Images, or events in continuous time.
     configs : sequence of Config
         The runs.
 
@@ -562,7 +565,7 @@ def inputs_of_group(images: np.ndarray, configs: Sequence[Config]) -> list[Spike
     gridded: dict[tuple[float, float], Spikes] = {}
     for c in configs:
         if (key := (c.encoding_window, c.delta_t)) not in gridded:
-            spikes = input_spikes(images, c)
+            spikes = input_spikes(samples, c)
             own = {name: getattr(spikes, name) for name in ("start", "count", "neuron", "times")}
             gridded[key] = replace(spikes, **shared.setdefault(c.encoding_window, own))
     return [gridded[c.encoding_window, c.delta_t] for c in configs]

@@ -1,8 +1,9 @@
-"""Images to input spikes: time to first spike, once per data set, sorted once."""
+"""Samples to input spikes, sorted once: by time to first spike, by rates, by changes of a signal, or as they are."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numba
@@ -11,7 +12,7 @@ import numpy as np
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["encode_images", "encode_on_grid", "level_times"]
+__all__ = ["encode_changes", "encode_images", "encode_on_grid", "encode_rates", "level_times", "n_channels", "n_events"]
 
 #: Images that :func:`encode_on_grid` encodes together.
 _BLOCK = 4096
@@ -102,13 +103,133 @@ def encode_images(images: np.ndarray, *, window: float, dtype: str = "float64") 
     )
 
 
-def encode_on_grid(images: np.ndarray, *, window: float, delta_t: float, dtype: str) -> Spikes:
-    """Encode images and put the spikes on a time grid, a block of images at a time: what is between takes no memory.
+def encode_changes(signals: Sequence[np.ndarray], *, frame: float, step: np.ndarray | float) -> Spikes:
+    r"""Turn signals into a spike wherever one crosses a level, upward or downward: level crossing, or delta encoding.
+
+    Levels are the multiples of a step. Between frames a signal is a straight line; before its first frame it rises from
+    0 within one, so that what it begins with is told, too.
 
     Parameters
     ----------
-    images, window
-        As in :func:`encode_images`.
+    signals : sequence of ndarray, (frame, channel)
+        Signal of each sample; samples may differ in length.
+    frame : float
+        Time from frame to frame, in seconds.
+    step : float or ndarray, (channel,)
+        Distance of levels, in the signal's unit, of all channels or of each.
+
+    Returns
+    -------
+    Spikes
+        In continuous time. Neuron ``2 * channel`` tells of upward crossings, the next one of downward crossings.
+
+    Raises
+    ------
+    ValueError
+        If `frame` or a step is not above 0, or a signal holds what is not finite.
+
+    Notes
+    -----
+    Spikes of sample `i`, channel `c` up minus those down, times the step, are the signal but for less than a step.
+
+    Examples
+    --------
+    >>> spikes = encode_changes([np.array([[0.25], [0.05]])], frame=0.01, step=0.1)
+    >>> spikes.neuron, spikes.times.round(4)
+    (array([0, 0, 1, 1], dtype=int32), array([0.004 , 0.008 , 0.0125, 0.0175]))
+    """
+    if not (frame > 0 and math.isfinite(frame) and np.all(np.asarray(step) > 0)):
+        raise ValueError(f"frame is {frame} s and step {step}; both must be above 0 and finite.")
+    lengths = np.array([len(signal) for signal in signals])
+    after = np.concatenate(signals).astype(np.float64) / step
+    if not np.isfinite(after).all():
+        raise ValueError("signals holds NaN or infinity; it must be finite.")
+    before = np.roll(after, 1, axis=0)
+    before[np.cumsum(lengths) - lengths] = 0
+    up = after > before
+    # The first level beyond where a stretch begins, and how many of them it reaches.
+    first = np.where(up, np.floor(before) + 1, np.ceil(before) - 1)
+    n = np.where(up, np.floor(after) - first + 1, first - np.ceil(after) + 1).astype(np.int64).clip(0)
+    stretch, channel = (index.ravel() for index in np.indices(after.shape))
+    which = np.repeat(np.arange(n.size), n.ravel())
+    place = np.arange(len(which)) - np.repeat(np.cumsum(n) - n.ravel(), n.ravel())
+    start, end, rising = (values.ravel()[which] for values in (before, after, up))
+    level = first.ravel()[which] + np.where(rising, place, -place)
+    sample = np.repeat(np.arange(len(lengths)), lengths)
+    begin = np.arange(len(after)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    times = frame * (begin[stretch[which]] + (level - start) / (end - start))
+    return Spikes.from_events(
+        sample[stretch[which]],
+        2 * channel[which] + ~rising,
+        times,
+        n_samples=len(lengths),
+        n_neurons=2 * after.shape[1],
+    )
+
+
+def encode_rates(images: np.ndarray, *, window: float, rate: float, seed: int = 0) -> Spikes:
+    r"""Turn pixels into Poisson spike trains: the brighter, the more spikes, at times that tell nothing.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, (n, ...)
+        Images; a neuron is a pixel, in row-major order.
+    window : float
+        Window in which spikes fall, in seconds.
+    rate : float
+        Spikes a second of the brightest pixels, 255, on average; that of others is in proportion.
+    seed : int
+        Seed of the random numbers.
+
+    Returns
+    -------
+    Spikes
+        In continuous time.
+
+    Raises
+    ------
+    TypeError
+        If `images` is not of type uint8.
+    ValueError
+        If `window` or `rate` is not above 0.
+
+    Examples
+    --------
+    >>> encode_rates(np.full((2, 3), 255, np.uint8), window=0.1, rate=100).count
+    array([24, 39])
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise TypeError(f"images is of type {images.dtype}; it must be uint8.")
+    if not (0 < window < math.inf and 0 < rate < math.inf):
+        raise ValueError(f"window is {window} s and rate {rate} 1/s; both must be above 0 and finite.")
+    rng, pixels = np.random.default_rng(seed), images.reshape(len(images), -1)
+    count = rng.poisson(pixels * (window * rate / 255))
+    sample, neuron = (np.repeat(index.ravel(), count.ravel()) for index in np.indices(count.shape))
+    times = rng.uniform(0, window, len(sample))
+    return Spikes.from_events(sample, neuron, times, n_samples=len(images), n_neurons=pixels.shape[1])
+
+
+def n_channels(samples: np.ndarray | Spikes) -> int:
+    """Return how many input neurons samples have: a pixel each, or a channel each."""
+    return samples.n_neurons if isinstance(samples, Spikes) else math.prod(samples.shape[1:])
+
+
+def n_events(samples: np.ndarray | Spikes) -> int:
+    """Return how many input spikes samples become."""
+    return int(samples.count.sum() if isinstance(samples, Spikes) else np.count_nonzero(samples))
+
+
+def encode_on_grid(samples: np.ndarray | Spikes, *, window: float, delta_t: float, dtype: str) -> Spikes:
+    """Encode samples and put the spikes on a time grid; images a block at a time: what is between takes no memory.
+
+    Parameters
+    ----------
+    samples : ndarray of uint8, (n, ...), or Spikes
+        Images, as in :func:`encode_images`; or events in continuous time, which keep their times. Events of one channel
+        that come to be on one tick are all sent on it.
+    window : float
+        As in :func:`encode_images`; events have no need of it.
     delta_t : float
         Time step in seconds; 0 is continuous time.
     dtype : str
@@ -118,7 +239,10 @@ def encode_on_grid(images: np.ndarray, *, window: float, delta_t: float, dtype: 
     -------
     Spikes
     """
-    n = np.count_nonzero(images)
+    if isinstance(samples, Spikes):
+        spikes = discretize_spikes(samples.packed(), delta_t)
+        return replace(spikes, times=spikes.times.astype(dtype, copy=False))
+    images, n = samples, n_events(samples)
     neuron, times, ticks = np.empty(n, np.int32), np.empty(n, dtype), np.empty(n, np.int32)
     count, end = np.empty(len(images), np.int64), 0
     for first in range(0, max(len(images), 1), _BLOCK):

@@ -87,6 +87,45 @@ class Spikes:
             n_neurons=n_neurons,
         )
 
+    @classmethod
+    def from_events(
+        cls, sample: np.ndarray, neuron: np.ndarray, times: np.ndarray, *, n_samples: int, n_neurons: int
+    ) -> Spikes:
+        """Build continuous-time spike trains from events in any order.
+
+        Parameters
+        ----------
+        sample, neuron : ndarray of int, (event,)
+            Sample and neuron of each spike, below `n_samples` and `n_neurons`.
+        times : ndarray of float, (event,)
+            Spike times in seconds, at least 0.
+        n_samples, n_neurons : int
+
+        Examples
+        --------
+        >>> spikes = Spikes.from_events([0, 2, 0], [1, 1, 1], [0.3, 0.1, 0.2], n_samples=3, n_neurons=2)
+        >>> spikes.count, spikes.times
+        (array([2, 0, 1]), array([0.2, 0.3, 0.1]))
+        """
+        sample, neuron, times = np.asarray(sample), np.asarray(neuron), np.asarray(times, np.float64)
+        for name, values, below in (("sample", sample, n_samples), ("neuron", neuron, n_neurons)):
+            if len(values) and not (values.min() >= 0 and values.max() < below):
+                raise ValueError(
+                    f"{name} goes from {values.min()} to {values.max()}; it must be from 0 to {below - 1}."
+                )
+        if not (np.isfinite(times) & (times >= 0)).all():
+            raise ValueError("times holds one that is negative or not finite; spike times must be at least 0.")
+        order = np.lexsort((neuron, times, sample))
+        count = np.bincount(sample, minlength=n_samples).astype(np.int64)
+        return cls(
+            start=np.cumsum(count) - count,
+            count=count,
+            neuron=neuron[order].astype(np.int32),
+            times=times[order],
+            ticks=np.zeros(len(times), np.int32),
+            n_neurons=n_neurons,
+        )
+
     def sample(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return neurons, continuous times and sent times (seconds) of one sample's events."""
         part = slice(self.start[index], self.start[index] + self.count[index])
@@ -97,15 +136,21 @@ class Spikes:
         sample = np.repeat(np.arange(len(self)), self.count)
         return sample, np.arange(len(sample)) + np.repeat(self.start - np.cumsum(self.count) + self.count, self.count)
 
-    def first(self, n_samples: int) -> Spikes:
-        """Return the first samples.
+    def __getitem__(self, samples: slice | np.ndarray) -> Spikes:
+        """Return some samples, by a slice or an array of numbers as NumPy takes them; events are not copied.
 
         Examples
         --------
-        >>> Spikes.from_padded(np.array([[0.02, 0.01], [0.03, np.inf]])).first(1).events()
+        >>> Spikes.from_padded(np.array([[0.02, 0.01], [0.03, np.inf]]))[:1].events()
         (array([0, 0]), array([1, 0], dtype=int32), array([0.01, 0.02]))
         """
-        return replace(self, start=self.start[:n_samples], count=self.count[:n_samples])
+        return replace(self, start=self.start[samples], count=self.count[samples])
+
+    def packed(self) -> Spikes:
+        """Return the same spikes, sample after sample, without those that samples were chosen from."""
+        _, index = self._places()
+        arrays = {name: getattr(self, name)[index] for name in ("neuron", "times", "ticks")}
+        return replace(self, start=np.cumsum(self.count) - self.count, **arrays)
 
     def events(self, *, sent: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return sample, neuron and time (seconds, float64) of all events, sample by sample: sent, or continuous.

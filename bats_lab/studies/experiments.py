@@ -13,6 +13,7 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.errors import ResultsError
 from bats_lab.runs.files import open_dataset, save_dataset
+from bats_lab.spikes.trains import Spikes
 
 __all__ = [
     "SIZES",
@@ -49,7 +50,7 @@ def short_run(dataset: str, **changes: Any) -> Config:
     return Config.from_dict({"dataset": dataset} | short | changes)
 
 
-def loss_images(dataset: str, data: ImageData) -> tuple[np.ndarray, np.ndarray]:
+def loss_images(dataset: str, data: ImageData) -> tuple[np.ndarray | Spikes, np.ndarray]:
     """Return the images and labels over which the loss is taken where gradients are measured.
 
     The last of the training images, since it is their loss that training is to lower.

@@ -13,10 +13,11 @@ from typing import Any
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
+from bats_lab.data.registry import own_file
 from bats_lab.engine import get_backend
 from bats_lab.runs.experiment import run_experiment
 from bats_lab.runs.files import is_finished, save_run
-from bats_lab.runs.limits import limit_warnings
+from bats_lab.runs.limits import check_window, limit_warnings
 from bats_lab.runs.training import group_shape
 from bats_lab.sweeps.grid import describe_runs, expand_grid
 from bats_lab.sweeps.journal import duration
@@ -185,16 +186,16 @@ def _cores() -> int:
 
 
 def data_key(config: Config) -> tuple[str, int | None, int | None]:
-    """Return what data a run takes: the data set's name and how many images of each split."""
+    """Return what data a run takes: the data set's name and how many samples of each split."""
     return config.dataset, config.n_train, config.n_test
 
 
 def _finished_in(out: Path, configs: Sequence[Config]) -> Callable[[Config], bool]:
     """Return the function that tells whether a run's results are there.
 
-    The user's own images, which may have been replaced since the last sweep, are hashed; named data sets are verified.
+    The user's own data, which may have been replaced since the last sweep, are hashed; named data sets are verified.
     """
-    own = {key for key in map(data_key, configs) if key[0].endswith(".npz") and Path(key[0]).is_file()}
+    own = {key for key in map(data_key, configs) if own_file(key[0]) and Path(key[0]).is_file()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is doubtful is said of the data of runs that are to do
         hashes = {key: load_dataset(key[0], n_train=key[1], n_test=key[2]).data_hash for key in own}
@@ -203,7 +204,11 @@ def _finished_in(out: Path, configs: Sequence[Config]) -> Callable[[Config], boo
 
 def _check_data(configs: Sequence[Config], data_dir: str | Path | None, *, show: bool) -> None:
     """Load each data set once, so that what is wrong with it, or is to be downloaded, comes before the first run."""
-    for dataset, n_train, n_test in dict.fromkeys(map(data_key, configs)):
-        load_dataset(dataset, data_dir=data_dir, n_train=n_train, n_test=n_test, progress=show)
+    loaded = {
+        key: load_dataset(key[0], data_dir=data_dir, n_train=key[1], n_test=key[2], progress=show)
+        for key in dict.fromkeys(map(data_key, configs))
+    }
+    for config in configs:
+        check_window(config, loaded[data_key(config)])
     for message in limit_warnings(configs):
         warnings.warn(message, stacklevel=4)

@@ -18,6 +18,7 @@ from bats_lab.plots.runs import dataset_name
 from bats_lab.runs.files import open_dataset, run_path
 from bats_lab.runs.metrics import COORDINATES, VARIABLES, Entry
 from bats_lab.runs.training import evaluate, input_spikes
+from bats_lab.spikes.encoding import n_channels
 from bats_lab.spikes.rules import RULES, rule_named, rule_on
 from bats_lab.spikes.trains import Spikes
 from bats_lab.studies.chip.quantization import TRAINED, quantization_scales, rounded
@@ -60,7 +61,7 @@ MEASURED = {
 
 def run_on_clock(
     network: Network,
-    images: np.ndarray,
+    images: np.ndarray | Spikes,
     labels: np.ndarray,
     config: Config,
     *,
@@ -76,7 +77,7 @@ def run_on_clock(
     ----------
     network : Network
         The network; when this returns or raises, its weights are what they were.
-    images, labels : ndarray of uint8, (sample, row, column), and of int, (sample,)
+    images, labels : ndarray of uint8, (sample, row, column), or Spikes; and ndarray of int, (sample,)
         What it is shown, and the classes.
     config : Config
         The network's run: how images are encoded, target counts and batch size. Its `delta_t` and `rule` are not used.
@@ -181,14 +182,14 @@ def _check_listed(name: str, values: Sequence[Any]) -> None:
         raise ValueError(f"{name} is {list(values)}; it must name no value twice.")
 
 
-def _check_samples(network: Network, images: np.ndarray, labels: np.ndarray) -> None:
+def _check_samples(network: Network, images: np.ndarray | Spikes, labels: np.ndarray) -> None:
     n, n_classes = len(images), network.sizes[-1]
     if n == 0 or np.shape(labels) != (n,):
         raise ValueError(
             f"labels have the shape {np.shape(labels)}; there must be one for each of {n} images, at least 1."
         )
-    if images[0].size != network.sizes[0]:
-        raise ValueError(f"images have {images[0].size} pixels; the network has {network.sizes[0]} inputs.")
+    if (pixels := n_channels(images)) != network.sizes[0]:
+        raise ValueError(f"images have {pixels} pixels; the network has {network.sizes[0]} inputs.")
     if np.min(labels) < 0 or np.max(labels) >= n_classes:
         raise ValueError(f"labels reach from {np.min(labels)} to {np.max(labels)}; they must be 0 to {n_classes - 1}.")
 

@@ -194,7 +194,7 @@ def train_crossed(
 
 def gradient_quality(
     network: Network,
-    images: np.ndarray,
+    images: np.ndarray | Spikes,
     labels: np.ndarray,
     config: Config,
     *,
@@ -220,7 +220,7 @@ def gradient_quality(
     ----------
     network : Network
         The network; its weights are put back.
-    images : ndarray of uint8, (sample, row, column)
+    images : ndarray of uint8, (sample, row, column), or Spikes
         Images over which the loss is taken.
     labels : ndarray of int, (sample,)
         Their classes.

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from bats_lab.config import Config
@@ -185,6 +186,7 @@ def _scaling(dataset: str, data: ImageData, device: str) -> xr.Dataset:
     [training] = train_group([config], data, device=device)
     assert not isinstance(training, DivergedError)
     images = data.x_test[:100]
+    assert isinstance(images, np.ndarray), "scaled is the window of encoding, which events do not have"
     parts = [scaling_check(training.network, config.replace(delta_t=step), images) for step in (0.004, 0.008, 0.02)]
     return xr.concat(parts, xr.Variable("delta_t", [0.004, 0.008, 0.02]))
 
