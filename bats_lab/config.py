@@ -243,7 +243,7 @@ class Config:
     dataset: str = _param(
         "mnist_small",
         "",
-        "mnist_small, mnist, fashion_mnist, emnist, yin_yang, japanese_vowels, or the path of an .npz or .csv",
+        "mnist_small, mnist, fashion_mnist, emnist, yin_yang, japanese_vowels, or an .npz or .csv",
         _name,
     )
     n_train: int | None = _param(None, "1", "training samples used, from the first on; None: all", _count)

@@ -43,6 +43,8 @@ SMALL = ["--n-train=200", "--n-test=100", "--hidden=20", "--threshold-output=0.1
 COMMANDS = [
     "run",
     "rerun",
+    "pack",
+    "unpack",
     "sweep",
     "status",
     "reproduce",

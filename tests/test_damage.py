@@ -28,7 +28,7 @@ from bats_lab.errors import BatsLabError, DataError, ResultsError
 from bats_lab.files import SEAL_SIZE
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.checkpoints import open_checkpoint, save_checkpoint
-from bats_lab.runs.files import is_finished, open_dataset, open_run, save_dataset, save_run
+from bats_lab.runs.files import is_finished, open_dataset, open_run, pack, save_dataset, save_run
 from bats_lab.runs.results import open_results
 from bats_lab.studies.chip.deployment import MEASURED, deployment_path, described, open_deployment
 from bats_lab.studies.experiments import experiment_path, open_experiment
@@ -147,6 +147,13 @@ def test_damaged_run_without_a_seal(tmp_path: Path) -> None:
         return ...
 
     survive(path, read, (ResultsError,))
+
+
+def test_damaged_packed_study(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save_run(make_run(seed=seed, keep_weights="none", keep_samples=0), tmp_path)
+    path, _ = pack(tmp_path)
+    survive(path, lambda: open_results(tmp_path).load(), (ResultsError, UserWarning))
 
 
 def test_damaged_weights_of_a_run(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from bats_lab.cli.commands import (
     import_,
     info,
     lab,
+    pack,
     report,
     reproduce,
     rerun,
@@ -36,6 +37,7 @@ from bats_lab.cli.commands import (
     show_warning,
     status,
     sweep,
+    unpack,
 )
 from bats_lab.cli.completion import SHELLS, completion
 from bats_lab.config import parameters
@@ -175,6 +177,12 @@ _COMMANDS = {
         "Repeat the run of a results file and compare the numbers.",
         "results --data-dir --device --threads",
     ),
+    "pack": _Command(
+        pack,
+        "Put the finished runs of a folder into one small file; what opens them goes on as before.",
+        "folder",
+    ),
+    "unpack": _Command(unpack, "Write the packed runs of a folder into files of their own again.", "folder"),
     "sweep": _Command(
         sweep,
         "Train networks for every combination of parameters, then draw a report.",

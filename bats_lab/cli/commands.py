@@ -93,6 +93,23 @@ def rerun(args: argparse.Namespace) -> int:
     return OK if same else FAILED
 
 
+def pack(args: argparse.Namespace) -> int:
+    """Put the runs of a folder into one file."""
+    from bats_lab.runs.files import pack
+
+    path, n = pack(args.folder)
+    print(f"{path}: {n} runs, {path.stat().st_size / 1e6:.1f} MB")
+    return OK
+
+
+def unpack(args: argparse.Namespace) -> int:
+    """Write the packed runs of a folder into files of their own."""
+    from bats_lab.runs.files import unpack
+
+    print(f"{args.folder}: {unpack(args.folder)} runs have files of their own again")
+    return OK
+
+
 def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names}
 

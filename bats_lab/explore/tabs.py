@@ -28,6 +28,7 @@ from bats_lab.explore.weights import explore_weights
 from bats_lab.explore.widgets import Explorer, Sentence, in_words, opened
 from bats_lab.plots.report import counted
 from bats_lab.plots.runs import split_results
+from bats_lab.runs.files import run_names
 from bats_lab.runs.kept import single_runs
 from bats_lab.studies.chip.deployment import holds_deployments
 
@@ -124,7 +125,7 @@ def dashboard(
     """
     folder = deployment or _folder_of_deployments(results)
     given: dict[str, Any] = {} if folder is None else {"deployment": folder}
-    if isinstance(results, xr.Dataset) or folder != results or any(Path(results).glob("run-*.nc")):
+    if isinstance(results, xr.Dataset) or folder != results or run_names(results):
         given["results"] = opened(results)
     state = dict(parse_qsl(link.lstrip("?")))
     state.pop("token", None)  # it lets the address in, and is no control's

@@ -20,7 +20,7 @@ import numpy as np
 from bats_lab.config import Config
 from bats_lab.files import read_sealed, remove_leftovers, sealed, write_whole
 
-__all__ = ["Layout", "SmallRun", "clean_cache", "read_cache", "write_cache"]
+__all__ = ["Layout", "SmallRun", "clean_cache", "layout_of", "read_cache", "write_cache"]
 
 _FOLDER = ".cache"
 _FORMAT = 2
@@ -36,7 +36,8 @@ class Layout:
 
 
 @functools.lru_cache(maxsize=4096)
-def _layout(text: str) -> Layout:
+def layout_of(text: str) -> Layout:
+    """Read a layout, the same for the same text."""
     parsed = json.loads(text)
     numbers = np.dtype([(name, dtype, tuple(shape)) for name, dtype, shape in parsed["numbers"]])
     if numbers.hasobject:
@@ -66,7 +67,7 @@ class SmallRun:
         }
         texts = {name: value.tolist() for name, value in values.items() if name not in numbers}
         content = b"".join(value.tobytes() for value in numbers.values())
-        return cls(path, _layout(json.dumps(layout)), texts, content, large)
+        return cls(path, layout_of(json.dumps(layout)), texts, content, large)
 
     def packed(self) -> bytes:
         """Return all but the path, for :meth:`unpacked`."""
@@ -78,7 +79,7 @@ class SmallRun:
         """Make a run of what :meth:`packed` returned; raise an error of any kind if it is nothing such."""
         layout, own, numbers = content.split(b"\n", 2)
         about = json.loads(own)
-        run = cls(path, _layout(layout.decode()), about["texts"], numbers, tuple(about["large"]))
+        run = cls(path, layout_of(layout.decode()), about["texts"], numbers, tuple(about["large"]))
         if len(numbers) != run.layout.numbers.itemsize:
             raise ValueError("the numbers are not as many as they should be")
         return run

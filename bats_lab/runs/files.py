@@ -7,6 +7,7 @@ temporary name in their own folder and then renamed, so a file exists whole or n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -22,16 +23,20 @@ from bats_lab.files import newer_than_this, open_file, read_seal, remove_leftove
 from bats_lab.runs.cache import SmallRun, clean_cache, read_cache, write_cache
 from bats_lab.runs.metrics import COORDINATES, RUN_DIMS, VARIABLES
 from bats_lab.runs.netcdf import Stored, StoredVariable, read_netcdf, write_netcdf
+from bats_lab.runs.packed import dataset_of, find_packed, packed_files, read_packed, write_packed
 
 __all__ = [
     "LARGE",
     "is_finished",
     "open_dataset",
     "open_run",
+    "pack",
     "read_small",
+    "run_names",
     "run_path",
     "save_dataset",
     "save_run",
+    "unpack",
     "validate_run",
 ]
 
@@ -123,7 +128,7 @@ def save_run(dataset: xr.Dataset, folder: str | Path) -> Path:
 
 
 def open_run(path: str | Path) -> xr.Dataset:
-    """Read the results of one run, a file that :func:`save_run` wrote, into memory.
+    """Read the results of one run, a file that :func:`save_run` wrote, into memory; it may be packed since.
 
     Returns
     -------
@@ -137,7 +142,9 @@ def open_run(path: str | Path) -> xr.Dataset:
     ResultsError
         If the file cannot be read or does not keep to the schema.
     """
-    dataset, version = _open(path)
+    path = Path(path)
+    packed = None if path.exists() else find_packed(path)
+    dataset, version = (dataset_of(packed), None) if packed else _open(path)
     dataset = _plain(dataset)
     try:
         validate_run(dataset)
@@ -264,7 +271,7 @@ def _plain(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def read_small(path: Path) -> SmallRun:
-    """Read the small variables of a run, from the cache where it has them.
+    """Read the small variables of a run, from the cache where it has them; the run may be packed.
 
     Raises
     ------
@@ -275,6 +282,8 @@ def read_small(path: Path) -> SmallRun:
     """
     run = read_cache(path)
     if run is not None:
+        return run
+    if not path.exists() and (run := find_packed(path)):
         return run
     seal = None
     try:
@@ -321,3 +330,87 @@ def _gather(path: Path, variables: Mapping[Any, xr.Variable | StoredVariable]) -
         {name: v.values[0, 0, 0, 0] for name, v in variables.items() if name not in coords and name not in LARGE},
         tuple(name for name in LARGE if name in variables),
     )
+
+
+def pack(folder: str | Path) -> tuple[Path, int]:
+    """Put the finished runs of a folder into one file, ``study-….nc`` with the folder's name, and remove theirs.
+
+    Runs that keep weights or spikes stay as they are. Runs packed before are taken along; of a run that is there twice
+    its file is taken. Nothing is removed before the new file has been read back and found to hold the same.
+
+    Returns
+    -------
+    path : Path
+        The packed study.
+    n : int
+        Runs in it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ResultsError
+        If it holds no run to pack, or one that cannot be read; then nothing is changed.
+    OSError
+        If the file cannot be written; then nothing is changed.
+    """
+    folder = Path(folder)
+    files = {run.path.name: run for run in map(read_small, _run_files(folder)) if not run.large}
+    before = packed_files(folder)
+    runs = {name: run for study in before for name, run in read_packed(study).items()} | files
+    if not runs:
+        raise ResultsError(f"{folder} holds no finished run without weights and spikes, which could be packed.")
+    path = folder / f"study-{folder.resolve().name}.nc"
+    draft = path.with_name(f"packing-{path.name}")
+    try:
+        write_packed(draft, runs)
+        again = read_packed(draft)
+        if {name: run.packed() for name, run in runs.items()} != {name: run.packed() for name, run in again.items()}:
+            raise ResultsError(f"{folder} cannot be packed: the packed runs are not the same.")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    for old in [*(folder / name for name in files), *(study for study in before if study != path)]:
+        old.unlink()
+    clean_cache(folder)
+    return path, len(runs)
+
+
+def unpack(folder: str | Path) -> int:
+    """Write the packed runs of a folder into files of their own again, and remove the packed study; return how many.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ResultsError
+        If it holds no packed study, or one that cannot be read.
+    OSError
+        If a file cannot be written; the packed study stays then.
+    """
+    folder = Path(folder)
+    _run_files(folder)
+    studies = packed_files(folder)
+    if not studies:
+        raise ResultsError(f"{folder} holds no packed study.")
+    missing = [run for study in studies for run in read_packed(study).values() if not run.path.exists()]
+    for run in missing:
+        save_run(dataset_of(run), folder)
+    for study in studies:
+        study.unlink()
+    return len(missing)
+
+
+def run_names(folder: str | Path) -> list[str]:
+    """Return the names of the finished runs of a folder, files and packed ones; what cannot be read has none."""
+    names = {path.name for path in Path(folder).glob("run-*.nc")}
+    for study in packed_files(Path(folder)):
+        with contextlib.suppress(ResultsError, OSError):
+            names |= read_packed(study).keys()
+    return sorted(names)
+
+
+def _run_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder of results {folder}.")
+    return sorted(folder.glob("run-*.nc"))

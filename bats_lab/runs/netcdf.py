@@ -163,7 +163,10 @@ def _read(path: Path, skip: Collection[str], parts: Mapping[str, Part] | None, l
                     raise ValueError(f"it is damaged: {name!r} holds a text of {longest:,} characters")
                 values = values.astype(str)
             attrs = {key: variable.getncattr(key) for key in variable.ncattrs()}
-            variables[name] = StoredVariable(variable.dimensions, values, attrs)
+            dims = variable.dimensions
+            if attrs.pop("_Encoding", None) and values.dtype.kind == "U":  # characters, which the library joined
+                dims = dims[:-1]
+            variables[name] = StoredVariable(dims, values, attrs)
         return Stored({key: opened.getncattr(key) for key in opened.ncattrs()}, variables)
 
 

@@ -1,8 +1,7 @@
-"""A folder of runs is one Dataset."""
+"""A folder of runs, files or packed ones, is one Dataset."""
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,10 @@ from bats_lab.config import parameters
 from bats_lab.errors import ResultsError
 from bats_lab.runs.cache import Layout, SmallRun
 from bats_lab.runs.files import LARGE, read_small
-from bats_lab.runs.metrics import COORDINATES, NO_CLASS, RUN_DIMS, VARIABLES, Entry
+from bats_lab.runs.joined import Positions, join_labels
+from bats_lab.runs.metrics import COORDINATES, RUN_DIMS, VARIABLES, Entry
 from bats_lab.runs.netcdf import Part, read_netcdf
+from bats_lab.runs.packed import packed_files, read_packed
 from bats_lab.spikes.rules import RULES
 
 __all__ = ["load_large", "open_results"]
@@ -73,16 +74,20 @@ def open_results(folder: str | Path, *, large: bool = True) -> xr.Dataset:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of results {folder}.")
-    runs = _distinct(_read_all(sorted(folder.glob("run-*.nc"))))
+    runs = _distinct(_read_all(folder))
     if not runs:
         raise ResultsError(f"{folder} holds no finished run that can be read.")
     return _combine(runs, large=large)
 
 
-def _read_all(paths: Iterable[Path]) -> Iterator[SmallRun]:
-    for path in paths:
+def _read_all(folder: Path) -> Iterator[SmallRun]:
+    files = {path.name: path for path in sorted(folder.glob("run-*.nc"))}
+    for path in [*files.values(), *packed_files(folder)]:
         try:
-            yield read_small(path)
+            if path.name in files:
+                yield read_small(path)
+            else:
+                yield from (run for name, run in read_packed(path).items() if name not in files)
         except (ResultsError, OSError) as error:
             reason = str(error).removeprefix(f"{path} cannot be read as results: ")
             warnings.warn(f"{path} cannot be read as results and is left out: {reason}", stacklevel=4)
@@ -107,12 +112,8 @@ def _combine(runs: Sequence[SmallRun], *, large: bool) -> xr.Dataset:
     configs = [run.config.to_dict() for run in runs]
     axes, followers = _axes(configs)
     layouts = list(dict.fromkeys(run.layout for run in runs))
-    labels = {
-        dim: _ordered(dim, [layout.coords[dim] for layout in layouts if dim in layout.coords])
-        for dim in COORDINATES
-        if any(dim in layout.coords for layout in layouts)
-    }
-    positions = _Positions(labels)
+    labels = join_labels(layouts)
+    positions = Positions(labels)
 
     single = [dim for dim in ("dataset", "rule") if len(axes[dim]) == 1]
     run_dims = tuple(dim for dim in axes if dim not in single)
@@ -201,35 +202,6 @@ def _axis_labels(keys: Sequence[Any]) -> np.ndarray:
     return np.array(keys)
 
 
-def _ordered(dim: str, several: Sequence[np.ndarray]) -> np.ndarray:
-    """Join the labels of one dimension over all runs, in the order a person expects."""
-    first = several[0]
-    if all(labels is first or np.array_equal(labels, first) for labels in several):
-        return first
-    joined = list(dict.fromkeys(label for labels in several for label in labels.tolist()))
-    if COORDINATES[dim].dtype != "U":
-        joined.sort()
-    elif dim == "layer":
-        joined.sort(key=lambda name: (name == "output", len(name), name))
-    elif dim == "predicted_class":
-        joined.sort(key=lambda name: name == NO_CLASS)
-    return np.array(joined)
-
-
-class _Positions:
-    """Where the labels of a run lie among the joined labels of a dimension."""
-
-    def __init__(self, labels: Mapping[str, np.ndarray]) -> None:
-        self._index = {dim: {label: i for i, label in enumerate(values.tolist())} for dim, values in labels.items()}
-        self.of = functools.cache(self._of)  # runs of one layout share what is found
-
-    def _of(self, layout: Layout, dims: tuple[str, ...]) -> list[np.ndarray]:
-        """Return them for each of `dims`."""
-        return [
-            np.array([self._index[dim][label] for label in layout.coords[dim].tolist()], dtype=np.intp) for dim in dims
-        ]
-
-
 _Cells = Mapping[tuple[int, ...], SmallRun]
 
 
@@ -248,7 +220,7 @@ def _group(layout: Layout, cells: _Cells, run_shape: tuple[int, ...]) -> _Group:
 
 
 def _stack_numbers(
-    name: str, entry: Entry, shape: tuple[int, ...], groups: Sequence[_Group], positions: _Positions
+    name: str, entry: Entry, shape: tuple[int, ...], groups: Sequence[_Group], positions: Positions
 ) -> np.ndarray | None:
     """Lay one small variable of all runs into one array, NaN where it is missing; None if no run has it."""
     holders = [group for group in groups if name in (group.layout.numbers.names or ())]
@@ -262,7 +234,7 @@ def _stack_numbers(
 
 
 def _stack_texts(
-    name: str, entry: Entry, shape: tuple[int, ...], cells: _Cells, positions: _Positions
+    name: str, entry: Entry, shape: tuple[int, ...], cells: _Cells, positions: Positions
 ) -> np.ndarray | None:
     """Lay the texts of all runs into one array, empty where one is missing; None if no run has any."""
     holders = {cell: run for cell, run in cells.items() if name in run.texts}
@@ -277,7 +249,7 @@ def _stack_texts(
 class _OnDisk(BackendArray):
     """A large variable of many runs, of which only the part asked for is read."""
 
-    def __init__(self, name: str, entry: Entry, shape: tuple[int, ...], holders: _Cells, positions: _Positions) -> None:
+    def __init__(self, name: str, entry: Entry, shape: tuple[int, ...], holders: _Cells, positions: Positions) -> None:
         self.name, self.dims, self.shape, self.dtype = name, entry.dims, shape, np.dtype(entry.dtype)
         self._holders = {cell: (run.path, positions.of(run.layout, entry.dims)) for cell, run in holders.items()}
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bats_lab.runs.files import run_names
 from bats_lab.sweeps.execute import working_files
 
 __all__ = ["JOURNAL", "LOCK", "Journal", "RunStatus", "SweepStatus", "duration", "read_status", "seconds_left", "watch"]
@@ -146,7 +147,7 @@ def read_status(folder: str | Path) -> SweepStatus:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of results {folder}.")
-    status = SweepStatus(folder, sum(1 for _ in folder.glob("run-*.nc")))
+    status = SweepStatus(folder, len(run_names(folder)))
     runs: dict[str, tuple[str, int]] = {}  # label and epochs of each
     started: dict[str, tuple[float, str, int]] = {}  # when, the group's first run, and the place in the group
     failed: dict[str, dict[str, Any]] = {}

@@ -88,7 +88,7 @@ def make_report(
         If the notebook fails; it is left as ``report.failed.ipynb``.
     """
     out = Path(out).resolve()
-    if not any(file for kind in ("run", "experiment", "deployment") for file in out.glob(f"{kind}-*.nc")):
+    if not any(file for kind in ("run", "study", "experiment", "deployment") for file in out.glob(f"{kind}-*.nc")):
         raise FileNotFoundError(f"There are no results in {out}; a report needs at least one finished run.")
     source = source_notebook(notebook, "20_report")
     executed, page, failed = out / "report.ipynb", out / "report.html", out / "report.failed.ipynb"
