@@ -97,12 +97,12 @@ PRESETS["japanese_vowels"] = {
     "learning_rate_decay": 0.5,
     "learning_rate_interval": 20,
     "learning_rate_min": 0.0,
-    "threshold_hidden": (0.63,),
-    "threshold_output": 0.1,
+    "threshold_hidden": (0.8,),
+    "threshold_output": 0.04,
     "max_spikes_hidden": (30,),
-    "max_spikes_output": 60,
-    "target_true": 20.0,
-    "target_false": 5.0,
+    "max_spikes_output": 100,
+    "target_true": 40.0,
+    "target_false": 15.0,
 }
 # Data sets of events, which nothing is encoded for.
 _OF_EVENTS = ("yin_yang", "japanese_vowels")
@@ -243,7 +243,7 @@ class Config:
     dataset: str = _param(
         "mnist_small",
         "",
-        "mnist_small, mnist, fashion_mnist, emnist, yin_yang, japanese_vowels, or an .npz or .csv",
+        "data set (bats-lab data list), or the path of an .npz or .csv",
         _name,
     )
     n_train: int | None = _param(None, "1", "training samples used, from the first on; None: all", _count)

@@ -14,10 +14,12 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.data.generated import yin_yang
 from bats_lab.errors import DataError
+from bats_lab.explore.digit import explore_digit
+from bats_lab.explore.rasters import explore_rasters
 from bats_lab.plots.raster import kept_rasters
 from bats_lab.runs.experiment import run_experiment
 from bats_lab.runs.files import open_run, save_run
-from bats_lab.runs.kept import neuron_of
+from bats_lab.runs.kept import image_of, neuron_of
 from bats_lab.runs.training import input_spikes, train
 from bats_lab.spikes.encoding import encode_images, n_channels, n_events
 from bats_lab.spikes.grid import to_ticks
@@ -273,3 +275,20 @@ def test_chosen_samples_are_those_in_that_order() -> None:
 def test_events_that_cannot_be_are_refused(events: tuple[list[int], list[int], list[float]]) -> None:
     with pytest.raises(ValueError, match=r"it must be from 0 to|must be at least 0"):
         Spikes.from_events(*events, n_samples=3, n_neurons=2)  # type: ignore[arg-type]
+
+
+# Explorers
+
+
+@pytest.mark.filterwarnings("ignore:The output neurons")
+def test_rasters_of_events_are_explored_without_an_image() -> None:
+    run = run_experiment(SMALL.replace(dataset="japanese_vowels", delta_t=0.004))
+    explorer = explore_rasters(run)
+    assert len(explorer.pictures) == 1 and explorer.controls["pixel"].description == "channel"
+    explorer.controls["sample"].value = 2
+    shown = explorer.pictures[0].panels[0].columns("sent")
+    spikes = input_spikes(load_dataset("japanese_vowels").x_test[2:3], SMALL.replace(delta_t=0.004))
+    assert len(shown["time"]) == n_events(spikes)
+    with pytest.raises(ValueError, match=r"japanese_vowels holds events; there is no image of sample 0\.$"):
+        image_of(run.squeeze(drop=True), 0)
+    assert "holds events" in explore_digit(run).text

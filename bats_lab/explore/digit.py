@@ -28,6 +28,7 @@ from bats_lab.plots import style
 from bats_lab.plots.decision import bar_columns, decision_plots, spikes_until
 from bats_lab.plots.raster import raster_plots
 from bats_lab.spikes.rules import RULES
+from bats_lab.spikes.trains import Spikes
 
 __all__ = ["draw_strokes", "explore_digit"]
 
@@ -53,25 +54,26 @@ def explore_digit(
         `strokes` is Bokeh's data source of what is drawn, as lists of x and y in pixels.
     """
     offer = Offer(source, samples, sample)
+    if isinstance(offer.images(offer.first).images, Spikes):
+        name = offer.first.config.dataset
+        raise ValueError(f"{name} holds events, of which there is no image; explore_rasters shows them.")
     first = offer.first
     if first.network.sizes[0] != _N * _N:
         raise ValueError(f"The network has {first.network.sizes[0]} inputs; to look at a drawing it must have 28 × 28.")
-    images = offer.images(first)
+    images, (image, _) = offer.images(first), offer.sample(first, sample)
     duration = first.config.duration
     rows = [
         {"sample": slider("sample", 0, len(images) - 1, sample), "delta_t": step_slider(value=first.config.delta_t)},
         {**time_slider(1e3 * duration), "rule": choice("rule", list(RULES), first.config.rule)},
         offer.control(),
     ]
-    rasters_of_first = first.rasters(images.images[sample], delta_t=0.0, rule="drop", class_names=images.class_names)
+    rasters_of_first = first.rasters(image, delta_t=0.0, rule="drop", class_names=images.class_names)
     options: dict[str, Any] = {"window": (0.0, duration), "complete": True, "width": 360, "height": 130}
     rasters = Picture(raster_plots(rasters_of_first, 0.0, **options), share_x=True)
     target, highest = first.config.target_true, first.config.max_spikes_output
     labels = rasters_of_first[-1].labels
     bars: dict[str, Any] = {"target": target, "highest": min(highest, 1.6 * target), "size": 210}
-    look = Picture(
-        decision_plots(images.images[sample], np.zeros(len(labels), int), labels, **bars), toolbar=False, rigid=True
-    )
+    look = Picture(decision_plots(image, np.zeros(len(labels), int), labels, **bars), toolbar=False, rigid=True)
     pad = look.panels[0].figure
     drawn = pad.multi_line(xs=[], ys=[], line_width=4, line_color=style.ACCENT_COLOR, line_alpha=0.5)
     pen = FreehandDrawTool(renderers=[drawn])

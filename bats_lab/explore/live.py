@@ -30,18 +30,18 @@ __all__ = ["LiveNetwork", "Offer", "Samples", "live_networks", "load_samples", "
 
 @dataclass(frozen=True)
 class Samples:
-    """Images to be shown to a network.
+    """Images, or events, to be shown to a network.
 
     Attributes
     ----------
-    images : ndarray of uint8, (sample, row, column)
+    images : ndarray of uint8, (sample, row, column), or Spikes
     labels : ndarray of int, (sample,), or None
         Their classes, where they are known.
     class_names : tuple of str
         What the output neurons stand for; empty: they are numbered.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Spikes
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
 
@@ -86,16 +86,24 @@ class LiveNetwork:
         return next(iter(self.load_changes().values()))
 
     def rasters(
-        self, image: np.ndarray, *, delta_t: float, rule: str, class_names: Sequence[str] = (), label: int | None = None
+        self,
+        image: np.ndarray | Spikes,
+        *,
+        delta_t: float,
+        rule: str,
+        class_names: Sequence[str] = (),
+        label: int | None = None,
     ) -> list[RasterLayer]:
-        """Show one image, (row, column), to the network and return the spikes of its input and of every layer.
+        """Show one image, (row, column), or the events of one sample, and return the spikes of input and every layer.
 
         Any time step (s) and collision rule will do, not only those of training. Classes without names are numbered.
         """
-        inputs = discretize_spikes(encode_images(image[None], window=self.config.encoding_window), delta_t)
+        if isinstance(image, np.ndarray):
+            image = encode_images(image[None], window=self.config.encoding_window)
+        inputs = discretize_spikes(image.packed(), delta_t)
         activity = self.network.simulate(inputs, rule=rule_on(rule, delta_t))
         names = self.config.layer_names()
-        rasters = [RasterLayer("input", inputs.padded(1)[0], inputs.padded(1, sent=True)[0])]
+        rasters = [RasterLayer("input", inputs.padded()[0], inputs.padded(sent=True)[0])]
         for name, layer in zip(names, activity, strict=True):
             times, sent = layer.times[0], layer.discretized[0]
             rasters.append(RasterLayer(style.layer_label(name, len(names) - 1), times, sent))
@@ -145,18 +153,8 @@ def first_shown(networks: Sequence[LiveNetwork]) -> LiveNetwork:
 
 
 def load_samples(config: Config, *, at_most: int = 500) -> Samples:
-    """Return the first test images of the data set that a run was trained on.
-
-    Raises
-    ------
-    DataError
-        If it is not there.
-    ValueError
-        If it is no data set of images.
-    """
+    """Return the first test samples of the data set that a run was trained on; a DataError if it is not there."""
     data = first_samples(config, at_most)
-    if isinstance(data.x_test, Spikes):
-        raise ValueError(f"{config.dataset} holds events; what is shown to a network here must be images.")
     return Samples(data.x_test, data.y_test, data.class_names)
 
 
@@ -209,8 +207,9 @@ class Offer:
             self._loaded[name] = load_samples(network.config)
         return self._loaded[name]
 
-    def sample(self, network: LiveNetwork, number: int) -> tuple[np.ndarray, int | None]:
-        """Return an image and its class, where that is known; the last image stands for those after it."""
+    def sample(self, network: LiveNetwork, number: int) -> tuple[Any, int | None]:
+        """Return an image, or events, and the class, where that is known; the last sample stands for those after."""
         images = self.images(network)
         number = min(number, len(images) - 1)
-        return images.images[number], None if images.labels is None else int(images.labels[number])
+        image = images.images[number : number + 1] if isinstance(images.images, Spikes) else images.images[number]
+        return image, None if images.labels is None else int(images.labels[number])

@@ -40,6 +40,7 @@ from bats_lab.plots.raster import (
 from bats_lab.plots.weights import color_limit, neuron_image
 from bats_lab.runs.metrics import NO_CLASS
 from bats_lab.spikes.rules import RULES
+from bats_lab.spikes.trains import Spikes
 
 __all__ = ["explore_rasters"]
 
@@ -60,6 +61,7 @@ def explore_rasters(
     The network is run anew for every time step and collision rule, also for those it was not trained with. One neuron
     of the first hidden layer and one pixel are chosen; what belongs to them is marked in the spikes, in the image and
     in what training has made of the neuron's weights, which are an image, too. A click in any of these chooses another.
+    Of a data set of events there is no image: a pixel is a channel.
 
     Parameters
     ----------
@@ -109,10 +111,14 @@ def explore_rasters(
     image, _ = offer.sample(offer.first, sample)
     # What there is most to see of: the neuron that spikes most, and the pixel that drives it most.
     rows[3]["neuron"].value = int(np.isfinite(first[1].sent).sum(axis=1).argmax())
-    rows[3]["pixel"].value = int((offer.first.network.weights[0][rows[3]["neuron"].value] * image.ravel()).argmax())
+    events = isinstance(image, Spikes)
+    drive = np.isfinite(first[0].times).sum(axis=1) if events else image.ravel()
+    rows[3]["pixel"].value = int((offer.first.network.weights[0][rows[3]["neuron"].value] * drive).argmax())
+    if events:
+        rows[3]["pixel"].description = "channel"
     plots = raster_plots(first, start, window=(0, config.duration), complete=True, height=150)
     picture = Picture(plots, share_x=True)
-    look = _Look(image)
+    look = None if events else _Look(image)
     known: dict[str, Any] = {}
 
     def draw(
@@ -137,15 +143,18 @@ def explore_rasters(
                 panel.show(layer in (_ALL, i))
         for panel, chosen in zip(picture.panels, (pixel, neuron), strict=False):
             ring(panel, chosen)
-        look.draw(offer.sample(network, sample)[0], network.learned, neuron, pixel)
+        if look is not None:
+            look.draw(offer.sample(network, sample)[0], network.learned, neuron, pixel)
         return _summary(sample, rasters)
 
+    pictures = [picture] if look is None else [picture, look.picture]
+    rooms: list[tuple[int, dict[str, int]]] = [(620, {"grow": 4}), (230, {})]
     explorer = Explorer(
         rows,
         draw,
-        [picture, look.picture],
+        pictures,
         body=lambda: side_by_side(
-            [in_room(picture.widget, width=620, grow=4), in_room(look.picture.widget, width=230)],
+            [in_room(p.widget, width=width, **grown) for p, (width, grown) in zip(pictures, rooms, strict=False)],
             align_items="flex-start",
         ),
         buttons={"play": player(rows[2]["time"])},
@@ -157,15 +166,16 @@ def explore_rasters(
         if neuron is not None:
             explorer.offer(control, neuron)
 
-    def choose_pixel(x: float, y: float) -> None:
+    def choose_pixel(look: _Look, x: float, y: float) -> None:
         n_rows, n_columns = look.shape
         if -0.5 < x < n_columns - 0.5 and -0.5 < y < n_rows - 0.5:
             explorer.offer("pixel", round(y) * n_columns + round(x))
 
     for panel, control in zip(picture.panels, ("pixel", "neuron"), strict=False):
         panel.on_tap(functools.partial(choose_spike, panel, control))
-    for panel in look.picture.panels:
-        panel.on_tap(choose_pixel)
+    if look is not None:
+        for panel in look.picture.panels:
+            panel.on_tap(functools.partial(choose_pixel, look))
     return explorer
 
 

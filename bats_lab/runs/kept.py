@@ -121,8 +121,17 @@ def kept_inputs(shown: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def image_of(run: xr.Dataset, sample: int) -> np.ndarray:
-    """Return the image, (row, column) of 0 to 255, that the kept input spikes of a sample stand for."""
+    """Return the image, (row, column) of 0 to 255, that the kept input spikes of a sample stand for.
+
+    Raises
+    ------
+    ValueError
+        If they stand for none, since they are events.
+    """
     brightness = 1 - run["input_times"].sel(sample=sample).values / config_of(run).encoding_window
+    levels = 255 * brightness[np.isfinite(brightness)]
+    if ((levels < 0) | (np.abs(levels - np.rint(levels)) > 0.01)).any():
+        raise ValueError(f"{config_of(run).dataset} holds events; there is no image of sample {sample}.")
     side = math.isqrt(len(brightness))
     shape = (side, side) if side * side == len(brightness) else (1, len(brightness))
     return np.where(np.isfinite(brightness), 255 * brightness, 0).reshape(shape)
