@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -204,13 +204,13 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
             yield from self._run([call], worker.PREPARE, None)
             self._prepared.append(call)
 
-    def run(self, calls: Sequence[Call], *, timeout: float | None = None) -> Iterator[Event]:
+    def run(self, calls: Iterable[Call], *, timeout: float | None = None) -> Iterator[Event]:
         """Carry out calls and report, from the first start to the last end.
 
         Parameters
         ----------
-        calls : sequence of Call
-            They start in this order.
+        calls : iterable of Call
+            They start in this order; one is taken when a process is free for it, and what has been reported is known.
         timeout : float, optional
             Seconds after which a call is ended and reported as failed.
 
@@ -221,14 +221,15 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
         """
         yield from self._run(calls, worker.CALL, timeout)
 
-    def _run(self, calls: Sequence[Call], kind: bytes, timeout: float | None) -> Iterator[Event]:
-        waiting = list(enumerate(calls))
+    def _run(self, calls: Iterable[Call], kind: bytes, timeout: float | None) -> Iterator[Event]:
+        waiting = enumerate(calls)
         busy: set[_Process] = set()
-        while waiting or busy:
-            while waiting and len(busy) < self._size:
-                index, call = waiting.pop(0)
+        while True:
+            for index, call in itertools.islice(waiting, self._size - len(busy)):
                 busy.add(self._start(index, call, kind))
                 yield Event("started", index)
+            if not busy:
+                break
             try:
                 process, message = self._messages.get(timeout=1.0)
             except queue.Empty:
