@@ -144,6 +144,11 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "--no-prune": ("", True, "let runs that clearly lose go on to their last epoch"),
     "--hours": ("H", None, "start no further run after so many hours"),
     "--jobs": ("N", 0, "runs at a time (default: one a core; on a GPU one group of runs)"),
+    "--cluster": (
+        "WHERE",
+        None,
+        "run on a Dask cluster: tcp://host:8786, a scheduler file, ssh:host1,host2, slurm, pbs, …",
+    ),
     "--side-by-side": ("N", 0, "runs that one process trains side by side (default: 40 on a GPU, else 1)"),
     "--timeout": ("S", None, "end a run as failed after so many seconds"),
     "--no-report": ("", True, "leave out the report"),
@@ -195,14 +200,14 @@ _COMMANDS = {
     "sweep": _Command(
         sweep,
         "Train networks for every combination of parameters, then draw a report.",
-        f"--out=results/sweep {_RUN_OPTIONS} --jobs --side-by-side --timeout --no-report --quiet --dry-run",
+        f"--out=results/sweep {_RUN_OPTIONS} --jobs --cluster --side-by-side --timeout --no-report --quiet --dry-run",
         _SWEEP_EXAMPLES,
     ),
     "search": _Command(
         search,
         "Search for the best parameters: draw runs from ranges and choices, end those that clearly lose.",
         f"--out=results/search {_RUN_OPTIONS} --objectives --trials --sampler --search-seed --no-prune --hours --jobs "
-        "--timeout --quiet",
+        "--cluster --timeout --quiet",
         _SEARCH_EXAMPLES,
     ),
     "status": _Command(

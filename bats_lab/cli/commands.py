@@ -111,7 +111,7 @@ def sweep(args: argparse.Namespace) -> int:
 
     configs = expand_grid(given_values(args, several=True), seeds=_seeds(args.seeds))
     planned = _chosen(args, "jobs", "data_dir", "device", "threads", "side_by_side")
-    options = planned | _chosen(args, "checkpoint", "timeout")
+    options = planned | _chosen(args, "checkpoint", "timeout", "cluster")
     if args.dry_run:
         print(estimate(plan_sweep(configs, args.out, **planned), data_dir=args.data_dir))
         return OK
@@ -145,7 +145,7 @@ def search(args: argparse.Namespace) -> int:
         seed=args.search_seed,
         **_chosen(args, "trials", "sampler", "prune", "hours"),
     )
-    options = _chosen(args, "jobs", "data_dir", "device", "threads", "checkpoint", "timeout")
+    options = _chosen(args, "jobs", "data_dir", "device", "threads", "checkpoint", "timeout", "cluster")
     try:
         report = run_search(search, args.out, progress="lines" if args.quiet else True, **options)
     except KeyboardInterrupt:

@@ -42,13 +42,15 @@ class Event:
 
     Its kind is ``started``, ``output``, ``finished``, ``failed``, or ``tick`` when nothing happened for a while;
     `index` says of which call (-1 for a tick), `text` what was printed, the text that the function returned, or the
-    reason of a failure in one line, and `seconds` how long the call took, once it is over.
+    reason of a failure in one line, `seconds` how long the call took, once it is over, and `where` on which machine, if
+    that is another one.
     """
 
     kind: str
     index: int = -1
     text: str = ""
     seconds: float = 0.0
+    where: str = ""
 
 
 class _Template:
@@ -167,7 +169,7 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
     """
 
     def __init__(self, size: int, *, fork: bool | None = None) -> None:
-        self._size = size
+        self.size = size
         self._fork = sys.platform == "linux" if fork is None else fork
         self._messages: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
         self._processes: list[_Process] = []
@@ -225,7 +227,7 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
         waiting = enumerate(calls)
         busy: set[_Process] = set()
         while True:
-            for index, call in itertools.islice(waiting, self._size - len(busy)):
+            for index, call in itertools.islice(waiting, self.size - len(busy)):
                 busy.add(self._start(index, call, kind))
                 yield Event("started", index)
             if not busy:

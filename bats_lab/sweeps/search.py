@@ -240,6 +240,7 @@ def run_search(
     checkpoint: bool = False,
     timeout: float | None = None,
     notebook: str | Path | None = None,
+    cluster: str | None = None,
     progress: bool | str | Callable[[Progress], None] = True,
 ) -> SweepReport:
     """Execute the training notebook for runs that a search draws, in parallel processes.
@@ -250,7 +251,7 @@ def run_search(
     Parameters
     ----------
     search : Search
-    out, jobs, data_dir, device, threads, checkpoint, timeout, notebook, progress
+    out, jobs, data_dir, device, threads, checkpoint, timeout, notebook, cluster, progress
         As in :func:`bats_lab.sweeps.sweep.run_sweep`.
 
     Returns
@@ -280,6 +281,8 @@ def run_search(
         write_whole(out / SEARCH, hunt.described().encode())
         to_do = max(0, search.trials - len(hunt.trials))
         _, jobs, threads = plan.shared_out([kinds[0].replace(seed=i) for i in range(min(to_do, 1000))] or kinds[:1])
+        if cluster is not None:
+            jobs, threads = given["jobs"], plan.threads or 1
         options = {
             "results_dir": str(out),
             "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
@@ -290,6 +293,7 @@ def run_search(
         outcomes = [hunt.outcome_before(trial) for trial in hunt.trials]
         total = max(search.trials, len(hunt.trials))
         execution = Execution([], hunt.is_finished, total, jobs, display(progress, total), lock, hunt)
+        execution.cluster = cluster
         execution.state.skipped = len(outcomes)
         outcomes += execution.run(hunt.runs(to_do), kinds, source, options, timeout)
     return SweepReport(out, outcomes, time.monotonic() - began)

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from bats_lab.config import Config
 from bats_lab.runs.files import run_path
+from bats_lab.sweeps.cluster import ClusterPool
 from bats_lab.sweeps.execute import stop_file, working_files
 from bats_lab.sweeps.folder import FolderLock, remove_parts, settle, settle_folder
 from bats_lab.sweeps.journal import seconds_left
@@ -45,6 +46,7 @@ def run_sweep(
     timeout: float | None = None,
     side_by_side: int = 0,
     notebook: str | Path | None = None,
+    cluster: str | None = None,
     progress: bool | str | Callable[[Progress], None] = True,
 ) -> SweepReport:
     """Execute the training notebook for every configuration, in parallel processes.
@@ -75,6 +77,10 @@ def run_sweep(
         Runs that one execution trains side by side, where nothing in their shapes forbids it; 0: 40 on a GPU, else 1.
     notebook : str, Path or None
         Another notebook in place of ``10_train``, with the same parameters.
+    cluster : str or None
+        Dask cluster whose workers carry the runs out, as :class:`bats_lab.sweeps.cluster.ClusterPool` has it, in place
+        of processes of this machine; its workers have to see `out` and the data sets. `jobs` is then the runs at a time
+        at most (0: the workers' threads), and `threads` 1 where it is 0.
     progress : bool, "lines" or callable
         True: a bar in a terminal, lines elsewhere; "lines": a line for each run that is over; False: nothing; or a
         function that is called with a :class:`bats_lab.sweeps.progress.Progress`.
@@ -115,7 +121,9 @@ def run_sweep(
             else:
                 notebook = executed if executed.exists() else None
                 outcomes[config] = RunOutcome(config, label, "skipped", notebook=notebook)
-        groups, jobs, threads = plan.shared_out([run.config for run in runs])
+        groups, at_once, threads = plan.shared_out([run.config for run in runs])
+        if cluster is not None:
+            at_once, threads = jobs, plan.threads or 1
         options = {
             "results_dir": str(out),
             "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
@@ -123,7 +131,8 @@ def run_sweep(
             "threads": threads,
             "checkpoint": checkpoint,
         }
-        execution = Execution(runs, plan.is_finished, len(configs), jobs, display(progress, len(configs)), lock)
+        execution = Execution(runs, plan.is_finished, len(configs), at_once, display(progress, len(configs)), lock)
+        execution.cluster = cluster
         todo = [[runs[i] for i in group] for group in groups]
         for outcome in execution.run(todo, unfinished, source, options, timeout):
             outcomes[outcome.config] = outcome
@@ -184,6 +193,7 @@ class Execution:
         lock: FolderLock,
         watch: Watcher | None = None,
     ) -> None:
+        self.cluster: str | None = None  #: of Dask; None: processes of this machine
         self.runs, self.jobs, self._lock, self._journal, self._watch = runs, jobs, lock, lock.journal, watch
         self.state = Progress(total=total, skipped=total - len(runs) if watch is None else 0)
         self._is_finished, self._show = is_finished, show
@@ -211,9 +221,11 @@ class Execution:
             self._end_show()
             return
         known = [[run.notebook.stem, run.label, run.config.epochs] for run in self.runs]
-        self._journal.add("sweep", total=self.state.total, skipped=self.state.skipped, jobs=self.jobs, runs=known)
         try:
-            with Pool(self.jobs) as pool:
+            with Pool(self.jobs) if self.cluster is None else ClusterPool(self.cluster, self.jobs) as pool:
+                self.jobs = pool.size
+                about = {"total": self.state.total, "skipped": self.state.skipped, "jobs": self.jobs}
+                self._journal.add("sweep", **about, runs=known)
                 self._prepare(pool, kinds, options)
                 self.state.stage = "training"
                 todo = groups
@@ -233,7 +245,7 @@ class Execution:
         self.state.stage = "over"
         self.show()
 
-    def _prepare(self, pool: Pool, kinds: Iterable[Config], options: Mapping[str, Any]) -> None:
+    def _prepare(self, pool: Pool | ClusterPool, kinds: Iterable[Config], options: Mapping[str, Any]) -> None:
         """Have kernels compiled, and loaded with the data sets before processes for runs are forked."""
         arguments = {"device": options["device"], "dtypes": sorted({config.dtype for config in kinds})}
         kernels = ""
@@ -246,7 +258,12 @@ class Execution:
             self.show()
 
     def _execute(
-        self, pool: Pool, groups: Iterable[list[Run]], source: Path, options: Mapping[str, Any], timeout: float | None
+        self,
+        pool: Pool | ClusterPool,
+        groups: Iterable[list[Run]],
+        source: Path,
+        options: Mapping[str, Any],
+        timeout: float | None,
     ) -> Generator[RunOutcome, None, list[list[Run]]]:
         """Execute the notebook once for each group; return the groups that are to be taken up again."""
         taken: list[list[Run]] = []
@@ -359,7 +376,13 @@ class Execution:
                 next((file for file in (path, files.failed) if file.exists()), None),
                 seconds,
             )
-            self._journal.add(outcome.status, run=run.notebook.stem, seconds=round(seconds, 3), reason=outcome.reason)
+            self._journal.add(
+                outcome.status,
+                run=run.notebook.stem,
+                seconds=round(seconds, 3),
+                reason=outcome.reason,
+                where=event.where,
+            )
             self.state.last_line = self.state.running.pop(run.label)
             self.state.seconds_left = self._seconds_left()
             if self._watch is not None:
