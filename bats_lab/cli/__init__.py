@@ -121,8 +121,10 @@ def _completion(args: argparse.Namespace) -> int:
     from bats_lab.data.registry import DATASETS
     from bats_lab.engine import DEVICES
     from bats_lab.spikes import estimators, rules
+    from bats_lab.sweeps.search import SAMPLERS
 
     values = {"rule": [*rules.RULES], "estimator": [*estimators.ESTIMATORS], "device": [*DEVICES]}
+    values |= {"sampler": [*SAMPLERS]}
     values |= {"names": [*DATASETS], "study": [*REGISTRY, "all"], "shell": [*SHELLS]}
     print(completion(make_parser(), args.shell, values))
     return OK

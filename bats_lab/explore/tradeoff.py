@@ -226,7 +226,7 @@ def _plane(tables: dict[str, dict[str, dict[str, np.ndarray]]], cost: str, **siz
     ring = style.styled(style.ring(nowhere, size=16), screen={"line_width": 2})
     columns = point_columns(together, np.ones(len(together["run"]), bool))
     failed = hv.Scatter(columns, x, [y, *list(columns)[2:]], group="failed")
-    failed = style.points(failed, "color", size=1.6, tooltips=run_tooltips(x, y))
+    failed = style.points(failed, "color", size=1.6, tooltips=run_tooltips(together, x, y))
     looks: dict[str, Any] = {"marker": "inverted_triangle", "tools": ["hover", "tap"], "nonselection_alpha": 1}
     failed = style.styled(failed, screen=looks)
     return draw_tradeoff(together, cost, whole_title=" ", marks=[failed, ring], **size)

@@ -189,13 +189,13 @@ def point_columns(table: dict[str, np.ndarray], which: np.ndarray) -> dict[str, 
     return {name: table[name][which] for name in _COLUMNS}
 
 
-def run_tooltips(x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
-    """Return what is told of a run under the pointer."""
+def run_tooltips(table: dict[str, np.ndarray], x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
+    """Return what is told of a run under the pointer; what was drawn, where runs of a search are among them."""
     return [
         ("Δt", "@step"),
         ("seed", "@seed"),
         ("rule", "@rule"),
-        ("drawn", "@drawn"),
+        *([("drawn", "@drawn")] if table["drawn"].astype(bool).any() else []),
         (y.label, "@right{0.00} %"),
         (x.label, f"@spent{{0,0.[0]}} {x.unit or ''}"),
         ("file", "@file"),
@@ -208,7 +208,7 @@ def _points(
     """Draw the runs, an element of group ``rule <rule>`` for each rule."""
     rules = list(dict.fromkeys(table["rule"].tolist()))
     steps = sorted(set(table["delta_t"].tolist()))
-    tooltips = run_tooltips(x, y)
+    tooltips = run_tooltips(table, x, y)
     elements = []
     for i, rule in enumerate(rules):
         columns = point_columns(table, table["rule"] == rule)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
 import math
 import os
@@ -100,26 +101,43 @@ class ClusterPool(contextlib.AbstractContextManager["ClusterPool"]):
 
     def close(self) -> None:
         """Have the workers end what they are at, and let go of them; those of a job queue end themselves."""
-        if self._client is not None:
+        if self._client is not None and self._client.status == "running":
             with contextlib.suppress(Exception):
                 self._client.cancel([task.future for task in self._busy], force=True)
                 end = time.monotonic() + 15
                 while self._busy and any(self._client.run(_at_work).values()) and time.monotonic() < end:
                     time.sleep(0.2)
-            with contextlib.suppress(Exception):
-                self._client.close(timeout=5)
+        self._leave()
         if self._own is not None:
             with contextlib.suppress(Exception):
                 self._own.close(timeout=30)
+
+    def _leave(self) -> None:
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                self._client.close(timeout=2)
+            self._client.status = "closed"  # or it would try again, for long, when it is collected
+            self._client = None
+
+    def _answers(self) -> bool:
+        """Say whether anybody listens where the scheduler should be."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if file := self._where.get("scheduler_file"):
+                address = json.loads(Path(file).read_text())["address"]
+            else:
+                address = getattr(self._where["address"], "scheduler_address", self._where["address"])
+            host, _, port = address.partition("://")[2].rstrip("/").rpartition(":")
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+                return True
+        return False
 
     def _connect(self) -> bool:
         """Connect with the scheduler, and say whether it is there."""
         import distributed
 
-        if self._client is not None:
-            with contextlib.suppress(Exception):
-                self._client.close(timeout=1)
-            self._client = None
+        self._leave()
+        if not self._answers():  # a client that waits in vain cannot be interrupted
+            return False
         try:
             self._client = distributed.Client(**self._where, timeout=10, set_as_default=False)
         except (OSError, TimeoutError, ValueError):
@@ -151,6 +169,7 @@ class ClusterPool(contextlib.AbstractContextManager["ClusterPool"]):
                 if self._client is None:
                     if time.monotonic() - gone > _PATIENCE:
                         raise BatsLabError(f"The Dask scheduler has been gone for {_PATIENCE / 60:g} minutes.")
+                    time.sleep(1)
                     yield Event("tick")
                     continue
             gone = None

@@ -158,9 +158,9 @@ def clearly_loses(values: Sequence[float], others: Sequence[Sequence[float]]) ->
     Returns
     -------
     bool
-        Whether more than half of the others stand on better fronts. A run is on the first front if none is better than
-        it in one objective and as good in all; on the next, if that is so without the runs of the first; and so on.
-        With one objective: whether it is worse than the median.
+        Whether more than half of the others stand on better fronts, and two at least beat it outright. A run is on the
+        first front if none is better than it in one objective and as good in all; on the next, if that is so without
+        the runs of the first; and so on. With one objective: whether it is worse than the median.
 
     Examples
     --------
@@ -171,6 +171,9 @@ def clearly_loses(values: Sequence[float], others: Sequence[Sequence[float]]) ->
     if len(others) < _FEWEST:
         return False
     points = np.nan_to_num(np.array([*others, values], dtype=float), nan=-math.inf)
+    beat = (points >= points[-1]).all(axis=1) & (points > points[-1]).any(axis=1)
+    if beat.sum() < 2:
+        return False
     left, better = np.arange(len(points)), 0
     while True:
         front = left[pareto_front(-points[left, 1:] if points.shape[1] > 1 else np.zeros(len(left)), points[left, 0])]
