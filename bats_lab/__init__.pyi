@@ -12,12 +12,14 @@ from .spikes.grid import discretize
 from .spikes.trains import Spikes
 from .studies import collapse, estimators, thesis
 from .studies.chip import deploy, energy
+from .sweeps.search import Search, run_search
 from .sweeps.sweep import run_sweep
 
 __version__: str
 __all__ = [
     "Config",
     "Network",
+    "Search",
     "Spikes",
     "collapse",
     "config",
@@ -38,6 +40,7 @@ __all__ = [
     "open_run",
     "plots",
     "run_experiment",
+    "run_search",
     "run_sweep",
     "runs",
     "save_run",

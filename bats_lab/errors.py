@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BatsLabError", "DataError", "DeviceError", "DivergedError", "ResultsError"]
+__all__ = ["BatsLabError", "DataError", "DeviceError", "DivergedError", "ResultsError", "StoppedError"]
 
 
 class BatsLabError(Exception):
@@ -42,3 +42,13 @@ class DivergedError(BatsLabError):
         super().__init__(message)
         self.epoch, self.layer, self.records = epoch, layer, records
         self.dataset: Any = None
+
+
+class StoppedError(DivergedError):
+    """Training was ended after an epoch by who watches it, as a search does with a run that clearly loses.
+
+    What is called after each epoch raises it; the attributes are those of a run that diverged.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"The run was ended after epoch {epoch}: others do better.", epoch=epoch, layer="", records=[])

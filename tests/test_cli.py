@@ -37,6 +37,7 @@ from bats_lab.runs.results import open_results
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies.registry import REGISTRY
 from bats_lab.sweeps.grid import expand_grid
+from bats_lab.sweeps.space import Space
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--n-train=200", "--n-test=100", "--hidden=20", "--threshold-output=0.1"]
@@ -46,6 +47,7 @@ COMMANDS = [
     "pack",
     "unpack",
     "sweep",
+    "search",
     "status",
     "reproduce",
     "report",
@@ -134,6 +136,8 @@ def test_every_command_of_readme_and_docs_is_understood() -> None:
         args = make_parser().parse_args([command, *rest])
         if command in ("run", "sweep"):
             assert configs_of(command, *rest), line
+        if command == "search":
+            assert Space(given_values(args, several=True)).free, line
         assert getattr(args, "study", "all") in {*REGISTRY, "all"}, line
         assert set(getattr(args, "names", [])) <= set(DATASETS), line
         assert args.command.__name__.strip("_") == "_".join([command, *(rest[:1] if command == "data" else [])]), line

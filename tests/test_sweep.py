@@ -27,7 +27,7 @@ from bats_lab.sweeps.grid import expand_grid
 from bats_lab.sweeps.notebooks import notebook_path, prepare_notebooks
 from bats_lab.sweeps.plan import _cores, _groups
 from bats_lab.sweeps.progress import Progress
-from bats_lab.sweeps.sweep import _Execution, _Run, run_sweep
+from bats_lab.sweeps.sweep import Execution, Run, run_sweep
 from bats_lab.sweeps.training import checkpoint_path, describe_epoch, train_group_into
 
 ROOT = Path(__file__).parents[1]
@@ -196,9 +196,9 @@ def test_training_tells_epochs_and_failures_as_lines_of_json(tmp_path: Path, mon
 
 
 def test_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
-    run = _Run(Config(), "label", tmp_path / "run.ipynb")
+    run = Run(Config(), "label", tmp_path / "run.ipynb")
     with FolderLock(tmp_path / "locked") as lock:
-        execution = _Execution([run], lambda config: False, 1, 1, lambda state: None, lock)
+        execution = Execution([run], lambda config: False, 1, 1, lambda state: None, lock)
     line = json.dumps({"event": "epoch", "run": 0, "text": "epoch 1/2: …"}).encode() + b"\n"
     told = []
     for content in (b"", line[:9], line, line + line[:9], line + line.replace(b"1/2", b"2/2")):
@@ -216,10 +216,10 @@ def test_network_that_cannot_learn_is_told_of_once_in_a_sweep(tmp_path: Path, mo
         train_group_into(configs, tmp_path, threads=1)
     alone = [str(w.message) for w in said if "No output neuron spiked in the first epoch" in str(w.message)]
     assert [text[:7] for text in alone] == ["Run 0: ", "Run 1: "]
-    runs = [_Run(config, f"seed {config.seed}", notebook) for config in configs]
+    runs = [Run(config, f"seed {config.seed}", notebook) for config in configs]
     no_output = "^seed 0: No output neuron spiked in the first epoch"
     with pytest.warns(UserWarning, match=no_output) as told, FolderLock(tmp_path / "locked") as lock:
-        _Execution(runs, lambda config: False, 2, 1, lambda state: None, lock)._read_status(runs)
+        Execution(runs, lambda config: False, 2, 1, lambda state: None, lock)._read_status(runs)
     assert len(told) == 1
 
 

@@ -34,6 +34,7 @@ from bats_lab.cli.commands import (
     reproduce,
     rerun,
     run,
+    search,
     show_warning,
     status,
     sweep,
@@ -79,6 +80,16 @@ examples:
   bats-lab sweep --hidden 100,400,800 --learning-rate 0.001,0.003 --seeds 0,1,7 --out results/sizes
 """
 
+_SEARCH_EXAMPLES = """\
+Every option of a run takes a range (LOW..HIGH, or LOW..HIGH:log), or several choices, separated by commas; runs are
+drawn from all of them. Choices are made by training samples that are held out (--validation-fraction, 0.1 if it is not
+given). Started again, it goes on; with more --trials it searches further.
+
+examples:
+  bats-lab search --learning-rate 1e-4..1e-2:log --rule drop,graded --epochs 3 --trials 20
+  bats-lab search --hidden 50..400 --threshold-hidden 0.05..0.5:log --delta-t 8ms --sampler optuna --out results/small
+"""
+
 _COMPLETION_EXAMPLES = """\
 examples, for ~/.bashrc, ~/.zshrc and ~/.config/fish/config.fish:
   eval "$(bats-lab completion bash)"
@@ -112,8 +123,10 @@ def _completion(args: argparse.Namespace) -> int:
     from bats_lab.data.registry import DATASETS
     from bats_lab.engine import DEVICES
     from bats_lab.spikes import estimators, rules
+    from bats_lab.sweeps.search import SAMPLERS
 
     values = {"rule": [*rules.RULES], "estimator": [*estimators.ESTIMATORS], "device": [*DEVICES]}
+    values |= {"sampler": [*SAMPLERS]}
     values |= {"names": [*DATASETS], "study": [*REGISTRY, "all"], "shell": [*SHELLS]}
     print(completion(make_parser(), args.shell, values))
     return OK
@@ -128,7 +141,18 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "--device": ("DEVICE", "auto", "where networks run: auto, cuda or cpu (default: %(default)s)"),
     "--threads": ("N", 0, "threads of a run; 0: as many as cores are free (default: %(default)s)"),
     "--checkpoint": ("", False, "keep the state after each epoch; a run cut short goes on from it"),
+    "--objectives": ("NAMES", "accuracy,spikes", "what it is after, of accuracy, spikes, decision_time (%(default)s)"),
+    "--trials": ("N", 50, "runs of the whole search (default: %(default)s)"),
+    "--sampler": ("NAME", "random", "how runs are drawn: random, or optuna (extra search) (default: %(default)s)"),
+    "--search-seed": ("N", 0, "seed of what is drawn (default: %(default)s)"),
+    "--no-prune": ("", True, "let runs that clearly lose go on to their last epoch"),
+    "--hours": ("H", None, "start no further run after so many hours"),
     "--jobs": ("N", 0, "runs at a time (default: one a core; on a GPU one group of runs)"),
+    "--cluster": (
+        "WHERE",
+        None,
+        "run on a Dask cluster: tcp://host:8786, a scheduler file, ssh:host1,host2, slurm, pbs, …",
+    ),
     "--side-by-side": ("N", 0, "runs that one process trains side by side (default: 40 on a GPU, else 1)"),
     "--timeout": ("S", None, "end a run as failed after so many seconds"),
     "--no-report": ("", True, "leave out the report"),
@@ -186,8 +210,15 @@ _COMMANDS = {
     "sweep": _Command(
         sweep,
         "Train networks for every combination of parameters, then draw a report.",
-        f"--out=results/sweep {_RUN_OPTIONS} --jobs --side-by-side --timeout --no-report --quiet --dry-run",
+        f"--out=results/sweep {_RUN_OPTIONS} --jobs --cluster --side-by-side --timeout --no-report --quiet --dry-run",
         _SWEEP_EXAMPLES,
+    ),
+    "search": _Command(
+        search,
+        "Search for the best parameters: draw runs from ranges and choices, end those that clearly lose.",
+        f"--out=results/search {_RUN_OPTIONS} --objectives --trials --sampler --search-seed --no-prune --hours --jobs "
+        "--cluster --timeout --quiet",
+        _SEARCH_EXAMPLES,
     ),
     "status": _Command(
         status, "Tell where the sweep of a folder stands, also one of another machine.", "folder --watch"
@@ -274,9 +305,9 @@ def _add_commands(parser: argparse.ArgumentParser, table: Mapping[str, _Command]
         part.set_defaults(command=call)
         for word in ["--debug", *options.split()]:
             _add_option(part, *word.split("="))
-        if name in ("run", "sweep"):
+        if name in ("run", "sweep", "search"):
             part.usage = f"bats-lab {name} [OPTION …]"
-            _add_parameters(part, several=name == "sweep")
+            _add_parameters(part, command=name)
         if name == "data":
             _add_commands(part, _DATA_COMMANDS)
 
@@ -289,15 +320,19 @@ def _add_option(parser: argparse.ArgumentParser, name: str, own_default: str | N
         parser.add_argument(name, dest=dest, action="store_false" if default else "store_true", help=text)
         return
     how: dict[str, Any] = {"nargs": name[-1]} if name[-1] in "?*+" else {}
-    kind = {"N": int, "S": float}.get(metavar, str)
+    kind = {"N": int, "S": float, "H": float}.get(metavar, str)
     parser.add_argument(
         name.rstrip("?*+"), type=kind, default=own_default or default, metavar=metavar, help=text, **how
     )
 
 
-def _add_parameters(parser: argparse.ArgumentParser, *, several: bool) -> None:
+def _add_parameters(parser: argparse.ArgumentParser, *, command: str) -> None:
     note = "Layers' values are joined by '-'. Times are in seconds, or as 4ms."
-    more = " Each takes several values, as 0,0.004." if several else ""
+    several = {
+        "sweep": "several values, as 0,0.004.",
+        "search": "a range, as 1..9 or 1..9:log, or choices, as 0,0.004.",
+    }
+    more = f" Each takes {several[command]}" if command in several else ""
     group = parser.add_argument_group("parameters of a run", note + more)
     for p in parameters():
         kind = (p.item or p.type).__name__.upper()
@@ -310,7 +345,7 @@ def _add_parameters(parser: argparse.ArgumentParser, *, several: bool) -> None:
         text = f"{p.text.partition('; None: ')[0]} ({unit}default: {default})".replace("%", "%%")
         option = "--" + p.name.replace("_", "-")
         group.add_argument(option, dest=p.name, default=argparse.SUPPRESS, metavar=metavar, help=text, **alone)
-        if several and p.name == "seed":
+        if command == "sweep" and p.name == "seed":
             group.add_argument("--seeds", metavar="N", help="number of seeds, counted from 0; or seeds, as 3,5,8")
 
 

@@ -128,7 +128,7 @@ def sweep(args: argparse.Namespace) -> int:
 
     configs = expand_grid(given_values(args, several=True), seeds=_seeds(args.seeds))
     planned = _chosen(args, "jobs", "data_dir", "device", "threads", "side_by_side")
-    options = planned | _chosen(args, "checkpoint", "timeout")
+    options = planned | _chosen(args, "checkpoint", "timeout", "cluster")
     if args.dry_run:
         print(estimate(plan_sweep(configs, args.out, **planned), data_dir=args.data_dir))
         return OK
@@ -148,6 +148,33 @@ def sweep(args: argparse.Namespace) -> int:
         done = sum(is_finished(args.out, config) for config in configs)
         complain(f"Stopped; {done} of {len(configs)} runs are finished. The same command goes on from there.")
         return INTERRUPTED
+    return FAILED if report.failed else OK
+
+
+def search(args: argparse.Namespace) -> int:
+    """Search through a space of runs."""
+    from bats_lab.sweeps.progress import shown
+    from bats_lab.sweeps.search import Search, front_text, known_trials, run_search
+
+    search = Search(
+        given_values(args, several=True),
+        objectives=[name.strip() for name in args.objectives.split(",")],
+        seed=args.search_seed,
+        **_chosen(args, "trials", "sampler", "prune", "hours"),
+    )
+    options = _chosen(args, "jobs", "data_dir", "device", "threads", "checkpoint", "timeout", "cluster")
+    try:
+        report = run_search(search, args.out, progress="lines" if args.quiet else True, **options)
+    except KeyboardInterrupt:
+        done = len(known_trials(search, Path(args.out)))
+        complain(f"Stopped; {done} of {args.trials} runs are over. The same command goes on from there.")
+        return INTERRUPTED
+    if report.failed:
+        print(report.failures())
+    print(f"\n{front_text(search, known_trials(search, report.out))}\n")
+    ended = f", {len(report.pruned)} of them ended early" if report.pruned else ""
+    print(f"{len(report.outcomes)} runs{ended}; above: those that no other beats on the samples held out")
+    print(f"results: {shown(report.out)}  ({report.seconds:.0f} s)")
     return FAILED if report.failed else OK
 
 

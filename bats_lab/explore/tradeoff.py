@@ -51,6 +51,9 @@ __all__ = ["explore_tradeoff"]
 
 #: What is needed of a run to show it; every variable more takes its time.
 _SMALL = ("path", "accuracy", "spike_count", "layer_size", "confusion", "sample_label", "sample_prediction")
+#: Time step, rule, seed and trial (-1: of no search) of a run.
+_Key = tuple[float, str, int, int]
+
 #: What of the plane is seen.
 _SCALES = {"learned": "runs that learned", "all": "all runs", "error": "error, logarithmic"}
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -85,7 +88,7 @@ def explore_tradeoff(
         runs chosen as CSV and NetCDF (:func:`save_selection`).
     """
     check_choice("scale", scale, tuple(_SCALES))
-    parts = parts_of(results)
+    parts = parts_of(results, keep=["trial"])
     tables = {name: {c: _table(part, c) for c in COSTS} for name, part in parts.items()}
     runs = {name: {_key(run): run for run in single_runs(part)} for name, part in parts.items()}
     kept = {name: {key: sum(_kept(run).values()) for key, run in own.items()} for name, own in runs.items()}
@@ -126,7 +129,7 @@ def explore_tradeoff(
         delta_t: Sequence[float],
         rule: Sequence[str],
         seed: Sequence[int],
-        run: tuple[float, str, int] | None,
+        run: _Key | None,
         part: str = first,
     ) -> str:
         table, which = chosen(delta_t, rule, seed, part, cost)
@@ -195,21 +198,23 @@ def _table(part: xr.Dataset, cost: str) -> dict[str, np.ndarray]:
     try:
         return tradeoff_table(part, cost)
     except ValueError:
-        names = ("cost", "accuracy", "delta_t", "seed", "rule", "file", "step", "color", "run", "right", "spent")
-        return {name: np.empty(0, dtype=str if name in ("rule", "file", "step", "color") else float) for name in names}
+        texts = ("rule", "file", "step", "color", "drawn")
+        names = ("cost", "accuracy", "delta_t", "seed", "trial", "run", "right", "spent")
+        return {name: np.empty(0, dtype=str if name in texts else float) for name in (*names, *texts)}
 
 
-def _key(run: xr.Dataset) -> tuple[float, str, int]:
+def _key(run: xr.Dataset) -> _Key:
     config = config_of(run)
-    return (config.delta_t, config.rule, config.seed)
+    return (config.delta_t, config.rule, config.seed, int(run["trial"]) if "trial" in run.coords else -1)
 
 
-def _row_key(table: dict[str, np.ndarray], row: int) -> tuple[float, str, int]:
-    return (float(table["delta_t"][row]), str(table["rule"][row]), int(table["seed"][row]))
+def _row_key(table: dict[str, np.ndarray], row: int) -> _Key:
+    return (float(table["delta_t"][row]), str(table["rule"][row]), int(table["seed"][row]), int(table["trial"][row]))
 
 
-def _label(key: tuple[float, str, int]) -> str:
-    return f"{style.delta_t_label(key[0])}, {key[1]}, seed {key[2]}"
+def _label(key: _Key) -> str:
+    trial = f", trial {key[3]}" if key[3] >= 0 else ""
+    return f"{style.delta_t_label(key[0])}, {key[1]}, seed {key[2]}{trial}"
 
 
 def _plane(tables: dict[str, dict[str, dict[str, np.ndarray]]], cost: str, **size: Any) -> Any:
@@ -221,7 +226,7 @@ def _plane(tables: dict[str, dict[str, dict[str, np.ndarray]]], cost: str, **siz
     ring = style.styled(style.ring(nowhere, size=16), screen={"line_width": 2})
     columns = point_columns(together, np.ones(len(together["run"]), bool))
     failed = hv.Scatter(columns, x, [y, *list(columns)[2:]], group="failed")
-    failed = style.points(failed, "color", size=1.6, tooltips=run_tooltips(x, y))
+    failed = style.points(failed, "color", size=1.6, tooltips=run_tooltips(together, x, y))
     looks: dict[str, Any] = {"marker": "inverted_triangle", "tools": ["hover", "tap"], "nonselection_alpha": 1}
     failed = style.styled(failed, screen=looks)
     return draw_tradeoff(together, cost, whole_title=" ", marks=[failed, ring], **size)
@@ -371,12 +376,20 @@ def save_selection(results: xr.Dataset, table: dict[str, np.ndarray], which: np.
         raise ValueError("No run is chosen; there is nothing to save.")
     paths = [p for p in np.ravel(results["path"].values) if p] if "path" in results else []
     folder = Path(paths[0]).parent if paths else Path()
-    columns = ("delta_t", "rule", "seed", "accuracy", "cost", "file")
+    columns = (
+        "delta_t",
+        "rule",
+        "seed",
+        "accuracy",
+        "cost",
+        "file",
+        *(["trial", "drawn"] if table["drawn"].any() else []),
+    )
     as_csv, as_netcdf = folder / "selection.csv", folder / "selection.nc"
     pd.DataFrame({name: table[name][which] for name in columns}).to_csv(as_csv, index=False)
 
     small = results.drop_vars([n for n, entry in VARIABLES.items() if entry.large and n in results])
-    dims = [d for d in ("delta_t", "seed", "rule") if d in small.dims]
+    dims = [d for d in ("delta_t", "seed", "rule", "trial") if d in small.dims]
     chosen = xr.zeros_like(small["accuracy"].isel(split=0, epoch=0, drop=True), dtype=bool)
     for row in np.flatnonzero(which):
         chosen.loc[{d: table[d][row] for d in dims}] = True

@@ -89,9 +89,9 @@ def opened(results: xr.Dataset | str | Path) -> xr.Dataset:
     return results
 
 
-def parts_of(results: xr.Dataset | str | Path) -> dict[str, xr.Dataset]:
+def parts_of(results: xr.Dataset | str | Path, *, keep: Sequence[str] = ()) -> dict[str, xr.Dataset]:
     """Split results into those of each data set (:func:`bats_lab.plots.split_results`); there is at least one."""
-    parts = dict(split_results(opened(results)))
+    parts = dict(split_results(opened(results), keep=keep))
     if not parts:
         raise ValueError("The results hold no finished run; there is nothing to explore.")
     return parts

@@ -4,6 +4,7 @@ from .decision import plot_decision
 from .discretization import plot_discretization
 from .figures import save_figure, show_figure
 from .histograms import plot_gradient_histogram, plot_weight_histogram
+from .importance import plot_importance, search_table
 from .measures import (
     plot_accuracy_over_delta_t,
     plot_accuracy_over_epochs,
@@ -38,6 +39,7 @@ __all__ = [
     "plot_decision",
     "plot_discretization",
     "plot_gradient_histogram",
+    "plot_importance",
     "plot_measures",
     "plot_platforms",
     "plot_potential",
@@ -51,6 +53,7 @@ __all__ = [
     "plot_weights",
     "report",
     "save_figure",
+    "search_table",
     "show_figure",
     "split_results",
     "style",

@@ -64,8 +64,10 @@ def split_results(dataset: xr.Dataset, *, keep: Sequence[str] = ()) -> Iterator[
             yield ", ".join(name for name in names if name), part
 
 
-def runs_to_draw(dataset: xr.Dataset, *needed: str) -> xr.Dataset:
+def runs_to_draw(dataset: xr.Dataset, *needed: str, keep: Sequence[str] = ()) -> xr.Dataset:
     """Check results and bring them to the dimensions `delta_t`, `seed` and `rule`, without those that hold no run.
+
+    Dimensions in `keep` stay, too.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def runs_to_draw(dataset: xr.Dataset, *needed: str) -> xr.Dataset:
             if dim not in runs[name].dims:
                 raise ValueError(f"{name!r} has no dimension {dim!r} left; pass the results before it is selected.")
     own = {dim for name in runs.data_vars for dim in VARIABLES[str(name)].dims}
-    for dim in [str(d) for d in runs.dims if d not in own and d not in _DRAWN_DIMS]:
+    for dim in [str(d) for d in runs.dims if d not in own and d not in (*_DRAWN_DIMS, *keep)]:
         if runs.sizes[dim] > 1:
             values = runs[dim].values.tolist()
             raise ValueError(
@@ -101,7 +103,7 @@ def runs_to_draw(dataset: xr.Dataset, *needed: str) -> xr.Dataset:
             )
         runs = runs.isel({dim: 0})
     runs = runs.expand_dims([dim for dim in _DRAWN_DIMS if dim not in runs.dims])
-    return _without_gaps(runs).sortby("delta_t")
+    return _without_gaps(runs, *keep).sortby("delta_t")
 
 
 def _check_results(dataset: xr.Dataset, *needed: str) -> None:

@@ -58,7 +58,7 @@ def plot_tradeoff(
     and the ideal point, which costs nothing and is always right; it can be compared between plots of equal reference.
     """
     table = tradeoff_table(dataset, cost, layers=layers, epoch=epoch)
-    runs = runs_to_draw(dataset, cost)
+    runs = runs_to_draw(dataset, cost, keep=["trial"])
     above = runs_title(runs, averaged=False)
     return draw_tradeoff(table, cost, reference=reference, title=above, whole_title=title, width=840, height=360)
 
@@ -134,7 +134,7 @@ def tradeoff_table(
     """
     check_choice("cost", cost, COSTS)
     measure = MEASURES[cost]
-    last = after_epoch(runs_to_draw(dataset, cost), epoch)
+    last = after_epoch(runs_to_draw(dataset, cost, keep=["trial"]), epoch)
     costs = measure.factor * last[cost]
     if "split" in costs.dims:
         costs = costs.sel(split="test")
@@ -145,19 +145,21 @@ def tradeoff_table(
     stacked = xr.Dataset({"cost": costs, "accuracy": 100 * last["accuracy"].sel(split="test")})
     if "path" in dataset:
         stacked["path"] = dataset["path"]
-    flat = stacked.stack(run=("rule", "delta_t", "seed"))
+    stacked = stacked if "trial" in stacked.dims else stacked.expand_dims(trial=[-1])  # of no search
+    flat = stacked.stack(run=("rule", "delta_t", "seed", "trial"))
     flat = flat.isel(run=np.flatnonzero((flat["cost"].notnull() & flat["accuracy"].notnull()).values))
     if not flat.sizes["run"]:
         raise ValueError(f"No run has both an accuracy and a {measure.label}; there is nothing to plot.")
     # Of a single run that was selected from many, the path has no dimension.
     paths = np.broadcast_to(flat["path"].values, flat.sizes["run"]) if "path" in flat else [""] * flat.sizes["run"]
     names = [PurePath(str(p)).name for p in paths]
-    columns = {name: flat[name].values for name in ("cost", "accuracy", "delta_t", "seed", "rule")}
+    columns = {name: flat[name].values for name in ("cost", "accuracy", "delta_t", "seed", "rule", "trial")}
     return columns | {
         "file": np.array(names),
         "step": np.array([style.delta_t_label(v) for v in columns["delta_t"]]),
         "color": np.array([style.delta_t_color(v) for v in columns["delta_t"]]),
         "run": np.arange(len(names)),
+        "drawn": _drawn(dataset, columns["trial"]),
         # An explorer may draw a point elsewhere; these say what it is.
         "right": columns["accuracy"],
         "spent": columns["cost"],
@@ -165,7 +167,21 @@ def tradeoff_table(
 
 
 #: Columns of a run's point; see :func:`point_columns`.
-_COLUMNS = ("cost", "accuracy", "seed", "rule", "step", "file", "color", "run", "right", "spent")
+_COLUMNS = ("cost", "accuracy", "seed", "rule", "step", "drawn", "file", "color", "run", "right", "spent")
+
+
+def _drawn(dataset: xr.Dataset, trials: np.ndarray) -> np.ndarray:
+    """Tell the parameters that a search drew for each run; nothing where there was no search."""
+    if "trial" not in dataset.dims:
+        return np.full(len(trials), "")
+    free = {str(name): coord.values for name, coord in dataset.coords.items() if coord.dims == ("trial",)}
+    free.pop("trial", None)
+    texts = [
+        ", ".join(f"{n} {v[i]:g}" if v.dtype.kind == "f" else f"{n} {v[i]}" for n, v in free.items())
+        for i in range(dataset.sizes["trial"])
+    ]
+    places = {int(trial): text for trial, text in zip(dataset["trial"].values, texts, strict=True)}
+    return np.array([places[int(trial)] for trial in trials])
 
 
 def point_columns(table: dict[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
@@ -173,12 +189,13 @@ def point_columns(table: dict[str, np.ndarray], which: np.ndarray) -> dict[str, 
     return {name: table[name][which] for name in _COLUMNS}
 
 
-def run_tooltips(x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
-    """Return what is told of a run under the pointer."""
+def run_tooltips(table: dict[str, np.ndarray], x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
+    """Return what is told of a run under the pointer; what was drawn, where runs of a search are among them."""
     return [
         ("Δt", "@step"),
         ("seed", "@seed"),
         ("rule", "@rule"),
+        *([("drawn", "@drawn")] if table["drawn"].astype(bool).any() else []),
         (y.label, "@right{0.00} %"),
         (x.label, f"@spent{{0,0.[0]}} {x.unit or ''}"),
         ("file", "@file"),
@@ -191,7 +208,7 @@ def _points(
     """Draw the runs, an element of group ``rule <rule>`` for each rule."""
     rules = list(dict.fromkeys(table["rule"].tolist()))
     steps = sorted(set(table["delta_t"].tolist()))
-    tooltips = run_tooltips(x, y)
+    tooltips = run_tooltips(table, x, y)
     elements = []
     for i, rule in enumerate(rules):
         columns = point_columns(table, table["rule"] == rule)

@@ -131,6 +131,7 @@ VARIABLES: dict[str, Entry] = {
     # Not in runs that broke off, and not in those of before they were measured.
     "stopped_accuracy": _metric("stop_time", "1", "accuracy if the decision is taken at a time", required=False),
     "stopped_spike_count": _metric("stop_time layer", "1", "spikes per sample sent until a time", required=False),
+    "validation_decision_time": _metric("epoch", "s", "time to decision, on the samples held out", required=False),
     "environment": _metric("", "1", "threads, libraries and system of the run, JSON", "U", required=False),
     "threshold": _metric("layer", "1", "threshold of the layer, given or found from the data", required=False),
     "weights": _kept("layer post pre", "1", "weights after the last epoch"),
@@ -239,6 +240,8 @@ def measure(config: Config, records: Sequence[EpochRecord], class_names: Sequenc
     }
     values |= {name: of_records(name) for name in ("weight_norm", "train_seconds", "test_seconds")}
     values |= {name: over_test(name) for name in _TEST_ONLY}
+    if held_out:
+        values["validation_decision_time"] = np.array([p.decision_time for p in held_out])
     return describe(
         {name: values[name] for name in VARIABLES if name in values},
         {

@@ -23,7 +23,13 @@ from bats_lab.runs.netcdf import Part, read_netcdf
 from bats_lab.runs.packed import packed_files, read_packed
 from bats_lab.spikes.rules import RULES
 
-__all__ = ["load_large", "open_results"]
+__all__ = ["SEARCH", "load_large", "open_results"]
+
+#: File that a search leaves in its folder: runs there lie on no grid.
+SEARCH = "search.json"
+
+#: So many times more cells than runs, and runs lie on no grid whoever made them.
+_SPARSE = 1000
 
 #: Dimensions whose labels count from 0 and need not be read.
 _COUNTED = frozenset({"neuron", "post", "pre", "spike", "input_neuron", "input_spike"})
@@ -46,7 +52,9 @@ def open_results(folder: str | Path, *, large: bool = True) -> xr.Dataset:
         All runs, over the dimensions `delta_t` and `seed`, and over `dataset` and `rule` where there are
         several (else these two are scalar coordinates). Every other parameter in which runs differ is a
         dimension as well, so that no two runs share a cell; lists of numbers become text there, as "400,
-        400", and None becomes "all". What only says what is kept (`keep_weights`, `keep_samples`) is no
+        400", and None becomes "all". The runs of a search, which lie on no grid, are counted by the dimension `trial`
+        instead, in the order in which they were started; the parameters in which they differ are coordinates along it.
+        What only says what is kept (`keep_weights`, `keep_samples`) is no
         dimension. A parameter that only follows from another (from the data set, as the presets do, or from
         another swept parameter) is no dimension but a coordinate along that one.
         Where a run, an epoch, a layer or a neuron is missing, numbers are NaN and text is empty; whole
@@ -77,7 +85,7 @@ def open_results(folder: str | Path, *, large: bool = True) -> xr.Dataset:
     runs = _distinct(_read_all(folder))
     if not runs:
         raise ResultsError(f"{folder} holds no finished run that can be read.")
-    return _combine(runs, large=large)
+    return _combine(runs, large=large, scattered=(folder / SEARCH).exists())
 
 
 def _read_all(folder: Path) -> Iterator[SmallRun]:
@@ -107,10 +115,18 @@ def _distinct(runs: Iterable[SmallRun]) -> list[SmallRun]:
     return list(distinct.values())
 
 
-def _combine(runs: Sequence[SmallRun], *, large: bool) -> xr.Dataset:
-    """Lay runs out over the parameters in which they differ."""
+def _combine(runs: Sequence[SmallRun], *, large: bool, scattered: bool) -> xr.Dataset:
+    """Lay runs out over the parameters in which they differ, or where they lie on no grid over `trial`."""
     configs = [run.config.to_dict() for run in runs]
     axes, followers = _axes(configs)
+    others = [name for name in axes if name not in RUN_DIMS]
+    if others and (scattered or math.prod(map(len, axes.values())) > _SPARSE * len(runs)):
+        free = [name for name in others + list(followers) if name != "dataset" and name not in RUN_DIMS]
+        started = sorted(range(len(runs)), key=lambda i: (str(runs[i].texts["started"]), runs[i].path.name))
+        numbers = {key: n for n, key in enumerate(dict.fromkeys(_point(configs[i], free) for i in started))}
+        configs = [config | {"trial": numbers[_point(config, free)]} for config in configs]
+        axes = {dim: keys for dim, keys in axes.items() if dim in RUN_DIMS} | {"trial": list(range(len(numbers)))}
+        followers = {name: ("trial", [key[i] for key in numbers]) for i, name in enumerate(free)}
     layouts = list(dict.fromkeys(run.layout for run in runs))
     labels = join_labels(layouts)
     positions = Positions(labels)
@@ -180,6 +196,10 @@ def _axes(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Any]], d
         else:
             axes[name] = _sorted_keys(name, values)
     return axes, followers
+
+
+def _point(config: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(_key(config[name]) for name in names)
 
 
 def _key(value: Any) -> Any:
@@ -349,6 +369,8 @@ def load_large(run: xr.Dataset, *names: str, **places: Mapping[str, int]) -> xr.
 
 def _described(name: str, dims: tuple[str, ...], values: Any) -> xr.Variable:
     """Make a variable with the units and name of the schema, or of the parameter it is named after."""
+    if name == "trial":
+        return xr.Variable(dims, values, {"units": "1", "long_name": "run of the search, as they were started"})
     entry = COORDINATES.get(name) or VARIABLES.get(name)
     if entry is not None:
         return xr.Variable(dims, values, {"units": entry.units, "long_name": entry.long_name})

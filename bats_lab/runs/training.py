@@ -20,7 +20,7 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
 from bats_lab.engine import Demand, Mode, Networks, Shape, get_backend
 from bats_lab.engine.kernels import compile_kernels
-from bats_lab.errors import DivergedError
+from bats_lab.errors import DivergedError, StoppedError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.checkpoints import open_checkpoint, save_checkpoint
 from bats_lab.runs.limits import check_window
@@ -256,8 +256,8 @@ def train_group(
     Returns
     -------
     list of Training or DivergedError
-        For each run what became of it. A run whose weights or loss are no longer finite leaves the group; the others
-        go on.
+        For each run what became of it. A run whose weights or loss are no longer finite leaves the group, and so does
+        one for which `on_epoch` raises a StoppedError; the others go on.
 
     Raises
     ------
@@ -514,8 +514,12 @@ class _Group:
                     train_seconds=float(seconds[0]),
                     test_seconds=float(seconds[1]),
                 )
-                self._keep(i, record, group, rank)
-                if record.epoch == c.epochs:
+                try:
+                    self._keep(i, record, group, rank)
+                except StoppedError as stopped:
+                    stopped.records = self.records[i]
+                    results[i] = stopped
+                if i in results or record.epoch == c.epochs:
                     goes_on.remove(i)
         for rank, i in enumerate(at_work):
             if i not in results and group is not self.networks[i].networks:

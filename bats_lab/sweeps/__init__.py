@@ -5,7 +5,19 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     [
-        *("execute", "folder", "grid", "journal", "notebooks", "plan", "pool", "progress", "standby", "sweep"),
-        *("training", "worker"),
+        *(
+            "cluster",
+            "execute",
+            "folder",
+            "grid",
+            "journal",
+            "notebooks",
+            "plan",
+            "pool",
+            "progress",
+            "search",
+            "space",
+        ),
+        *("standby", "sweep", "training", "worker"),
     ],
 )

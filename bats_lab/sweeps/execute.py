@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from bats_lab.sweeps.standby import StandbyKernel
 
-__all__ = ["KILLED", "STATUS", "NotebookError", "one_line", "run_notebook", "working_files"]
+__all__ = ["KILLED", "STATUS", "NotebookError", "one_line", "run_notebook", "stop_file", "working_files"]
 
 #: The reason given for a run whose process was killed, as the system does when memory runs out.
 KILLED = "killed (out of memory?)"
@@ -43,6 +43,11 @@ class WorkingFiles(NamedTuple):
 def working_files(out: str | Path) -> WorkingFiles:
     """Return the files that belong to the execution of a notebook which will be `out`."""
     return WorkingFiles(*map(Path(out).with_suffix, (".running.ipynb", ".failed.ipynb", ".running.jsonl")))
+
+
+def stop_file(status: str | Path) -> Path:
+    """Return the file that says, where it is there, that the run which tells of itself in `status` is to be ended."""
+    return Path(status).with_suffix(".stop")
 
 
 class NotebookError(Exception):
@@ -90,9 +95,9 @@ def run_notebook(
     source, out = Path(source), Path(out)
     values = _checked_parameters(source, parameters)
     out.parent.mkdir(parents=True, exist_ok=True)
-    for stale in working_files(out):
+    running, failed, status = files = working_files(out)
+    for stale in (*files, stop_file(status)):
         stale.unlink(missing_ok=True)
-    running, failed, status = working_files(out)
     file = _WholeFile(running)
     try:
         with tempfile.TemporaryDirectory(prefix="bats-", ignore_cleanup_errors=True) as folder:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bats_lab.errors import BatsLabError
-from bats_lab.sweeps.execute import working_files
+from bats_lab.sweeps.execute import stop_file, working_files
 from bats_lab.sweeps.journal import LOCK, Journal
 
 __all__ = ["FolderLock", "remove_parts", "settle", "settle_folder"]
@@ -91,6 +91,7 @@ def settle(notebook: Path, finished: bool, *, failed: bool = True) -> None:
                 os.replace(part, notebook)
             part.unlink(missing_ok=True)
         files.status.unlink(missing_ok=True)
+        stop_file(files.status).unlink(missing_ok=True)
 
 
 def settle_folder(folder: Path, runs: Collection[str] = ()) -> None:

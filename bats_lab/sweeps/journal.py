@@ -1,7 +1,8 @@
 """What a sweep writes down of itself in its folder, and where it stands as read from there, on whatever machine.
 
 The journal, ``sweep.jsonl``, is only added to, a line of JSON an event: a sweep with its runs, the start and the end of
-each of them, the sweep's end. What belongs to no known sweep is left out. A sweep at work touches its lock file.
+each of them, the sweep's end; a search adds its runs one by one. What belongs to no known sweep is left out. A sweep at
+work touches its lock file.
 """
 
 from __future__ import annotations
@@ -17,10 +18,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bats_lab.config import Config
 from bats_lab.runs.files import run_names
 from bats_lab.sweeps.execute import working_files
 
-__all__ = ["JOURNAL", "LOCK", "Journal", "RunStatus", "SweepStatus", "duration", "read_status", "seconds_left", "watch"]
+__all__ = [
+    "JOURNAL",
+    "LOCK",
+    "Journal",
+    "RunStatus",
+    "SweepStatus",
+    "duration",
+    "read_status",
+    "seconds_left",
+    "told_runs",
+    "watch",
+]
 
 JOURNAL, LOCK = "sweep.jsonl", ".lock"
 
@@ -86,6 +99,7 @@ class SweepStatus:
     total: int = 0
     skipped: int = 0  #: finished before it began
     finished: int = 0
+    pruned: int = 0  #: ended early by a search
     failed: list[RunStatus] = field(default_factory=list)
     running: list[RunStatus] = field(default_factory=list)  #: at work; cut off, if the sweep is not at work
     seconds_left: float | None = None  #: estimate from the runs that are finished; None before the first
@@ -98,7 +112,7 @@ class SweepStatus:
     @property
     def pending(self) -> int:
         """Runs not begun."""
-        return self.total - self.done - len(self.failed) - len(self.running)
+        return self.total - self.done - self.pruned - len(self.failed) - len(self.running)
 
     def __str__(self) -> str:
         """Tell in a few lines."""
@@ -107,13 +121,18 @@ class SweepStatus:
         counts = f"{self.done} of {self.total} runs done" + (f" ({self.skipped} before)" if self.skipped else "")
         cut = "running" if self.at_work else "cut off"
         counts += f", {len(self.running)} {cut}" if self.running else ""
+        counts += f", {self.pruned} ended early" if self.pruned else ""
         counts += f", {len(self.failed)} failed, {self.pending} pending"
         if self.at_work and self.seconds_left is not None:
             counts += f", {duration(self.seconds_left)} left"
         if self.at_work:
             what = "at work"
         else:
-            what = "over" if self.done + len(self.failed) == self.total else "stopped; the same command goes on"
+            what = (
+                "over"
+                if self.done + self.pruned + len(self.failed) == self.total
+                else "stopped; the same command goes on"
+            )
         lines = [f"{self.folder}: {counts}", f"sweep of {self.started} on {self.host}, process {self.process}: {what}"]
         for title, runs in ((cut, self.running), ("failed", self.failed)):
             for run in runs:
@@ -152,6 +171,7 @@ def read_status(folder: str | Path) -> SweepStatus:
     started: dict[str, tuple[float, str, int]] = {}  # when, the group's first run, and the place in the group
     failed: dict[str, dict[str, Any]] = {}
     finished: set[str] = set()
+    pruned: set[str] = set()
     spent, jobs = 0.0, 1
     for line in _lines(folder / JOURNAL):
         event = line["event"]
@@ -159,10 +179,13 @@ def read_status(folder: str | Path) -> SweepStatus:
             names = {"host": line["host"], "process": line["pid"], "started": line["time"]}
             status = SweepStatus(folder, status.runs_in_folder, **names, total=line["total"], skipped=line["skipped"])
             runs = {run: (label, epochs) for run, label, epochs in line["runs"]}
-            started, failed, finished, spent = {}, {}, set(), 0.0
+            started, failed, finished, pruned, spent = {}, {}, set(), set(), 0.0
             jobs, status.at_work = line["jobs"], True
         elif event == "over":
             status.at_work = False
+        elif event == "run":
+            run, label, epochs = line["about"]
+            runs[run] = label, epochs
         elif event == "started":
             now = datetime.fromisoformat(line["time"]).timestamp()
             started |= {run: (now, line["runs"][0], i) for i, run in enumerate(line["runs"])}
@@ -171,12 +194,14 @@ def read_status(folder: str | Path) -> SweepStatus:
             started.pop(run, None)
             if event == "failed":
                 failed[run] = line
+            elif event == "pruned":
+                pruned.add(run)
             elif event == "finished":
                 finished.add(run)
                 spent += line["seconds"]
     lock = folder / LOCK
     status.at_work &= lock.exists() and time.time() - lock.stat().st_mtime < _PATIENCE
-    status.finished = len(finished)
+    status.finished, status.pruned = len(finished), len(pruned)
     since = {run: time.time() - began if status.at_work else 0.0 for run, (began, _, _) in started.items()}
     for run, (_, first, place) in started.items():
         path = folder / "notebooks" / f"{first}.ipynb"
@@ -187,10 +212,22 @@ def read_status(folder: str | Path) -> SweepStatus:
         notebook = working_files(folder / "notebooks" / f"{run}.ipynb").failed
         status.failed.append(RunStatus(runs[run][0], line["reason"], line["seconds"], notebook))
     if status.finished:
-        left = [run for run in runs if run not in finished and run not in failed]
+        left = [run for run in runs if run not in finished and run not in failed and run not in pruned]
         each = spent / sum(runs[run][1] for run in finished)
-        status.seconds_left = seconds_left(each, [(runs[run][1], since.get(run, 0.0)) for run in left], jobs)
+        to_do = [(runs[run][1], since.get(run, 0.0)) for run in left]
+        to_do += [to_do[-1] if to_do else (1, 0.0)] * (status.total - status.skipped - len(runs))  # of a search
+        status.seconds_left = seconds_left(each, to_do, jobs)
     return status
+
+
+def told_runs(folder: Path) -> list[Config]:
+    """Read the runs that searches have begun in a folder, from its journal."""
+    found = []
+    for line in _lines(folder / JOURNAL):
+        if line.get("event") == "run":
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                found.append(Config.from_dict(line["config"]))
+    return list(dict.fromkeys(found))
 
 
 def watch(folder: str | Path, every: float = 2.0) -> Iterator[SweepStatus]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bats_lab.errors import BatsLabError
+from bats_lab.runs.results import SEARCH
 from bats_lab.sweeps.pool import Call, Pool
 
 __all__ = ["make_report", "notebook_path", "prepare_notebooks", "source_notebook"]
@@ -76,7 +77,7 @@ def make_report(
     out : str or Path
         Folder of results; ``report.ipynb`` and ``report.html`` are written into it, and the latter is returned.
     notebook : str, Path or None
-        Another notebook in place of ``20_report``, with the parameter `results_dir`.
+        Another notebook in place of ``20_report`` (of a search ``27_search``), with the parameter `results_dir`.
     parameters : mapping, optional
         Further parameters of the notebook.
 
@@ -90,7 +91,7 @@ def make_report(
     out = Path(out).resolve()
     if not any(file for kind in ("run", "study", "experiment", "deployment") for file in out.glob(f"{kind}-*.nc")):
         raise FileNotFoundError(f"There are no results in {out}; a report needs at least one finished run.")
-    source = source_notebook(notebook, "20_report")
+    source = source_notebook(notebook, "27_search" if (out / SEARCH).exists() else "20_report")
     executed, page, failed = out / "report.ipynb", out / "report.html", out / "report.failed.ipynb"
     # What else a report shows is named from the folder of its notebook, as when it is opened by hand.
     arguments = {"source": str(source), "out": str(executed), "cwd": str(source.resolve().parent)}

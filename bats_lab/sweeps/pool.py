@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -42,13 +42,15 @@ class Event:
 
     Its kind is ``started``, ``output``, ``finished``, ``failed``, or ``tick`` when nothing happened for a while;
     `index` says of which call (-1 for a tick), `text` what was printed, the text that the function returned, or the
-    reason of a failure in one line, and `seconds` how long the call took, once it is over.
+    reason of a failure in one line, `seconds` how long the call took, once it is over, and `where` on which machine, if
+    that is another one.
     """
 
     kind: str
     index: int = -1
     text: str = ""
     seconds: float = 0.0
+    where: str = ""
 
 
 class _Template:
@@ -167,7 +169,7 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
     """
 
     def __init__(self, size: int, *, fork: bool | None = None) -> None:
-        self._size = size
+        self.size = size
         self._fork = sys.platform == "linux" if fork is None else fork
         self._messages: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
         self._processes: list[_Process] = []
@@ -204,13 +206,13 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
             yield from self._run([call], worker.PREPARE, None)
             self._prepared.append(call)
 
-    def run(self, calls: Sequence[Call], *, timeout: float | None = None) -> Iterator[Event]:
+    def run(self, calls: Iterable[Call], *, timeout: float | None = None) -> Iterator[Event]:
         """Carry out calls and report, from the first start to the last end.
 
         Parameters
         ----------
-        calls : sequence of Call
-            They start in this order.
+        calls : iterable of Call
+            They start in this order; one is taken when a process is free for it, and what has been reported is known.
         timeout : float, optional
             Seconds after which a call is ended and reported as failed.
 
@@ -221,14 +223,15 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
         """
         yield from self._run(calls, worker.CALL, timeout)
 
-    def _run(self, calls: Sequence[Call], kind: bytes, timeout: float | None) -> Iterator[Event]:
-        waiting = list(enumerate(calls))
+    def _run(self, calls: Iterable[Call], kind: bytes, timeout: float | None) -> Iterator[Event]:
+        waiting = enumerate(calls)
         busy: set[_Process] = set()
-        while waiting or busy:
-            while waiting and len(busy) < self._size:
-                index, call = waiting.pop(0)
+        while True:
+            for index, call in itertools.islice(waiting, self.size - len(busy)):
                 busy.add(self._start(index, call, kind))
                 yield Event("started", index)
+            if not busy:
+                break
             try:
                 process, message = self._messages.get(timeout=1.0)
             except queue.Empty:

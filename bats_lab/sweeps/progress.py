@@ -16,7 +16,7 @@ __all__ = ["Progress", "RunOutcome", "SweepReport", "display", "shown"]
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How one run of a sweep ended: ``finished``, ``failed``, or ``skipped`` if it was finished before.
+    """How one run ended: ``finished``, ``failed``, ``skipped`` if it was before, or ``pruned`` as others do better.
 
     The label names the parameters in which it differs from other runs; the reason says in one line why it failed.
     """
@@ -51,6 +51,11 @@ class SweepReport:
         return self._with("skipped")
 
     @property
+    def pruned(self) -> list[RunOutcome]:
+        """Runs that a search ended early."""
+        return self._with("pruned")
+
+    @property
     def failed(self) -> list[RunOutcome]:
         """Runs without results."""
         return self._with("failed")
@@ -78,6 +83,7 @@ class Progress:
     skipped: int = 0
     finished: int = 0
     failed: int = 0
+    pruned: int = 0  #: ended by a search, as others do better
     running: dict[str, str] = field(default_factory=dict)  #: of each run at work the label, and how its last epoch went
     seconds_left: float | None = None  #: estimate from the runs that are finished; None before the first
     stage: str = "compiling"  #: compiling before the first run, training, or over
@@ -87,7 +93,7 @@ class Progress:
     @property
     def done(self) -> int:
         """Runs that are over, one way or another."""
-        return self.skipped + self.finished + self.failed
+        return self.skipped + self.finished + self.failed + self.pruned
 
 
 def display(progress: bool | str | Callable[[Progress], None], total: int) -> Callable[[Progress], None]:
@@ -120,6 +126,7 @@ class _Bar:
             lines = [line for line in progress.running.values() if line]  # as "epoch 3/10: test accuracy …"
             epochs = dict.fromkeys(line.removeprefix("epoch ").partition(":")[0] for line in lines)
             parts.append(f"{len(progress.running)} running" + (f" (epoch {', '.join(epochs)})" if epochs else ""))
+        parts += [f"{progress.pruned} ended early"] if progress.pruned else []
         parts.append(f"{progress.failed} failed")
         if progress.stage == "training" and progress.seconds_left is not None:
             parts.append(f"{tqdm.format_interval(progress.seconds_left)} left")
@@ -143,6 +150,7 @@ class _Lines:
         if (last := progress.last) is not None:
             left = f", {tqdm.format_interval(progress.seconds_left)} left" if progress.seconds_left else ""
             line = f"failed: {last.reason}" if last.status == "failed" else progress.last_line
+            line = f"ended early: {line}" if last.status == "pruned" else line
             count = f"[{progress.done:{self._width}}/{progress.total}]"
             sys.stderr.write(f"{count} {last.label}: {line} ({last.seconds:.1f} s{left})\n")
         sys.stderr.flush()

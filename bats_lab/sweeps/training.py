@@ -11,17 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from bats_lab.config import Config, parameters
 from bats_lab.data.datasets import keep_dataset
 from bats_lab.engine.forked import load_kernels
-from bats_lab.errors import DivergedError
+from bats_lab.errors import DivergedError, StoppedError
 from bats_lab.runs.experiment import run_experiments
 from bats_lab.runs.files import run_path, save_run
 from bats_lab.runs.records import EpochRecord
 from bats_lab.runs.thresholds import no_output_warning
-from bats_lab.sweeps.execute import STATUS, assigned_names
+from bats_lab.sweeps.execute import STATUS, assigned_names, stop_file
 
 __all__ = [
     "check_folder",
@@ -148,9 +149,15 @@ def train_group_into(
     def after_epoch(i: int, record: EpochRecord) -> None:
         if silent := no_output_warning(record, configs[i]):
             _tell("warning", i, silent)
-        _tell("epoch", i, describe_epoch(record, configs[i]), epoch=record.epoch)
+        told: dict[str, Any] = {"epoch": record.epoch}
+        if (held_out := record.validation) is not None:
+            told |= {"accuracy": held_out.accuracy, "decision_time": held_out.decision_time}
+            told["spikes"] = float(np.sum(held_out.spike_count))
+        _tell("epoch", i, describe_epoch(record, configs[i]), **told)
         if on_epoch:
             on_epoch(i, record)
+        if record.epoch < configs[i].epochs and STATUS in os.environ and stop_file(os.environ[STATUS]).exists():
+            raise StoppedError(record.epoch)
 
     finished, errors = {}, []
     for i, run in enumerate(run_experiments(configs, checkpoints=states, on_epoch=after_epoch, **options)):
@@ -160,6 +167,8 @@ def train_group_into(
         errors.append(run)
         if run.dataset is not None:
             save_run(run.dataset, folder)
+        if isinstance(run, StoppedError):
+            _remove_state(configs[i], folder)
         _tell("failed", i, f"{type(run).__name__}: {run}")
         if on_failure:
             on_failure(i, run)
@@ -168,7 +177,7 @@ def train_group_into(
     return finished
 
 
-def _tell(event: str, run: int, text: str, **more: int) -> None:
+def _tell(event: str, run: int, text: str, **more: float) -> None:
     """Append a line of JSON to the file that the sweep reads, if there is a sweep."""
     if path := os.environ.get(STATUS):
         # A folder that is full, or gone for a while, is no reason to break off.
@@ -179,13 +188,18 @@ def _tell(event: str, run: int, text: str, **more: int) -> None:
 def save_into(dataset: xr.Dataset, config: Config, folder: str | Path) -> Path:
     """Save the results of a run and remove its checkpoint; return the results' file."""
     path = save_run(dataset, folder)
+    _remove_state(config, folder)
+    return path
+
+
+def _remove_state(config: Config, folder: str | Path) -> None:
+    """Remove the checkpoint of a run that is over."""
     state = checkpoint_path(folder, config)
     # A process killed while it wrote its state leaves the part it had written.
     for file in [state, *state.parent.glob(f".{state.name}.*.part")]:
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # other runs' checkpoints are there, or none ever was
         state.parent.rmdir()
-    return path
 
 
 def describe_epoch(record: EpochRecord, config: Config) -> str:
