@@ -48,6 +48,20 @@ def test_every_control_of_the_chip_changes_the_picture(
     page.check()
 
 
+def test_every_control_of_the_autopsy_changes_the_picture(
+    browse: Callable[..., Page], notebooks: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "chip.csv").write_text("sample, neuron, time\n0, 3, 0.1005\n1, 4, 0.15\n")
+    few = {"n_samples": 3, "n_autopsies": 1, "clocks": [0.004, 0.002], "platforms": "loihi nengo", "words": [4]}
+    given = {"results_dir": str(ROOT / "results" / "mnist_study"), "recorded_file": str(tmp_path / "chip.csv"), **few}
+    with_parameters(ROOT / "notebooks" / "36_any_network.ipynb", notebooks / "36_any_network.ipynb", **given)
+    page = browse("36_any_network")
+    page.run_all()
+    names = {"platform", "Δt", "against", "sample", "population", "neuron", "membrane from, to (ms)", "look at"}
+    assert set(page.move_every_control()) == names
+    page.check()
+
+
 def draw_a_stroke(page: Page) -> None:
     """Draw with the mouse, and see the network look at what was drawn."""
     pad = page.picture().locator(".bk-Canvas").first

@@ -1,3 +1,4 @@
+from .autopsy import explore_autopsy
 from .chip import explore_chip
 from .digit import explore_digit
 from .gradient import GradientCheck, explore_gradient
@@ -22,6 +23,7 @@ __all__ = [
     "Sentence",
     "SweepControl",
     "dashboard",
+    "explore_autopsy",
     "explore_chip",
     "explore_digit",
     "explore_gradient",

@@ -12,7 +12,7 @@ import xarray as xr
 from bats_lab.network.autopsy import Autopsy
 from bats_lab.plots import style
 
-__all__ = ["CAUSE_COLORS", "plot_autopsy", "plot_causes", "plot_platforms"]
+__all__ = ["CAUSE_COLORS", "CHANGES", "autopsy_columns", "plot_autopsy", "plot_causes", "plot_platforms"]
 
 _KEPT = "in their step"
 #: Colour of each cause, safe for colour-blind readers (Okabe and Ito); spikes that are as they should be are grey.
@@ -30,6 +30,8 @@ CAUSE_COLORS = {
     "several together": "#8c510a",
     "not in the profile": "#000000",
 }
+#: What may become of a spike, and the series whose marker it has.
+CHANGES = {"moved": 0, "lost": 3, "added": 2}
 
 
 def plot_platforms(comparison: xr.Dataset, *, title: str | None = None) -> hv.Layout:
@@ -130,6 +132,29 @@ def _count(found: Autopsy, cause: str) -> int:
     return sum(found.kept.values()) if cause == _KEPT else int((found.changes["cause"] == cause).sum())
 
 
+def autopsy_columns(found: Autopsy, *, population: str, sample: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """Return what a raster of an autopsy shows: spikes as they came (``kept``), those of each change, and ``links``.
+
+    Changes have the columns `time` (ms), `neuron`, `cause` and `color`; links lead from where a spike was to where it
+    went.
+    """
+    inside, neuron, times = found.platform.spikes[population].events()
+    mine = inside == sample
+    columns = {"kept": {"time": 1e3 * times[mine], "neuron": neuron[mine]}}
+    changes = found.changes[(found.changes["population"] == population) & (found.changes["sample"] == sample)]
+    before, after = (1e3 * found.delta_t * (changes[name].to_numpy(int) + 1) for name in ("step", "platform_step"))
+    neuron, cause = changes["neuron"].to_numpy(int), changes["cause"].to_numpy(str)
+    color = np.array([CAUSE_COLORS[name] for name in cause.tolist()], str)
+    for change in CHANGES:
+        part = (changes["change"] == change).to_numpy(bool)
+        time = (before if change == "lost" else after)[part]
+        columns[change] = {"time": time, "neuron": neuron[part], "cause": cause[part], "color": color[part]}
+        if change == "moved":
+            ends = {"time": before[part], "neuron": neuron[part], "end": time, "row": neuron[part]}
+            columns["links"] = {**ends, "color": color[part]}
+    return columns
+
+
 def plot_autopsy(found: Autopsy, *, population: str, sample: int = 0, title: str | None = None) -> hv.Overlay:
     """Plot the spikes of one population and sample; those not as in continuous time have the colour of the cause.
 
@@ -153,37 +178,32 @@ def plot_autopsy(found: Autopsy, *, population: str, sample: int = 0, title: str
     if population not in found.kept:
         raise ValueError(f"population is {population!r}; it must be one of {', '.join(found.kept)}.")
     x, y = hv.Dimension("time", unit="ms"), hv.Dimension("neuron")
-    trains = found.platform.spikes[population]
-    step = 1e3 * found.delta_t
-    changes = found.changes[(found.changes["population"] == population) & (found.changes["sample"] == sample)]
-    inside, neuron, times = trains.events()
-    mine = inside == sample
-    elements: list[Any] = [
-        style.points(hv.Scatter((1e3 * times[mine], neuron[mine]), x, y, label=_KEPT), CAUSE_COLORS[_KEPT], size=0.7)
-    ]
+    n_neurons = found.platform.spikes[population].n_neurons
+    columns = autopsy_columns(found, population=population, sample=sample)
+    kept = columns["kept"]["time"], columns["kept"]["neuron"]
+    elements: list[Any] = [style.points(hv.Scatter(kept, x, y, label=_KEPT), CAUSE_COLORS[_KEPT], size=0.7)]
     seen = [style.LegendEntry(_KEPT, CAUSE_COLORS[_KEPT], marker=0)]
-    for cause, rows in changes.groupby("cause", sort=False):
-        color = CAUSE_COLORS[str(cause)]
-        here = rows["platform_step"].where(rows["change"] != "lost", rows["step"])
-        for change, series in (("moved", 0), ("lost", 3), ("added", 2)):
-            part = rows["change"] == change
-            columns = (step * (here[part] + 1), rows["neuron"][part], rows["change"][part])
-            dots = hv.Scatter(columns, x, [y, "change"], label=str(cause))
-            elements.append(style.points(dots, color, series=series, tooltips=[("cause", str(cause)), ("", "@change")]))
-        moved = rows[rows["change"] == "moved"]
-        ends = (step * (moved["step"] + 1), moved["neuron"], step * (moved["platform_step"] + 1), moved["neuron"])
+    for cause in dict.fromkeys(np.concatenate([columns[change]["cause"] for change in CHANGES]).tolist()):
+        color = CAUSE_COLORS[cause]
+        for change, series in CHANGES.items():
+            part = columns[change]["cause"] == cause
+            time, neuron = (columns[change][name][part] for name in ("time", "neuron"))
+            dots = hv.Scatter((time, neuron, np.full(len(time), change)), x, [y, "change"], label=cause)
+            elements.append(style.points(dots, color, series=series, tooltips=[("cause", cause), ("", "@change")]))
+        part = columns["links"]["color"] == color
+        ends = tuple(columns["links"][name][part] for name in ("time", "neuron", "end", "row"))
         links = hv.Segments(ends, [x, y, "end", "row"], group="moved")
         elements.append(style.styled(links, color=color, screen={"line_width": 1.5}, paper={"linewidth": 1}))
-        seen.append(style.LegendEntry(str(cause), color, marker=0))
+        seen.append(style.LegendEntry(cause, color, marker=0))
     if title is None:
-        counts = [f"{(changes['change'] == change).sum()} {change}" for change in ("moved", "lost", "added")]
-        title = f"{population}, sample {sample}: {mine.sum()} spikes; {', '.join(counts)}"
+        counts = [f"{len(columns[change]['time'])} {change}" for change in CHANGES]
+        title = f"{population}, sample {sample}: {len(kept[0])} spikes; {', '.join(counts)}"
     return style.overlay(
         elements,
         width=560,
-        height=min(420, 60 + 22 * trains.n_neurons),
+        height=min(420, 60 + 22 * n_neurons),
         legend=seen,
         axes=(x, y),
         title=title,
-        ylim=(-0.6, trains.n_neurons - 0.4),
+        ylim=(-0.6, n_neurons - 0.4),
     )
