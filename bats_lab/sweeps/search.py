@@ -26,7 +26,7 @@ import pandas as pd
 from bats_lab.config import Config
 from bats_lab.errors import BatsLabError, ResultsError
 from bats_lab.files import write_whole
-from bats_lab.runs.files import read_small, run_path
+from bats_lab.runs.files import read_small, run_names, run_path
 from bats_lab.runs.metrics import pareto_front
 from bats_lab.runs.results import SEARCH
 from bats_lab.sweeps.folder import FolderLock, settle_folder
@@ -187,7 +187,7 @@ def known_trials(search: Search, folder: Path) -> list[Trial]:
     """Read which runs of a search are over, from the files of a folder; in the order in which they were started."""
     assert isinstance(search.space, Space)
     found = []
-    for path in [*folder.glob("run-*.nc"), *folder.glob("partial-*.nc")]:
+    for path in [*(folder / name for name in run_names(folder)), *folder.glob("partial-*.nc")]:
         try:
             run = read_small(path)
         except (ResultsError, OSError):
