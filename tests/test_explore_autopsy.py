@@ -81,3 +81,9 @@ def test_every_preset_of_the_autopsy_shows_a_platform(network: tuple[Graph, Spik
 def test_what_cannot_be_examined_is_told(network: tuple[Graph, Spikes], given: dict[str, Any], told: str) -> None:
     explorer = explore.explore_autopsy(*network, **CLOCK, **given)
     assert isinstance(explorer, explore.Sentence) and told in explorer.text
+
+
+def test_link_gives_a_call_that_shows_the_same(network: tuple[Graph, Spikes]) -> None:
+    graph, spikes = network
+    made = explore.explore_autopsy(graph, spikes, platform="spyx")
+    assert made.call == "explore.explore_autopsy(graph, spikes, platform='spyx'"

@@ -24,7 +24,7 @@ from bats_lab.spikes.trains import Spikes
 
 __all__ = ["explore_autopsy"]
 
-_SIMULATED, _RECORDED = "the simulated platform", "the recording"
+_SIMULATED, _RECORDED = "the simulation", "the recording"
 _FINER = 10  # points of the membrane in continuous time per tick
 _NEAR = 12  # ticks to either side of a spike that was clicked
 _TIME, _NEURON = hv.Dimension("time", unit="ms"), hv.Dimension("neuron")

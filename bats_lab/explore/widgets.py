@@ -72,11 +72,20 @@ def in_words(explore: Callable[..., Any]) -> Callable[..., Any]:
     return explore_or_tell
 
 
+#: How notebooks call what an explorer is given.
+_NAMES = {"Dataset": "results", "Graph": "graph", "Network": "network", "Spikes": "spikes"}
+
+
 def _call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """Write a call; what cannot be written, as results in memory, goes by the name that notebooks give it."""
-    plain = (str, int, float, tuple, list)
-    given = [repr(v) if isinstance(v, plain) else repr(str(v)) if isinstance(v, Path) else "results" for v in args]
-    given += [f"{key}={value!r}" for key, value in kwargs.items() if isinstance(value, plain)]
+
+    def written(value: Any) -> str | None:
+        if isinstance(value, (str, int, float, tuple, list)):
+            return repr(value)
+        return repr(str(value)) if isinstance(value, Path) else _NAMES.get(type(value).__name__)
+
+    given = [written(value) or "results" for value in args]
+    given += [f"{key}={text}" for key, value in kwargs.items() if (text := written(value))]
     return f"explore.{name}({', '.join(given)}"
 
 
