@@ -308,7 +308,7 @@ def test_click_on_a_point_shows_its_run(made: Callable[[Any], Any], results: xr.
     source = explorer.pictures[0].panels[0].source("rule graded")
     row = list(source.data["seed"]).index(0)
     source.selected.indices = [row]
-    delta_t, rule, seed = explorer.controls["run"].value
+    delta_t, rule, seed, _ = explorer.controls["run"].value
     assert (rule, seed) == ("graded", 0)
     kept = results["sent_times"].sel(delta_t=delta_t, rule=rule, seed=seed, sample=0, layer="output").values
     assert np.sort(columns(explorer, 1, 2, "sent")["time"]) == pytest.approx(np.sort(1e3 * kept[np.isfinite(kept)]))
@@ -318,7 +318,7 @@ def test_click_on_a_point_shows_its_run(made: Callable[[Any], Any], results: xr.
 
 def test_run_without_weights_shows_its_spikes_and_says_so(made: Callable[[Any], Any]) -> None:
     explorer = made(explore.explore_tradeoff)
-    explorer.controls["run"].value = (0.002, "drop", 1)
+    explorer.controls["run"].value = (0.002, "drop", 1, -1)
     assert "kept no weights" in explorer.sentence.text
     assert len(columns(explorer, 1, 1, "sent")["time"]) > 0
 

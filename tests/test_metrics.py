@@ -76,9 +76,12 @@ def test_every_variable_of_the_contract_is_there_with_its_dimensions():
         assert run[name].dims == RUN_DIMS + tuple(dims.split()), name
 
 
+EVENTS_AND_SEARCHES = "input_trains", "input_sent_trains", "validation_decision_time"
+
+
 def test_every_variable_and_coordinate_has_units_and_a_name():
     run = make_run()
-    assert set(run.data_vars) == set(VARIABLES) - {"weights_by_epoch", "input_trains", "input_sent_trains"}
+    assert set(run.data_vars) == set(VARIABLES) - {"weights_by_epoch", *EVENTS_AND_SEARCHES}
     for name, variable in run.variables.items():
         assert variable.attrs["units"] and variable.attrs["long_name"], name
 

@@ -76,7 +76,7 @@ def test_every_plot_is_tested_here() -> None:
     by_themselves = {"plot_discretization", "plot_gradient_histogram", "plot_measures", "plot_weight_histogram"}
     in_test_plots_neuron = {"plot_potential", "plot_sensitivity"}
     in_test_comparison = {"plot_autopsy", "plot_causes", "plot_platforms"}
-    elsewhere = in_test_plots_neuron | in_test_comparison
+    elsewhere = in_test_plots_neuron | in_test_comparison | {"plot_importance"}  # in test_search
     assert drawn == {*OF_MANY, *OF_ONE} | by_themselves | elsewhere
 
 
