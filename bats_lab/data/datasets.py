@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,7 @@ from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, d
 from bats_lab.errors import DataError
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["ImageData", "keep_dataset", "known_dataset", "load_dataset"]
+__all__ = ["ImageData", "hash_arrays", "keep_dataset", "known_dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,19 @@ def _load(
             f"{name} in {data_directory(data_dir) / name} is not the official data set ({'; '.join(differences)}): "
             f"results on it cannot be compared with published ones to the last digit."
         )
+    data_hash = hash_arrays(arrays)
+    for split, n in (("train", n_train), ("test", n_test)):
+        n_images = len(arrays[f"x_{split}"])
+        if n is not None and not 1 <= n <= n_images:
+            raise ValueError(f"n_{split} is {n}; it must be from 1 to {n_images}, the {split} samples of {name}.")
+        arrays |= {key: arrays[key][:n] for key in (f"x_{split}", f"y_{split}")}
+    official = name in DATASETS and not differences
+    data = ImageData(name, **arrays, class_names=class_names, data_hash=data_hash, official=official, scale=scale)
+    return data, said
+
+
+def hash_arrays(arrays: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the four arrays of a data set, images or events, and labels."""
     digest = hashlib.sha256()  # of shapes and contents
     for key in ARRAYS:
         if isinstance(x := arrays[key], Spikes):
@@ -171,16 +184,7 @@ def _load(
             continue
         digest.update(repr(x.shape).encode())
         digest.update(x if key.startswith("x") else x.astype("<i8"))
-    for split, n in (("train", n_train), ("test", n_test)):
-        n_images = len(arrays[f"x_{split}"])
-        if n is not None and not 1 <= n <= n_images:
-            raise ValueError(f"n_{split} is {n}; it must be from 1 to {n_images}, the {split} samples of {name}.")
-        arrays |= {key: arrays[key][:n] for key in (f"x_{split}", f"y_{split}")}
-    official = name in DATASETS and not differences
-    data = ImageData(
-        name, **arrays, class_names=class_names, data_hash=digest.hexdigest(), official=official, scale=scale
-    )
-    return data, said
+    return digest.hexdigest()
 
 
 def _classes_without_samples(arrays: dict[str, Any], class_names: Sequence[str]) -> list[str]:
