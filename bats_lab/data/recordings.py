@@ -5,6 +5,7 @@ Channels of a sensor are (polarity · rows + y) · columns + x. Times of a sampl
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from bats_lab.data.datasets import ImageData, hash_arrays
 from bats_lab.data.events import to_seconds
 from bats_lab.data.registry import data_directory
 from bats_lab.errors import DataError
+from bats_lab.files import write_whole
 from bats_lab.spikes.trains import Spikes
 
 __all__ = [
@@ -64,8 +66,9 @@ def save_events(data: ImageData, path: str | Path) -> None:
         x = x.packed()
         arrays |= {f"sample_{split}": np.repeat(np.arange(len(x)), x.count), f"channel_{split}": x.neuron}
         arrays |= {f"time_{split}": x.times, f"y_{split}": y, "n_channels": np.array(x.n_neurons)}
-    with Path(path).open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **arrays)  # type: ignore[arg-type]
+    write_whole(Path(path), archive.getbuffer())
 
 
 def read_shd(folder: str | Path | None = None, *, name: str = "shd") -> ImageData:
