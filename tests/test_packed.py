@@ -9,7 +9,6 @@ import xarray as xr
 from runs import make_run
 
 from bats_lab.cli import main
-from bats_lab.config import Config
 from bats_lab.errors import ResultsError
 from bats_lab.runs import files
 from bats_lab.runs.experiment import config_of
@@ -83,8 +82,5 @@ def test_other_programs_read_a_packed_study(folder: Path) -> None:
     packed, _ = pack(folder)
     with xr.open_dataset(packed) as study:
         assert study.accuracy.dims == ("run", "split", "epoch") and study.accuracy.attrs["units"] == "1"
-        row = study.isel(run=study.file.values.tolist().index(run_path(folder, Config.from_dict(CONFIG)).name))
+        row = study.isel(run=study.file.values.tolist().index(run_path(folder, config_of(make_run(**SMALL))).name))
         assert row.accuracy.sel(split="test", epoch=3).isnull() and row.layer_size.sel(layer="hidden_2").isnull()
-
-
-CONFIG = config_of(make_run(**SMALL)).to_dict()

@@ -102,8 +102,8 @@ template <typename T> struct Crossings {
 
 // Errors of the spikes of the layer below, which are this layer's inputs (eq. 13, first sum): `n_blocks` blocks a row, of
 // which each takes some spikes after others. `n_parts` threads share a spike, and each sums over its share of the
-// neurons; their sums are added in order. There weights come through shared memory, a few of each thread's at a time, so that
-// neighbouring threads read neighbouring ones. The errors go to the crossings that sent the spikes.
+// neurons; their sums are added in order. There weights come through shared memory, a few of each thread's at a time, so
+// that neighbouring threads read neighbouring ones. The errors go to the crossings that sent the spikes.
 enum { POSTS = 8 };
 template <typename T>
 __global__ void input_errors(
