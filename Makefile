@@ -84,7 +84,6 @@ test-thorough: $(STAMP) ## run the tests with far more random examples
 
 soak: $(STAMP) ## kill at random through a sweep of 200 short runs, and compare what it leaves with an undisturbed one
 	$(BIN)/python tests/soak.py
-	BATS_LAB_SOAK=1 $(BIN)/python -m pytest tests/test_cluster.py
 
 check: $(STAMP) ## lint, check formatting and types, and that notebooks are stored without outputs
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ def training_notebook(path: Path, *cells: str) -> Path:
     return path
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 300) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 300) -> None:
     """Wait until something is so, while a process runs."""
     end = time.monotonic() + seconds
     while not condition():

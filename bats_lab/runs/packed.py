@@ -10,6 +10,7 @@ for that file gets the run.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,25 @@ _TEXTS = {"dtype": "S1", "zlib": True, "complevel": 9}
 _NUMBERS = {"zlib": True, "complevel": 9, "shuffle": True}
 
 
+#: Packed studies of folders, with when the folder changed. Who asks for many runs asks for each by itself.
+_LISTED: dict[Path, tuple[int, list[Path]]] = {}
+#: A folder that changed so many nanoseconds ago may change again without its time telling.
+_SETTLED = 2_000_000_000
+
+
 def packed_files(folder: Path) -> list[Path]:
     """Return the packed studies of a folder."""
-    return sorted(folder.glob("study-*.nc"))
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return []
+    known = _LISTED.get(folder)
+    if known is None or known[0] != changed:
+        known = changed, sorted(folder.glob("study-*.nc"))
+        if time.time_ns() - changed > _SETTLED:
+            _LISTED.clear()  # one folder at a time is asked for
+            _LISTED[folder] = known
+    return list(known[1])
 
 
 #: What was read from the packed studies that were asked for last, with what changes when a file does.
