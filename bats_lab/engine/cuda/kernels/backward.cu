@@ -56,7 +56,7 @@ __global__ void backward(
 // How an input spike is told to have come before a crossing: eq. 14 on a grid, by continuous times where those decide
 // (`straight`: straight-through, eq. 15-16). With `by_bin` (rule defer, which sends later) `order` is the tick of eq. 14
 // in place of the group.
-struct Telling {
+struct Causality {
     bool grid, straight, by_bin;
 };
 
@@ -67,14 +67,14 @@ template <typename T> struct Crossing {
 
     // What was sent up to the group before the crossing came before it for sure. Where continuous times decide, of the
     // next group that which left on no later tick may have.
-    __device__ bool is_after(int spike_order, int spike_tick, T spike_time, Telling telling) const {
-        return spike_order <= order || (telling.straight && spike_order == order + 1 &&
-                                        (telling.by_bin || spike_tick <= bin) && spike_time < time);
+    __device__ bool is_after(int spike_order, int spike_tick, T spike_time, Causality causality) const {
+        return spike_order <= order || (causality.straight && spike_order == order + 1 &&
+                                        (causality.by_bin || spike_tick <= bin) && spike_time < time);
     }
 
     // d crossing / d weight of an input spike, with what is propagated back (the text above).
-    __device__ T share(int spike_tick, T spike_time, Telling telling, T rate, T factor) const {
-        const T e = exp((telling.grid ? T(spike_tick - base) : spike_time - origin) * rate);
+    __device__ T share(int spike_tick, T spike_time, Causality causality, T rate, T factor) const {
+        const T e = exp((causality.grid ? T(spike_tick - base) : spike_time - origin) * rate);
         return (factor * f * e - h) * e;
     }
 };
@@ -83,19 +83,19 @@ template <typename T> struct Crossings {
     const T *time, *f, *h, *origin;
     const int *bin, *group, *base;
 
-    __device__ Crossing<T> get(int64 at, Telling telling) const {
+    __device__ Crossing<T> get(int64 at, Causality causality) const {
         Crossing<T> crossing = {};
         crossing.f = f[at];
         crossing.h = h[at];
-        if (telling.grid)
+        if (causality.grid)
             crossing.base = base[at];
         else
             crossing.origin = origin[at];
-        if (telling.straight) {
+        if (causality.straight) {
             crossing.time = time[at];
             crossing.bin = bin[at];
         }
-        crossing.order = telling.by_bin ? crossing.bin - 1 : group[at];
+        crossing.order = causality.by_bin ? crossing.bin - 1 : group[at];
         return crossing;
     }
 };
@@ -122,7 +122,7 @@ __global__ void input_errors(
     const T tau = T(reals[network * N_REALS + TAU]);
     const double q = reals[network * N_REALS + SURROGATE];
     const bool grid = delta_t > 0, straight = grid && !integers[network * N_INTEGERS + BY_SENT];
-    const Telling telling = {grid, straight, straight && integers[network * N_INTEGERS + RULE] == DEFER};
+    const Causality causality = {grid, straight, straight && integers[network * N_INTEGERS + RULE] == DEFER};
     const T rate = T((grid ? delta_t : 1.0) / (double)tau);
     const Crossings<T> crossings = {time, f, h, origin, bin, group, base};
     const int64 events = row * room, records = row * max_spikes * n_post;
@@ -152,9 +152,9 @@ __global__ void input_errors(
             for (int post = begin; post < end; ++post) {
                 const int n_crossings = n_records[post];
                 for (int k = 0; k < n_crossings; ++k) {
-                    const Crossing<T> crossing = crossings.get(records + (int64)k * n_post + post, telling);
-                    if (!crossing.is_after(spike_order, spike_tick, spike_time, telling)) continue;
-                    sum += weight[post - begin] * crossing.share(spike_tick, spike_time, telling, rate, T(2));
+                    const Crossing<T> crossing = crossings.get(records + (int64)k * n_post + post, causality);
+                    if (!crossing.is_after(spike_order, spike_tick, spike_time, causality)) continue;
+                    sum += weight[post - begin] * crossing.share(spike_tick, spike_time, causality, rate, T(2));
                     break;
                 }
             }
@@ -205,7 +205,7 @@ __global__ void update(
         T* const own_sums = sums + warp * width - begin_pre;
         const double delta_t = reals[network * N_REALS + DELTA_T];
         const bool grid = delta_t > 0, straight = grid && !integers[network * N_INTEGERS + BY_SENT];
-        const Telling telling = {grid, straight,
+        const Causality causality = {grid, straight,
                                  hidden_inputs && straight && integers[network * N_INTEGERS + RULE] == DEFER};
         const T rate = T((grid ? delta_t : 1.0) / (double)T(reals[network * N_REALS + TAU]));
         const Crossings<T> crossings = {time, f, h, origin, bin, group, base};
@@ -224,15 +224,15 @@ __global__ void update(
                 if (i > begin && pre[events + i - 1] == input) continue;
                 T sum = own_sums[input];
                 int spike = i, k = 0;
-                Crossing<T> crossing = crossings.get(records, telling);
+                Crossing<T> crossing = crossings.get(records, causality);
                 while (true) {
                     const int spike_order = by_order[ticks + spike], spike_tick = grid ? by_tick[ticks + spike] : 0;
-                    const T spike_time = telling.straight || !grid ? by_time[events + spike] : T(0);
+                    const T spike_time = causality.straight || !grid ? by_time[events + spike] : T(0);
                     // The first crossing that a spike came before has all that is to be said.
-                    while (!crossing.is_after(spike_order, spike_tick, spike_time, telling) && ++k < n)
-                        crossing = crossings.get(records + (int64)k * n_post, telling);
+                    while (!crossing.is_after(spike_order, spike_tick, spike_time, causality) && ++k < n)
+                        crossing = crossings.get(records + (int64)k * n_post, causality);
                     if (k == n) break;
-                    sum += crossing.share(spike_tick, spike_time, telling, rate, T(1));
+                    sum += crossing.share(spike_tick, spike_time, causality, rate, T(1));
                     if (++spike == end || pre[events + spike] != input) break;
                 }
                 own_sums[input] = sum;
