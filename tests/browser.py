@@ -260,9 +260,11 @@ class Page:
 def _move_slider(page: Any, control: Any) -> None:
     handle = control.locator(_HANDLE).first
     handle.focus()
-    at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
-    # Five steps, since one may pass over nothing; from the end the whole way back, where most spikes are long over.
-    page.keyboard.press("Home" if at_end else "PageUp")
+    now, first, last = (float(handle.get_attribute(f"aria-value{what}")) for what in ("now", "min", "max"))
+    # Five steps, since one may pass over nothing. From the end, where most spikes are long over, back to the middle: at
+    # the start nothing is seen of what other controls change.
+    for key in ["PageUp"] if now < last else ["Home", *["PageUp"] * int((last - first) / 10)]:
+        page.keyboard.press(key)
 
 
 def _choose_next(control: Any) -> None:

@@ -74,6 +74,8 @@ def explore_digit(
     labels = rasters_of_first[-1].labels
     bars: dict[str, Any] = {"target": target, "highest": min(highest, 1.6 * target), "size": 210}
     look = Picture(decision_plots(image, np.zeros(len(labels), int), labels, **bars), toolbar=False, rigid=True)
+    for panel in look.panels:
+        panel.leave(48)
     pad = look.panels[0].figure
     drawn = pad.multi_line(xs=[], ys=[], line_width=4, line_color=style.ACCENT_COLOR, line_alpha=0.5)
     pen = FreehandDrawTool(renderers=[drawn])

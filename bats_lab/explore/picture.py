@@ -244,18 +244,12 @@ class Panel:
         """Set the ticks of the y axis and their labels; None: those that Bokeh chooses."""
         _set_ticks(self.figure.yaxis[0], ticks)
 
-    def hide_axes(self, room: str) -> None:
-        """Take the axes out of sight, and leave the y axis the room of a label and of so wide a tick label.
+    def leave(self, left: int) -> None:
+        """Leave at least so many pixels left of the frame, for axes of whatever labels.
 
         Bokeh lines frames up below each other, and cuts off at the right what an axis less leaves of a figure's width.
         """
-        unseen = ("axis_line", "major_tick_line", "minor_tick_line", "major_label_text", "axis_label_text")
-        for axis in self.figure.axis:
-            # An alpha of 0 would take their room as well.
-            axis.update(**{f"{what}_color": "#00000000" for what in unseen})
-        self.figure.xaxis.visible = False
-        self.y_ticks([(0, room)])
-        self.labels(y="unseen")  # a blank would have no height
+        self.figure.min_border_left = left
 
     def show(self, visible: bool) -> None:
         """Show the plot, or take it away together with its room."""

@@ -214,8 +214,8 @@ class _Weights:
         self.heatmaps, self._images, self._stems = (self.sides.panels[i : i + 3] for i in (0, 3, 6))
         for panel in [p for panels in (self.heatmaps, self._images) for p in panels[:2]]:
             panel.figure.right = []  # all have the colours of the last
-        for panel in self._images:
-            panel.hide_axes("000")
+        for panel in self.sides.panels:
+            panel.leave(64)
         steps = {float(i): w for i, w in enumerate(values)}
         histogram = draw_histograms(
             steps, bin_edges(values), x, title="all weights of the layer", width=420, height=240
