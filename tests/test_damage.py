@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import settings
+from damage import attempts
 from runs import CLASSES, made_up_data, made_up_records, make_run
 
 from bats_lab.config import Config, parameters
@@ -60,7 +60,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(new)
 
 
-def survive(path: Path, read: Callable[[], Any], allowed: tuple[type[Exception], ...], number: int = 0) -> None:
+def survive(path: Path, read: Callable[[], Any], allowed: tuple[type[Exception], ...]) -> None:
     """Read a file that is altered again and again; without an error it says what it said before."""
     honest, content = read(), path.read_bytes()
     tracemalloc.start()
@@ -68,7 +68,7 @@ def survive(path: Path, read: Callable[[], Any], allowed: tuple[type[Exception],
     most = 4 * max(tracemalloc.get_traced_memory()[1], len(content)) + 2_000_000
     rng = np.random.default_rng(int(hashlib.md5(content[:64]).hexdigest()[:8], 16))
     try:
-        for i in range(number or settings().max_examples):
+        for i in range(attempts()):
             path.write_bytes(mutated(content, rng))
             os.utime(path, ns=(i, i))
             tracemalloc.reset_peak()
@@ -208,7 +208,7 @@ def test_parameters_of_any_kind_are_refused_in_a_sentence() -> None:
     values: list[Any] = [None, True, -1, 0, 2**70, 10**400, -0.0, 1e-320, 1e308, float("nan"), float("inf"), "", "0.1"]
     values += ["\x00", "<b>", [], [[]], [1e9], {}, {"a": 1}, [None], ["x"], [0.2] * 9, "1e400ms", "mnist", b"\xff"]
     names = [p.name for p in parameters()]
-    for _ in range(settings().max_examples * 4):
+    for _ in range(attempts(4)):
         chosen = rng.choice(names, rng.integers(1, 4))
         try:
             Config.from_dict({str(name): values[rng.integers(len(values))] for name in chosen})
