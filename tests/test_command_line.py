@@ -40,8 +40,10 @@ WORK = (
 #: Errors that are meant for whoever typed; any other is a fault in the program.
 MEANT = (ValueError, TypeError, DeviceError, BatsLabError, OSError)
 
-COMMANDS = """run rerun pack unpack sweep search status reproduce report import export data lab dashboard info completion
-data\tlist data\tdownload data\tverify data\twhere""".split(" ")
+COMMANDS = [
+    *("run", "rerun", "pack", "unpack", "sweep", "search", "status", "reproduce", "report", "import", "export", "data"),
+    *("lab", "dashboard", "info", "completion", "data list", "data download", "data verify", "data where"),
+]
 
 #: What stands where a value should, beside what is right there and what a mutation makes of it.
 STRANGE = ["", " ", "-", "--", "-1", "0", "1e400", "nan", "inf", "-inf", "1e-320", "9" * 400, "0x10", "1_000", "٣", "½"]
@@ -88,28 +90,28 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def sensible_values() -> dict[str, list[str]]:
     """Values that an option takes, right or nearly so."""
-    numbers = ["0", "1", "2", "-1", "7", "100000000000"]
-    values = {
-        f"--{p.name.replace('_', '-')}": ["1", "0.5", "1,2", "1-2", "0.1..0.5", "yes", "each"] for p in parameters()
-    }
-    values |= {
-        "--delta-t": ["0", "4ms", "1ms,4ms", "-1ms", "4", "1ms..8ms"],
-        "--dataset": ["mnist_small", "file", "x.npz"],
-    }
-    values |= {"--rule": ["drop", "drop,graded", "clocked", "dorp"], "--hidden": ["5", "20-10", "20-", "5..9", "-5"]}
-    values |= dict.fromkeys(("--threads", "--jobs", "--side-by-side", "--trials", "--search-seed", "--port"), numbers)
-    values |= dict.fromkeys(("--seeds", "--hours", "--timeout", "--step", "--duration"), [*numbers, "0.1", "3,5"])
-    values |= dict.fromkeys(
-        ("--data-dir", "--out", "--folder", "--network"), ["results", "empty", "file", "run.nc", "no"]
-    )
-    values |= {"--device": ["cpu", "cuda", "auto"], "--sampler": ["random", "optuna", "grid"], "--reset": ["zero", "x"]}
-    values |= {
-        "--objectives": [*OBJECTIVES, "accuracy,spikes", "accuracy,accuracy", ","],
-        "--cluster": ["tcp://127.0.0.1:1"],
-    }
-    return values | dict.fromkeys(
-        ("--checkpoint", "--no-prune", "--no-report", "--dry-run", "--quiet", "--quick", "--no-browser"), [""]
-    )
+    numbers, files = ["0", "1", "2", "-1", "7", "100000000000"], ["results", "empty", "file", "run.nc", "no"]
+    flags = "--checkpoint --no-prune --no-report --dry-run --quiet --quick --no-browser"
+    kinds = [
+        (
+            " ".join(f"--{p.name.replace('_', '-')}" for p in parameters()),
+            ["1", "0.5", "1,2", "1-2", "0.1..0.5", "yes"],
+        ),
+        ("--delta-t", ["0", "4ms", "1ms,4ms", "-1ms", "4", "1ms..8ms"]),
+        ("--dataset", ["mnist_small", "file", "x.npz"]),
+        ("--rule", ["drop", "drop,graded", "clocked", "dorp"]),
+        ("--hidden", ["5", "20-10", "20-", "5..9", "-5"]),
+        ("--threads --jobs --side-by-side --trials --search-seed --port", numbers),
+        ("--seeds --hours --timeout --step --duration", [*numbers, "0.1", "3,5"]),
+        ("--data-dir --out --folder --network", files),
+        ("--device", ["cpu", "cuda", "auto"]),
+        ("--sampler", ["random", "optuna", "grid"]),
+        ("--reset", ["zero", "x"]),
+        ("--objectives", [*OBJECTIVES, "accuracy,spikes", "accuracy,accuracy", ","]),
+        ("--cluster", ["tcp://127.0.0.1:1"]),
+        (flags, [""]),
+    ]
+    return {name: values for names, values in kinds for name in names.split()}
 
 
 VALUES = sensible_values()
@@ -135,7 +137,7 @@ def argument_list(rng: np.random.Generator) -> list[str]:
     def some(from_: Any) -> str:
         return str(from_[rng.integers(len(from_))])
 
-    words = some(COMMANDS).split("\t")
+    words = some(COMMANDS).split()
     for _ in range(rng.integers(0, 3)):
         words.append(some(WORDS))
     for _ in range(rng.integers(0, 5)):
