@@ -278,6 +278,7 @@ BAD = [
     (["run", "--dataset=mnits"], "dataset is 'mnits'; it must be one of mnist_small"),
     (["run", "--device=abacus"], "device is 'abacus'; it must be one of auto, cuda, cpu"),
     (["run", "--out=PLACE/file"], "a file; it must be a folder, which is made if it is not there."),
+    (["run", "--out=s3://bucket/results"], "out is 's3://bucket/results', a URL; it must be a folder"),
     (["run", "--threads=-1"], "threads is -1; it must be 0 (one a core) or at most"),
     (["run", "--detla-t=1"], "'--detla-t=1' is no option of this command; did you mean --delta-t?"),
     (["run", "--delta"], "'--delta' is no option of this command; did you mean --delta-t?"),
@@ -295,6 +296,7 @@ BAD = [
     (["sweep", "--timeout=0"], "timeout is 0; it must be above 0, in seconds."),
     (["sweep", "--job=2"], "'--job=2' is no option of this command; did you mean --jobs?"),
     (["sweep", "--out=PLACE/file"], "a file; it must be a folder, which is made if it is not there."),
+    (["sweep", "--out=s3://bucket/results"], "out is 's3://bucket/results', a URL; it must be a folder"),
     (["report"], "the following arguments are required: folder."),
     (["data", "verify", "emnits"], "dataset is 'emnits'; it must be one of"),
     (["data", "download", "emnits"], "did you mean emnist?"),
@@ -551,6 +553,21 @@ def test_dry_run_tells_what_would_run_and_runs_nothing(call: Any, small_results:
     assert re.fullmatch(r"time:  about 0:00:0\d, 2 at a time with 1 threads each", lines[3])
     assert re.fullmatch(r"disk:  about 0\.\d+ MB of \S+ GB free", lines[4])
     assert sorted(small_results.rglob("*")) == files
+
+
+@pytest.mark.parametrize("sampler", ["random", "optuna"])
+def test_dry_run_of_a_search_tells_what_would_run_and_runs_nothing(call: Any, tmp_path: Path, sampler: str) -> None:
+    pytest.importorskip("optuna")
+    space = [*SMALL, "--learning-rate=1e-4..1e-2:log", f"--sampler={sampler}", "--trials=7", "--jobs=2", "--threads=1"]
+    status, out, _ = call("search", *space, "--out", tmp_path / "found", "--dry-run")
+    lines = out.splitlines()
+    assert status == 0 and lines[0] == "7 runs to do, the first:" and list(tmp_path.iterdir()) == []
+    assert len(set(lines[1:6])) == 5 and all(re.fullmatch(r"  learning_rate 0\.\d+", line) for line in lines[1:6])
+    assert re.fullmatch(
+        r"time:  about 0:\d\d:\d\d, less what is ended early, 2 at a time with 1 threads each", lines[6]
+    )
+    assert re.fullmatch(r"disk:  about \S+ MB of \S+ GB free", lines[7])
+    assert lines[8:] == [f"into:  {tmp_path / 'found'}"]
 
 
 def test_table_of_networks_that_never_decide_has_a_dash() -> None:

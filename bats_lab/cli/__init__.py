@@ -217,7 +217,7 @@ _COMMANDS = {
         search,
         "Search for the best parameters: draw runs from ranges and choices, end those that clearly lose.",
         f"--out=results/search {_RUN_OPTIONS} --objectives --trials --sampler --search-seed --no-prune --hours --jobs "
-        "--cluster --timeout --quiet",
+        "--cluster --timeout --quiet --dry-run",
         _SEARCH_EXAMPLES,
     ),
     "status": _Command(

@@ -154,7 +154,7 @@ def sweep(args: argparse.Namespace) -> int:
 def search(args: argparse.Namespace) -> int:
     """Search through a space of runs."""
     from bats_lab.sweeps.progress import shown
-    from bats_lab.sweeps.search import Search, front_text, known_trials, run_search
+    from bats_lab.sweeps.search import Search, estimate_search, front_text, known_trials, run_search
 
     search = Search(
         given_values(args, several=True),
@@ -162,7 +162,11 @@ def search(args: argparse.Namespace) -> int:
         seed=args.search_seed,
         **_chosen(args, "trials", "sampler", "prune", "hours"),
     )
-    options = _chosen(args, "jobs", "data_dir", "device", "threads", "checkpoint", "timeout", "cluster")
+    planned = _chosen(args, "jobs", "data_dir", "device", "threads")
+    if args.dry_run:
+        print(estimate_search(search, args.out, **planned))
+        return OK
+    options = planned | _chosen(args, "checkpoint", "timeout", "cluster")
     try:
         report = run_search(search, args.out, progress="lines" if args.quiet else True, **options)
     except KeyboardInterrupt:

@@ -85,10 +85,10 @@ def plan_sweep(
     """
     configs = list(expand_grid(configs) if isinstance(configs, Mapping) else configs)
     configs = list({config.identity: config for config in configs}.values())
-    out = Path(out).resolve()
     if not configs:
         raise ValueError("The sweep has no runs; give at least one configuration.")
     check_folder(out)
+    out = Path(out).resolve()
     if jobs < 0:
         raise ValueError(f"jobs is {jobs}; it must be 0, for as many as there are cores, or more.")
     if side_by_side < 0:

@@ -16,7 +16,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from bats_lab.runs.files import read_small, run_names, run_path
 from bats_lab.runs.metrics import pareto_front
 from bats_lab.runs.results import SEARCH
 from bats_lab.sweeps.folder import FolderLock, settle_folder
-from bats_lab.sweeps.journal import told_runs
+from bats_lab.sweeps.journal import duration, told_runs
 from bats_lab.sweeps.notebooks import source_notebook
-from bats_lab.sweeps.plan import data_key, plan_sweep
+from bats_lab.sweeps.plan import SweepPlan, data_key, estimate, plan_sweep
 from bats_lab.sweeps.progress import Progress, RunOutcome, SweepReport, display
 from bats_lab.sweeps.space import Point, Range, Space
 from bats_lab.sweeps.sweep import Execution, Run
@@ -43,6 +43,7 @@ __all__ = [
     "Search",
     "Trial",
     "clearly_loses",
+    "estimate_search",
     "front_of_trials",
     "known_trials",
     "run_search",
@@ -52,6 +53,9 @@ __all__ = [
 OBJECTIVES = {"accuracy": 1, "spikes": -1, "decision_time": -1}
 
 SAMPLERS = ("random", "optuna")
+
+#: Runs from which the time and the disk of a search are estimated: the first ones.
+_PROBED = 5
 
 #: Others that must have come as far as a run before it can lose against them.
 _FEWEST = 4
@@ -283,7 +287,7 @@ def run_search(
         hunt = _Hunt(search, known_trials(search, out), cut_off, out)
         write_whole(out / SEARCH, hunt.described().encode())
         to_do = max(0, search.trials - len(hunt.trials))
-        _, jobs, threads = plan.shared_out([kinds[0].replace(seed=i) for i in range(min(to_do, 1000))] or kinds[:1])
+        jobs, threads = _shares(plan, to_do)
         if cluster is not None:
             jobs, threads = given["jobs"], plan.threads or 1
         options = {
@@ -300,6 +304,53 @@ def run_search(
         execution.state.skipped = len(outcomes)
         outcomes += execution.run(hunt.runs(to_do), kinds, source, options, timeout)
     return SweepReport(out, outcomes, time.monotonic() - began)
+
+
+def _shares(plan: SweepPlan, to_do: int) -> tuple[int, int]:
+    """Return how many runs of a search are done at a time, and the threads of each."""
+    _, jobs, threads = plan.shared_out([plan.configs[0].replace(seed=i) for i in range(max(1, min(to_do, 1000)))])
+    return jobs, threads
+
+
+def estimate_search(
+    search: Search,
+    out: str | Path,
+    *,
+    jobs: int = 0,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+) -> str:
+    """Tell what a search would do, about how long and on how much disk, from short trainings of its first runs.
+
+    Parameters
+    ----------
+    search : Search
+    out, jobs, data_dir, device, threads
+        As in :func:`run_search`, which would raise the same; nothing is written but data sets.
+    """
+    given: dict[str, Any] = {"jobs": jobs, "data_dir": data_dir, "device": device, "threads": threads}
+    plan = plan_sweep(search.kinds(), out, **given, side_by_side=1)
+    hunt = _Hunt(search, known_trials(search, plan.out), told_runs(plan.out), plan.out)
+    before, to_do = len(hunt.trials), max(0, search.trials - len(hunt.trials))
+    jobs, threads = _shares(plan, to_do)
+    first = [run for [run] in hunt.runs(min(to_do, _PROBED))]
+    lines = [f"{to_do} runs to do" + (f", {before} over before" if before else "") + (", the first:" if first else "")]
+    lines += [f"  {run.label}" for run in first]
+    if first:
+        configs, labels = [run.config for run in first], [run.label for run in first]
+        probe = replace(plan, configs=configs, labels=labels, todo=configs, jobs=1, threads=threads)
+        each = estimate(probe, data_dir=data_dir)
+        size = each.bytes * to_do / len(first)
+        time = "no estimate on a GPU"
+        if each.seconds is not None:
+            seconds = each.seconds * to_do / len(first) / jobs
+            most = seconds if search.hours is None else min(seconds, 3600 * search.hours)
+            time = f"about {duration(most)}" + (", less what is ended early" if search.prune else "")
+        lines.append(f"time:  {time}, {jobs} at a time with {threads} threads each")
+        full = "; MORE THAN THERE IS" if size > each.free else ""
+        lines.append(f"disk:  about {size / 1e6:.3g} MB of {each.free / 1e9:.3g} GB free{full}")
+    return "\n".join([*lines, f"into:  {plan.out}"])
 
 
 class _Hunt:

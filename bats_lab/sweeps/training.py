@@ -7,6 +7,7 @@ import difflib
 import importlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,11 @@ def prepare_runs(kernels: str, datasets: Sequence[Sequence[Any]], data_dir: str 
         keep_dataset(name, data_dir=data_dir, n_train=n_train, n_test=n_test)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ValueError if a folder of results is a file."""
+def check_folder(out: str | Path) -> None:
+    """Raise ValueError if a folder of results is a file or a URL, which as a path would be a folder of that name."""
+    folder = Path(out)
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(out)):
+        raise ValueError(f"out is {str(out)!r}, a URL; it must be a folder, of this machine or of a disk it mounts.")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out is {str(folder)!r}, a file; it must be a folder, which is made if it is not there.")
 
@@ -143,7 +147,7 @@ def train_group_into(
     DivergedError
         If all of them diverged: the first one's. What a run measured before has been saved as ``partial-….nc``.
     """
-    check_folder(Path(folder))
+    check_folder(folder)
     states = [checkpoint_path(folder, config) if checkpoint else None for config in configs]
 
     def after_epoch(i: int, record: EpochRecord) -> None:
