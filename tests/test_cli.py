@@ -297,6 +297,7 @@ BAD = [
     (["sweep", "--job=2"], "'--job=2' is no option of this command; did you mean --jobs?"),
     (["sweep", "--out=PLACE/file"], "a file; it must be a folder, which is made if it is not there."),
     (["sweep", "--out=s3://bucket/results"], "out is 's3://bucket/results', a URL; it must be a folder"),
+    (["reproduce", "chip", "--seeds=100000000000"], "seeds is 100000000000; it must be at most 100000."),
     (["report"], "the following arguments are required: folder."),
     (["data", "verify", "emnits"], "dataset is 'emnits'; it must be one of"),
     (["data", "download", "emnits"], "did you mean emnist?"),

@@ -59,6 +59,8 @@ def test_grid_leaves_out_repetitions() -> None:
         ({"delta_t": []}, None, "delta_t has no values"),
         ({"seed": 1}, 3, "seed and seeds"),
         ({}, 0, "seeds is 0"),
+        ({}, 10**11, "seeds is 100000000000; a sweep has at most 100000 runs."),
+        ({"delta_t": [0] * 1000, "seed": range(1000)}, None, "The values given make 1000000 combinations"),
     ],
 )
 def test_bad_grid_is_refused_in_one_sentence(values: dict[str, Any], seeds: int | None, message: str) -> None:

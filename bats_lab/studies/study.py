@@ -12,6 +12,7 @@ import xarray as xr
 from bats_lab.config import Config
 from bats_lab.runs.files import is_finished
 from bats_lab.runs.results import open_results
+from bats_lab.sweeps.grid import MOST_RUNS
 from bats_lab.sweeps.notebooks import make_report, notebook_path
 from bats_lab.sweeps.progress import RunOutcome
 from bats_lab.sweeps.sweep import run_sweep
@@ -140,7 +141,8 @@ def reproduce(
 
 
 def seeds_from_zero(seeds: int) -> range:
-    """Count seeds from 0; raises ValueError if there are none."""
-    if seeds < 1:
-        raise ValueError(f"seeds is {seeds}; it must be at least 1.")
+    """Count seeds from 0; raises ValueError if there are none, or more than a sweep has runs."""
+    if not 1 <= seeds <= MOST_RUNS:
+        limit = f"at most {MOST_RUNS}" if seeds > 1 else "at least 1"
+        raise ValueError(f"seeds is {seeds}; it must be {limit}.")
     return range(seeds)

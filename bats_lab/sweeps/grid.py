@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bats_lab.config import Config, parameters
 
-__all__ = ["describe_runs", "expand_grid"]
+__all__ = ["MOST_RUNS", "describe_runs", "expand_grid"]
+
+#: Runs of a sweep at most; their list alone takes seconds then, and a number with too many digits would take for ever.
+MOST_RUNS = 100_000
 
 
 def expand_grid(values: Mapping[str, Any], *, seeds: int | Sequence[int] | None = None) -> list[Config]:
@@ -30,7 +34,8 @@ def expand_grid(values: Mapping[str, Any], *, seeds: int | Sequence[int] | None 
     Raises
     ------
     ValueError, TypeError
-        If a name is no parameter, or any combination is not allowed; nothing has been started then.
+        If a name is no parameter, any combination is not allowed, or there are more than :data:`MOST_RUNS`; nothing has
+        been started then.
 
     Examples
     --------
@@ -47,9 +52,13 @@ def expand_grid(values: Mapping[str, Any], *, seeds: int | Sequence[int] | None 
             raise ValueError("seed and seeds are both given; give the one or the other.")
         if isinstance(seeds, bool) or (isinstance(seeds, int) and seeds < 1):
             raise ValueError(f"seeds is {seeds!r}; it must be a number of seeds, at least 1, or a list of seeds.")
+        if isinstance(seeds, int) and seeds > MOST_RUNS:
+            raise ValueError(f"seeds is {seeds}; a sweep has at most {MOST_RUNS} runs.")
         values["seed"] = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     axes = {name: _axis(name, values[name]) for name in sorted(values, key=lambda name: name != "seed")}
     Config.from_dict({name: axes[name][0] for name in values})  # names first, then values
+    if (number := math.prod(map(len, axes.values()))) > MOST_RUNS:
+        raise ValueError(f"The values given make {number} combinations; a sweep has at most {MOST_RUNS} runs.")
     configs = [Config.from_dict(dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())]
     return list({config.identity: config for config in configs}.values())
 
