@@ -83,6 +83,8 @@ REFUSED: dict[str, list[Any]] = {
     "encoding_window": NOT_ABOVE_0,
     "hidden": [(0,), (800, -1)],
     "tau_syn": NOT_ABOVE_0,
+    "tau_mem": [(0.0,), (math.nan,), (math.inf,), (0.1, 0.2, 0.3)],
+    "tau_syn_layers": [(0.0,), (-1.0,), (0.1, 0.2, 0.3)],
     "threshold_hidden": [(0.0,), (math.nan,), (math.inf,)],
     "threshold_output": NOT_ABOVE_0,
     "max_spikes_hidden": [(0,), (-1,)],
