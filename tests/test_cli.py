@@ -174,7 +174,8 @@ def test_every_parameter_of_a_run_is_an_option_with_its_default(call: Any, comma
     _, out, _ = call(command, "--help")
     [text] = re.findall(rf"^  {option(parameter)} .*?(?=^  -|\Z)", out, re.MULTILINE | re.DOTALL)
     text = " ".join(text.split())
-    none = "where no preset fits" if parameter.name == "auto_threshold" else "all"
+    words = {"auto_threshold": "where no preset fits", "tau_mem": "twice the synaptic one"}
+    none = {**words, "tau_syn_layers": "tau_syn in all"}.get(parameter.name, "all")
     default = "the data set's preset" if parameter.from_preset else none if parameter.default is None else None
     assert f"default: {parameter.default if default is None else default})" in text
 

@@ -22,10 +22,13 @@ from strategies import (
     with_weight,
 )
 
+from bats_lab.config import Config
+from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import Mode, Neurons, Shape, get_backend
 from bats_lab.network.exact import simulate_exactly
 from bats_lab.network.feedforward import Network
 from bats_lab.network.graphs import INPUT, Connection, Graph, Population
+from bats_lab.runs.training import train
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH
 from bats_lab.spikes.trains import Spikes
 
@@ -211,3 +214,17 @@ def test_networks_side_by_side_give_what_they_give_alone(backend: str, rule: str
 def test_time_constants_that_are_none_are_refused(tau_mem) -> None:
     with pytest.raises(ValueError, match=r"tau_mem is .*; it must be a time above 0, or one for each of the 3 layers"):
         random_case(0, tau_mem=tau_mem).network("cpu")
+
+
+# Runs
+
+
+def test_run_trains_with_time_constants_of_its_own() -> None:
+    small = {"n_train": 300, "n_test": 100, "hidden": 40, "epochs": 12, "batch_size": 10, "delta_t": 0.002, "seed": 1}
+    config = Config(
+        tau_mem=(0.13, 0.05), tau_syn=0.05, threshold_hidden=0.1, threshold_output=0.15, learning_rate=0.01, **small
+    )
+    training = train(config, load_dataset("mnist_small", n_train=300, n_test=100), device="cpu")
+    first, last = training.records[0], training.records[-1]
+    assert last.train.loss < 0.6 * first.train.loss and last.test.accuracy > 0.6
+    assert training.network.time_constants == [(0.13, 0.05), (0.05, 0.05)]
