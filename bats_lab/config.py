@@ -278,7 +278,17 @@ class Config:
     encoding_window: float = _param(0.1, "s", "window in which input spikes of images fall", _positive)
     # network
     hidden: tuple[int, ...] = _preset("1", "neurons of each hidden layer", _each(_count))
-    tau_syn: float = _preset("s", "synaptic time constant; the membrane's is twice as long", _positive)
+    tau_syn: float = _preset("s", "synaptic time constant", _positive)
+    tau_mem: tuple[float, ...] | None = _param(
+        None,
+        "s",
+        "membrane time constant, of all layers or each; None: twice the synaptic one",
+        _each(_positive),
+        added=True,
+    )
+    tau_syn_layers: tuple[float, ...] | None = _param(
+        None, "s", "synaptic time constant of each layer; None: tau_syn in all", _each(_positive), added=True
+    )
     threshold_hidden: tuple[float, ...] = _preset("1", "threshold of each hidden layer", _each(_positive))
     threshold_output: float = _preset("1", "threshold of the output layer", _positive)
     max_spikes_hidden: tuple[int, ...] = _preset(
@@ -343,6 +353,13 @@ class Config:
 
     def _check_together(self) -> None:
         """Refuse values that are allowed alone but not together."""
+        for name in ("tau_mem", "tau_syn_layers"):
+            values, n_layers = getattr(self, name), len(self.hidden) + 1
+            if values is not None and len(values) not in (1, n_layers):
+                raise ValueError(
+                    f"{name} is {list(values)}; it must have one entry, or one for each of the {n_layers} layers from "
+                    f"the first hidden one to the output."
+                )
         for name in _PER_HIDDEN:
             values = getattr(self, name)
             if len(values) != len(self.hidden):
@@ -426,6 +443,12 @@ class Config:
         """Crossings kept per neuron and sample in each layer but the input."""
         return (*self.max_spikes_hidden, self.max_spikes_output)
 
+    @property
+    def time_constants(self) -> dict[str, Any]:
+        """Time constants by their names in :class:`bats_lab.engine.Neurons`: one for all layers, or one for each."""
+        given = {"tau_syn": self.tau_syn_layers or (self.tau_syn,), "tau_mem": self.tau_mem}
+        return {name: values[0] if values and len(values) == 1 else values for name, values in given.items()}
+
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers, from the first hidden layer to the output: ``hidden_1``, …, ``output``."""
         return (*(f"hidden_{i + 1}" for i in range(len(self.hidden))), "output")
@@ -442,7 +465,9 @@ def _convert(parameter: Parameter, value: Any) -> Any:
             values = [values]
         if not isinstance(values, (list, tuple)):
             raise TypeError(f"{parameter.name} is {value!r}; it must be a list of {parameter.item.__name__}s.")
-        return tuple(_scalar(parameter.name, parameter.item, v) for v in values)
+        if parameter.unit == "s":
+            values = [_seconds(v) if isinstance(v, str) else v for v in values]
+        return tuple(_scalar(parameter.name, parameter.item, v, times=parameter.unit == "s") for v in values)
     if parameter.unit == "s" and isinstance(value, str):
         value = _seconds(value)
     return _scalar(parameter.name, parameter.type, value, times=parameter.unit == "s")
@@ -492,6 +517,7 @@ _KINDS: dict[str, tuple[type, type | None, bool]] = {
     "bool | None": (bool, None, True),
     "tuple[int, ...]": (tuple, int, False),
     "tuple[float, ...]": (tuple, float, False),
+    "tuple[float, ...] | None": (tuple, float, True),
 }
 
 

@@ -55,9 +55,15 @@ def folder() -> Path:
     return Path(tempfile.gettempdir()) / f"bats-lab-emulator-{os.getuid()}"
 
 
-def build(folder: Path, *options: str, source: str | None = None, scalars: Sequence[str] = ("float", "double")) -> Path:
+def build(
+    folder: Path,
+    *options: str,
+    source: str | None = None,
+    scalars: Sequence[str] = ("float", "double"),
+    any_ratio: bool = False,
+) -> Path:
     """Compile kernels and launchers to a library in `folder`, once for each state of their source."""
-    source = kernel_source() if source is None else source
+    source = kernel_source(any_ratio=any_ratio) if source is None else source
     text = f'#include "{HEADER}"\n{source}\n{launchers(source, scalars)}'
     key = hashlib.sha256((text + HEADER.read_text() + " ".join(options)).encode()).hexdigest()[:16]
     library = folder / f"kernels-{key}.so"
@@ -85,12 +91,14 @@ class EmulatedDevice:
     name = "emulated"
 
     def __init__(self, folder: Path, *, total_bytes: int = 1 << 34, library: str | None = None) -> None:
-        self._library = ctypes.CDLL(library or str(build(folder)))
+        self._folder = folder
+        self._libraries = {False: ctypes.CDLL(library or str(build(folder)))}
         self._seeds = itertools.count(1)
         self._total_bytes = total_bytes
 
-    def compile(self, dtype: np.dtype) -> None:
-        pass
+    def compile(self, dtype: np.dtype, *, any_ratio: bool = False) -> None:
+        if any_ratio not in self._libraries:
+            self._libraries[any_ratio] = ctypes.CDLL(str(build(self._folder, any_ratio=any_ratio)))
 
     def empty(self, shape: Any, dtype: Any) -> np.ndarray:
         array = np.empty(shape, dtype)
@@ -120,6 +128,8 @@ class EmulatedDevice:
         n_threads: int,
         arguments: Sequence[Any],
         shared_bytes: int = 0,
+        *,
+        any_ratio: bool = False,
     ) -> None:
         values = []
         for argument in arguments:
@@ -132,7 +142,7 @@ class EmulatedDevice:
         held = [np.array(value) for value in values]
         pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
         scalar = "float" if dtype == np.float32 else "double"
-        launch = getattr(self._library, f"{kernel}_{scalar}")
+        launch = getattr(self._libraries[any_ratio], f"{kernel}_{scalar}")
         failed = launch(n_blocks, n_threads, shared_bytes, next(self._seeds), pointers)
         assert not failed, f"the threads of {kernel} came to different barriers"
 

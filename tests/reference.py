@@ -8,6 +8,8 @@ neither overflow nor lose precision on long windows:
     b = sum_z w exp((t_z - s) / tau) - threshold / tau * sum_k exp((t_k - s) / tau)
     u(t) = tau * (b exp(-(t - s) / tau) - a exp(-2 (t - s) / tau))         eq. 4-6, with tau = 2 tau_syn
 
+With other time constants a neuron's state is its potential and its current, and crossings are found by bisection.
+
 Every decision (does the potential reach the threshold before the next input, on which tick does the spike leave) is
 recorded with its margin: how far it was from falling the other way, as a fraction of the magnitudes that were added
 up. A test leaves out samples whose margin is so small that rounding may decide.
@@ -81,6 +83,7 @@ class Layer:
     weights: np.ndarray
     threshold: float
     tau: float
+    tau_syn: float
     delta_t: float
 
     @property
@@ -98,14 +101,20 @@ class Layer:
         return sorted(found, key=lambda event: event.sent)
 
 
-def potential(t: float, inputs, resets, *, threshold: float, tau_syn: float) -> float:
+def kernel(t: float, tau: float, tau_syn: float) -> tuple[float, float]:
+    """Eq. 5, what an input of weight 1 has added to the potential after `t`, and its derivative."""
+    gap = 1 / tau_syn - 1 / tau
+    raised = math.exp(-t / tau) * (-math.expm1(-gap * t) / gap if gap else t)  # no difference of two large numbers
+    return raised, math.exp(-t / tau_syn) - raised / tau
+
+
+def potential(t: float, inputs, resets, *, threshold: float, tau_syn: float, tau: float | None = None) -> float:
     """Eq. 4-7 literally; `inputs` are pairs (sent time, weight), `resets` the neuron's own reset times."""
-    tau = 2 * tau_syn
+    tau = 2 * tau_syn if tau is None else tau
     u = 0.0
     for t_z, w in inputs:
         if t > t_z:
-            kernel = math.exp(-(t - t_z) / tau) - math.exp(-(t - t_z) / tau_syn)
-            u += w * tau * tau_syn / (tau - tau_syn) * kernel
+            u += w * kernel(t - t_z, tau, tau_syn)[0]
     for t_k in resets:
         if t > t_k:
             u -= threshold * math.exp(-(t - t_k) / tau)
@@ -116,7 +125,7 @@ class State:
     """The sums `a` and `b` at time `s`, and the sum of the magnitudes that went into them."""
 
     def __init__(self, tau: float) -> None:
-        self.tau, self.s = tau, 0.0
+        self.tau, self.tau_syn, self.s = tau, tau / 2, 0.0
         self.a = self.b = self.magnitude = 0.0
 
     def move(self, t: float) -> None:
@@ -150,6 +159,53 @@ class State:
         return max(threshold, self.tau * self.magnitude)
 
 
+class AnyState(State):
+    """The potential `v` and the current `a` at time `s`, for any time constants."""
+
+    def __init__(self, tau: float, tau_syn: float) -> None:
+        super().__init__(tau)
+        self.tau_syn, self.v = tau_syn, 0.0
+
+    def move(self, t: float) -> None:
+        x = t - self.s
+        self.v = self.u(t)
+        self.a *= math.exp(-x / self.tau_syn)
+        self.magnitude *= math.exp(-x / max(self.tau, self.tau_syn))
+        self.s = t
+
+    def receive(self, w: float) -> None:
+        self.a += w
+        self.magnitude += abs(w) * max(1.0, self.tau_syn / self.tau)
+
+    def reset(self, threshold: float) -> None:
+        self.v -= threshold
+        self.magnitude += threshold / self.tau
+
+    def u(self, t: float) -> float:
+        return self.v * math.exp(-(t - self.s) / self.tau) + self.a * kernel(t - self.s, self.tau, self.tau_syn)[0]
+
+    def slope(self, t: float) -> float:
+        return self.a * math.exp(-(t - self.s) / self.tau_syn) - self.u(t) / self.tau
+
+    def peak(self, end: float) -> float:
+        """When the potential is highest from `s` to `end`."""
+        if self.slope(self.s) > 0 > self.slope(end):
+            return brentq(self.slope, self.s, end, xtol=1e-16, rtol=1e-15)
+        return end if self.u(end) > self.u(self.s) else self.s
+
+    def highest(self, end: float) -> float:
+        return self.u(self.peak(end))
+
+
+def bisection(state: AnyState, end: float, threshold: float) -> tuple[float, float] | None:
+    """Time and slope of the upward crossing after `s` and not after `end`, for any time constants."""
+    peak = state.peak(end)
+    if not state.u(state.s) < threshold < state.u(peak):
+        return None
+    t = brentq(lambda t: state.u(t) - threshold, state.s, peak, xtol=1e-16, rtol=1e-15)
+    return (t, state.slope(t)) if t > state.s else None
+
+
 def closed_form(state: State, end: float, threshold: float) -> tuple[float, float] | None:
     """Eq. 8 and 9: time and slope of the upward crossing after `s` and not after `end`."""
     c = threshold / state.tau
@@ -168,7 +224,7 @@ def closed_form(state: State, end: float, threshold: float) -> tuple[float, floa
 
 def ode(state: State, end: float, threshold: float) -> tuple[float, float] | None:
     """Eq. 1 and 2 by a solver that finds events, in place of the closed form."""
-    tau, tau_syn = state.tau, state.tau / 2
+    tau, tau_syn = state.tau, state.tau_syn
 
     def slopes(_, v):
         return [-v[0] / tau + v[1], -v[1] / tau_syn]
@@ -185,7 +241,7 @@ def ode(state: State, end: float, threshold: float) -> tuple[float, float] | Non
         events=reaches,
         rtol=1e-12,
         atol=1e-14 * threshold,
-        max_step=tau / 20,
+        max_step=min(tau, tau_syn) / 10,
     )
     if not len(found.t_events[0]):
         return None
@@ -201,15 +257,18 @@ def simulate_layer(
     max_spikes: int,
     tau_syn: float,
     duration: float,
+    tau: float | None = None,
     rule: str = "drop",
     delta_t: float = 0.0,
     solve=closed_form,
 ) -> Layer:
     """Run one sample through one layer; `weights` is (post, pre)."""
     one = simulate_clocked_neuron if rule == "clocked" else simulate_neuron
-    settings = dict(threshold=threshold, max_spikes=max_spikes, tau=2 * tau_syn, duration=duration, delta_t=delta_t)
+    tau = 2 * tau_syn if tau is None else tau
+    settings = dict(threshold=threshold, max_spikes=max_spikes, tau=tau, tau_syn=tau_syn, duration=duration)
+    settings["delta_t"] = delta_t
     if rule != "clocked":
-        settings |= dict(rule=rule, solve=solve)
+        settings |= dict(rule=rule, solve=bisection if solve is closed_form and tau != 2 * tau_syn else solve)
     groups: list[tuple[float, list[Event]]] = []
     for event in sorted(inputs, key=lambda event: event.sent):
         if event.sent > duration:
@@ -221,12 +280,12 @@ def simulate_layer(
     for row in np.asarray(weights, float):
         arrivals = [(time, group[0].tick, [float(row[e.neuron]) for e in group]) for time, group in groups]
         neurons.append(one(arrivals, **settings))
-    return Layer(neurons, inputs, np.asarray(weights, float), threshold, 2 * tau_syn, delta_t)
+    return Layer(neurons, inputs, np.asarray(weights, float), threshold, tau, tau_syn, delta_t)
 
 
-def simulate_neuron(arrivals, *, threshold, max_spikes, tau, duration, delta_t, rule, solve) -> Neuron:
+def simulate_neuron(arrivals, *, threshold, max_spikes, tau, tau_syn, duration, delta_t, rule, solve) -> Neuron:
     """Closed form between inputs, with what the collision rule says at each crossing."""
-    neuron, state = Neuron(), State(tau)
+    neuron, state = Neuron(), State(tau) if tau == 2 * tau_syn else AnyState(tau, tau_syn)
     last_tick = None  # of the last spike that was sent (or is in the queue)
     window_tick = math.ceil(duration / delta_t - ON_GRID) if delta_t else 0
     for i, (time, _, weights) in enumerate(arrivals):
@@ -276,17 +335,17 @@ def simulate_neuron(arrivals, *, threshold, max_spikes, tau, duration, delta_t, 
     return neuron
 
 
-def simulate_clocked_neuron(arrivals, *, threshold, max_spikes, tau, duration, delta_t) -> Neuron:
+def simulate_clocked_neuron(arrivals, *, threshold, max_spikes, tau, tau_syn, duration, delta_t) -> Neuron:
     """Rule `clocked` tick by tick: eq. 1 and 2 by the exact propagator of one time step (a matrix exponential)."""
     neuron = Neuron()
-    flow = np.array([[-1 / tau, 1.0], [0.0, -2 / tau]])
+    flow = np.array([[-1 / tau, 1.0], [0.0, -1 / tau_syn]])
     step = expm(flow * delta_t)
     arriving = {tick: weights for _, tick, weights in arrivals}
     v = np.zeros(2)  # potential and current
     magnitude = 0.0
     for k in range(math.floor(duration / delta_t + ON_GRID) + 1):
         before, v = v, step @ v if k else v
-        magnitude *= math.exp(-delta_t / tau)
+        magnitude *= math.exp(-delta_t / max(tau, tau_syn))
         scale = max(threshold, tau * magnitude)
         if k and magnitude:
             neuron.decide((v[0] - threshold) / scale)
@@ -303,12 +362,15 @@ def simulate_clocked_neuron(arrivals, *, threshold, max_spikes, tau, duration, d
             magnitude += threshold / tau
         for w in arriving.get(k, []):
             v = v + np.array([0.0, w])
-            magnitude += abs(w)
+            magnitude += abs(w) * max(1.0, tau_syn / tau)
     return neuron
 
 
 def _crossing_within(flow, v, start, delta_t, threshold) -> tuple[float, float]:
     """Time and slope where the potential crosses upward in a tick at whose end it is above the threshold."""
+    if flow[0, 0] == flow[1, 1]:  # a matrix with a single eigenvector
+        share = brentq(lambda share: (expm(flow * delta_t * share) @ v)[0] - threshold, 0, 1, xtol=1e-15)
+        return start + share * delta_t, (flow @ expm(flow * delta_t * share) @ v)[0]
     rates, modes = (np.real(part) for part in np.linalg.eig(flow))  # of a matrix with real eigenvalues
     (r, q), (p, m) = rates.tolist(), (modes[0] * np.linalg.solve(modes, v)).tolist()
 
@@ -357,13 +419,14 @@ def simulate_with_delays(layers: list[Layer], weights) -> list[Layer]:
 
                 def above(t: float, before=before, resets=resets, layer=layer) -> float:
                     return (
-                        potential(t, before, resets, threshold=layer.threshold, tau_syn=layer.tau / 2) - layer.threshold
+                        potential(t, before, resets, threshold=layer.threshold, tau_syn=layer.tau_syn, tau=layer.tau)
+                        - layer.threshold
                     )
 
                 time = brentq(above, old.time - 3e-5, old.time + 3e-5, xtol=1e-16, rtol=1e-15)
                 crossings.append(Crossing(time, old.tick, old.sent, old.slope, time))
             neurons.append(Neuron(crossings))
-        moved.append(Layer(neurons, inputs, w, layer.threshold, layer.tau, layer.delta_t))
+        moved.append(Layer(neurons, inputs, w, layer.threshold, layer.tau, layer.tau_syn, layer.delta_t))
     return moved
 
 
@@ -402,7 +465,8 @@ def gradients(layers: list[Layer], output_errors, *, estimator: str = "straight_
     what was sent before it. The surrogate multiplies the error of a spike by the slope of its smooth time grid.
 
     Everything is in the frame of the postsynaptic crossing: with E_z = exp((sent_z - t_k) / tau) and x_k the slope
-    there, eq. 12 has f = tau / a (1 + c / x) and h = tau / x. Inside that frame y = 1 and a = x + c.
+    there, eq. 12 has f = tau / a (1 + c / x) and h = tau / x. Inside that frame y = 1 and a = x + c. With other time
+    constants the derivatives of the crossing condition u(t_k) = threshold are those of eq. 5.
     """
     margin = math.inf
     found: list[np.ndarray] = []
@@ -411,7 +475,7 @@ def gradients(layers: list[Layer], output_errors, *, estimator: str = "straight_
         [float(output_errors[j]) if c.sent else 0.0 for c in n.crossings] for j, n in enumerate(layers[-1].neurons)
     ]
     for layer in reversed(layers):
-        tau, c = layer.tau, layer.threshold / layer.tau
+        tau, tau_syn, c = layer.tau, layer.tau_syn, layer.threshold / layer.tau
         gradient, size = np.zeros_like(layer.weights), np.zeros_like(layer.weights)
         below = np.zeros(len(layer.inputs))
         for j, neuron in enumerate(layer.neurons):
@@ -437,6 +501,13 @@ def gradients(layers: list[Layer], output_errors, *, estimator: str = "straight_
                         margin = min(margin, abs(pre.sent - post.time) / max(tau, post.time))
                         if not pre.sent < post.time:
                             continue
+                    if tau != 2 * tau_syn:
+                        raised, raising = kernel(post.time - pre.sent, tau, tau_syn)
+                        scaled = errors[k] / post.slope
+                        gradient[j, pre.neuron] -= scaled * raised
+                        size[j, pre.neuron] += abs(scaled) * max(abs(raised), tau, tau_syn)
+                        below[z] += layer.weights[j, pre.neuron] * scaled * raising
+                        continue
                     e = math.exp((pre.sent - post.time) / tau)
                     gradient[j, pre.neuron] += errors[k] * (f * e * e - h * e)
                     size[j, pre.neuron] += abs(errors[k]) * (f * e * e + h * e)

@@ -20,6 +20,9 @@ from bats_lab.spikes.trains import Spikes
 EVENT_RULES = ("drop", "merge", "defer", "graded")
 RULES = (*EVENT_RULES, "clocked")
 
+#: Estimators but the thesis' own.
+ESTIMATORS = (Estimator("delayed"), Estimator("surrogate", 0.2), Estimator("surrogate", 0.05), Estimator("stochastic"))
+
 #: Decisions closer than this to falling the other way are left to rounding, by type.
 BORDERLINE = {"float64": 1e-9, "float32": 2e-5}
 
@@ -40,6 +43,7 @@ class Case:
     delta_t: float
     rule: str
     estimator: Estimator = STRAIGHT_THROUGH
+    tau_mem: float | None = None
 
     def network(self, backend: str, dtype: str = "float64", threads: int = 0) -> Network:
         return Network(
@@ -47,6 +51,7 @@ class Case:
             thresholds=self.thresholds,
             max_spikes=self.max_spikes,
             tau_syn=self.tau_syn,
+            tau_mem=self.tau_mem,
             duration=self.duration,
             weights=self.weights,
             dtype=dtype,
@@ -76,6 +81,7 @@ class Case:
             thresholds=self.thresholds,
             max_spikes=self.max_spikes,
             tau_syn=self.tau_syn,
+            tau=self.tau_mem,
             duration=self.duration,
             rule=self.rule,
             delta_t=self.delta_t,
@@ -144,8 +150,12 @@ def cases(
     drives=(1.0, 4.0, 16.0, 100.0),
     samples: int = 2,
     estimators=(STRAIGHT_THROUGH,),
+    ratios=(None,),
 ) -> Case:
-    """Draw a case; `windows` and `steps` are in tau_syn, `drives` weights in thresholds per tau_syn."""
+    """Draw a case; `windows` and `steps` are in tau_syn, `drives` weights in thresholds per tau_syn.
+
+    `ratios` are those of the membrane's time constant and the synapse's; None: 2.
+    """
     rule = draw(st.sampled_from(rules))
     if continuous is None:
         continuous = rule != "clocked" and draw(st.integers(0, 3)) == 0
@@ -159,6 +169,7 @@ def cases(
     per_neuron = draw(st.integers(1, 4))
     drive, bias = draw(st.sampled_from(drives)), draw(st.sampled_from((0.0, 0.5, 1.5)))
     limit = draw(st.sampled_from((20, 20, 3, 1)))
+    ratio = draw(st.sampled_from(ratios)) if ratios != (None,) else None
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     thresholds = [float(v) for v in rng.uniform(0.1, 1.5, len(sizes) - 1)]
     weights = [
@@ -175,6 +186,7 @@ def cases(
         delta_t=0.0 if continuous else step,
         rule=rule,
         estimator=draw(st.sampled_from(estimators)),
+        tau_mem=ratio and ratio * tau_syn,
     )
 
 
@@ -227,3 +239,32 @@ def assert_same_activity(first: list[LayerActivity], second: list[LayerActivity]
     for a, b in zip(first, second, strict=True):
         for name in vars(a):
             np.testing.assert_array_equal(getattr(a, name)[samples], getattr(b, name)[samples], err_msg=name)
+
+
+def loss(case: Case, backend: str) -> float:
+    """Mean over samples of the sum over output spikes of error times spike time: what `gradients` derives."""
+    times = case.simulate(backend)[-1].times
+    return float((case.errors()[..., None] * np.where(np.isfinite(times), times, 0)).sum() / len(times))
+
+
+def with_weight(case: Case, layer: int, index: tuple[int, ...], change: float) -> Case:
+    weights = [w.copy() for w in case.weights]
+    weights[layer][index] += change
+    return case.replace(weights=weights)
+
+
+def assert_gradients_of_reference(case: Case, backend: str, tolerance: float) -> int:
+    """Compare sample by sample where no decision is borderline; return how many samples that were."""
+    compared = 0
+    errors = case.errors()
+    for sample, layers in case.clear_references().items():
+        how = case.estimator
+        wanted = reference.gradients(layers, errors[sample], estimator=how.name, width=how.width)
+        if wanted.margin < BORDERLINE["float64"]:
+            continue
+        compared += 1
+        network, spikes = case.network(backend), case.only(sample).spikes()
+        found = network.gradients(spikes, errors[[sample]], rule=case.rule, estimator=how)
+        for got, gradient, magnitude in zip(found, wanted.weights, wanted.magnitude, strict=True):
+            np.testing.assert_allclose(got, gradient, rtol=0, atol=tolerance * magnitude)
+    return compared

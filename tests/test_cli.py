@@ -174,7 +174,8 @@ def test_every_parameter_of_a_run_is_an_option_with_its_default(call: Any, comma
     _, out, _ = call(command, "--help")
     [text] = re.findall(rf"^  {option(parameter)} .*?(?=^  -|\Z)", out, re.MULTILINE | re.DOTALL)
     text = " ".join(text.split())
-    none = "where no preset fits" if parameter.name == "auto_threshold" else "all"
+    words = {"auto_threshold": "where no preset fits", "tau_mem": "twice the synaptic one"}
+    none = {**words, "tau_syn_layers": "tau_syn in all"}.get(parameter.name, "all")
     default = "the data set's preset" if parameter.from_preset else none if parameter.default is None else None
     assert f"default: {parameter.default if default is None else default})" in text
 
@@ -192,7 +193,8 @@ def test_parameters_are_read_as_python_would_write_them() -> None:
         "rule": "graded", "estimator": "surrogate", "surrogate_width": "0.125",
         "error_counts": "merge", "error_layers": "all",
         "duration": "0.3",
-        "encoding_window": "0.2", "hidden": "20-10", "tau_syn": "0.1", "threshold_hidden": "0.1-2e-1",
+        "encoding_window": "0.2", "hidden": "20-10", "tau_syn": "0.1", "tau_mem": "0.1-0.2-0.3",
+        "tau_syn_layers": "0.05-0.1-0.2", "threshold_hidden": "0.1-2e-1",
         "threshold_output": "3", "max_spikes_hidden": "7-8", "max_spikes_output": "9", "weight_scale": "2",
         "auto_threshold": "True",
         "epochs": "3", "batch_size": "4", "test_batch_size": "5", "learning_rate": "1e-3", "learning_rate_decay": ".5",

@@ -83,6 +83,8 @@ REFUSED: dict[str, list[Any]] = {
     "encoding_window": NOT_ABOVE_0,
     "hidden": [(0,), (800, -1)],
     "tau_syn": NOT_ABOVE_0,
+    "tau_mem": [(0.0,), (math.nan,), (math.inf,)],
+    "tau_syn_layers": [(0.0,), (-1.0,)],
     "threshold_hidden": [(0.0,), (math.nan,), (math.inf,)],
     "threshold_output": NOT_ABOVE_0,
     "max_spikes_hidden": [(0,), (-1,)],
@@ -131,7 +133,7 @@ def another(parameter: Parameter, value: Any) -> Any:
     if parameter.type is bool:
         return not value
     if parameter.type is tuple:
-        return [parameter.item(value[0] + 1)]
+        return [parameter.item((value or (0,))[0] + 1)]
     return (value or 0) + 1 if parameter.type is int else value / 2 or 0.001
 
 
@@ -331,6 +333,16 @@ def test_identity_differs_as_soon_as_any_parameter_does(parameter: Parameter) ->
     assert config.replace(**{parameter.name: getattr(config, parameter.name)}).identity == config.identity
 
 
+def test_time_constants_are_one_or_one_for_each_layer() -> None:
+    config = Config(hidden=(20, 10), tau_mem=(0.1, 0.2, "30ms"), tau_syn_layers=0.05)
+    assert config.time_constants == {"tau_syn": 0.05, "tau_mem": (0.1, 0.2, 0.03)}
+    assert Config().time_constants == {"tau_syn": 0.13, "tau_mem": None}
+    with pytest.raises(
+        ValueError, match="must have one entry, or one for each of the 2 layers from the first hidden one"
+    ):
+        Config(tau_mem=(0.1, 0.2, 0.3))
+
+
 def test_identity_does_not_depend_on_how_a_value_came_about() -> None:
     assert Config(dataset="mnist", hidden=800, learning_rate=0.003).identity == Config(dataset="mnist").identity
 
@@ -341,7 +353,7 @@ def test_identity_of_runs_of_before_a_parameter_was_added_is_what_it_was() -> No
     # Their results do not have it in `config`.
     told = Config(seed=3).to_dict()
     del told["estimator"], told["surrogate_width"], told["validation_fraction"], told["auto_threshold"]
-    del told["error_counts"], told["error_layers"]
+    del told["error_counts"], told["error_layers"], told["tau_mem"], told["tau_syn_layers"]
     assert Config.from_dict(told) == Config(seed=3)
 
 

@@ -40,10 +40,10 @@ def nvrtc() -> ctypes.CDLL:
     pytest.skip("needs the package nvidia-cuda-nvrtc")
 
 
-def compile_kernels(nvrtc: ctypes.CDLL, architecture: str, scalar: str) -> str:
+def compile_kernels(nvrtc: ctypes.CDLL, architecture: str, scalar: str, any_ratio: bool) -> str:
     """Compile all kernels for a type; return the compiler's log, which is empty where all is well."""
-    program = ctypes.c_void_p()
-    assert not nvrtc.nvrtcCreateProgram(ctypes.byref(program), kernel_source().encode(), b"kernels.cu", 0, None, None)
+    program, source = ctypes.c_void_p(), kernel_source(any_ratio=any_ratio).encode()
+    assert not nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
     for kernel in KERNELS:
         assert not nvrtc.nvrtcAddNameExpression(program, f"{kernel}<{scalar}>".encode())
     options = (ctypes.c_char_p * 2)(f"--gpu-architecture={architecture}".encode(), b"--std=c++17")
@@ -59,8 +59,9 @@ def compile_kernels(nvrtc: ctypes.CDLL, architecture: str, scalar: str) -> str:
 @pytest.mark.parametrize(
     ("architecture", "scalar"), [("sm_75", "float"), ("sm_80", "double"), ("sm_90", "float"), ("sm_90", "double")]
 )
-def test_kernels_compile_without_a_warning(nvrtc: ctypes.CDLL, architecture: str, scalar: str) -> None:
-    assert compile_kernels(nvrtc, architecture, scalar) == ""
+@pytest.mark.parametrize("any_ratio", [False, True])
+def test_kernels_compile_without_a_warning(nvrtc: ctypes.CDLL, architecture: str, scalar: str, any_ratio: bool) -> None:
+    assert compile_kernels(nvrtc, architecture, scalar, any_ratio) == ""
 
 
 def test_every_kernel_is_listed() -> None:

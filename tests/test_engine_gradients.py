@@ -6,41 +6,20 @@ import numpy as np
 import pytest
 import reference
 from hypothesis import assume, given
-from strategies import BORDERLINE, EVENT_RULES, RULES, Case, cases, kept, random_case
+from strategies import (
+    ESTIMATORS,
+    EVENT_RULES,
+    RULES,
+    Case,
+    assert_gradients_of_reference,
+    cases,
+    kept,
+    loss,
+    random_case,
+    with_weight,
+)
 
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
-
-
-def loss(case: Case, backend: str) -> float:
-    """Mean over samples of the sum over output spikes of error times spike time: what `gradients` derives."""
-    times = case.simulate(backend)[-1].times
-    return float((case.errors()[..., None] * np.where(np.isfinite(times), times, 0)).sum() / len(times))
-
-
-def with_weight(case: Case, layer: int, index: tuple[int, ...], change: float) -> Case:
-    weights = [w.copy() for w in case.weights]
-    weights[layer][index] += change
-    return case.replace(weights=weights)
-
-
-def assert_gradients_of_reference(case: Case, backend: str, tolerance: float) -> int:
-    """Compare sample by sample where no decision is borderline; return how many samples that were."""
-    compared = 0
-    errors = case.errors()
-    for sample, layers in case.clear_references().items():
-        how = case.estimator
-        wanted = reference.gradients(layers, errors[sample], estimator=how.name, width=how.width)
-        if wanted.margin < BORDERLINE["float64"]:
-            continue
-        compared += 1
-        network, spikes = case.network(backend), case.only(sample).spikes()
-        found = network.gradients(spikes, errors[[sample]], rule=case.rule, estimator=how)
-        for got, gradient, magnitude in zip(found, wanted.weights, wanted.magnitude, strict=True):
-            np.testing.assert_allclose(got, gradient, rtol=0, atol=tolerance * magnitude)
-    return compared
-
-
-ESTIMATORS = (Estimator("delayed"), Estimator("surrogate", 0.2), Estimator("surrogate", 0.05), Estimator("stochastic"))
 
 
 @given(case=cases(estimators=(STRAIGHT_THROUGH, *ESTIMATORS)))

@@ -68,6 +68,23 @@ def test_trained_network_comes_back_as_it_went(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["net.nir"]
 
 
+def test_network_of_any_time_constants_comes_back_as_it_went(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    network = Network(
+        (3, 5, 2), thresholds=[0.02, 0.03], max_spikes=[9, 9], tau_syn=[0.01, 0.02], tau_mem=[0.03, 0.02],
+        duration=0.2, weights=[rng.normal(5, 5, (5, 3)), rng.normal(5, 5, (2, 5))], dtype="float64",
+    )  # fmt: skip
+    network.save(tmp_path / "net.npz")
+    assert Network.load(tmp_path / "net.npz").time_constants == network.time_constants
+    save_nir(network, tmp_path / "net.nir")
+    again = to_network(load_nir(tmp_path / "net.nir"), duration=0.2, dtype="float64")
+    assert again.time_constants == network.time_constants
+    spikes = random_spikes(3)
+    for a, b in zip(network.simulate(spikes), again.simulate(spikes), strict=True):
+        assert a.spike_count.sum() > 5
+        np.testing.assert_allclose(a.times, b.times, rtol=0, atol=1e-9)
+
+
 def test_graph_of_every_kind_of_neuron_comes_back_as_it_went(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     several = {"drive": rng.uniform(0, 5, 4), "threshold": rng.uniform(0.5, 1, 4), "v_leak": 0.1}

@@ -10,6 +10,7 @@ first axis of every array being the network. One network is a group of one. :mod
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from bats_lab.config import LATENCY_TIMES
+from bats_lab.config import LATENCY_TIMES, Config
 from bats_lab.errors import DeviceError
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
 from bats_lab.spikes.trains import Spikes
@@ -33,6 +34,7 @@ __all__ = [
     "Shape",
     "State",
     "Sums",
+    "TimeConstants",
     "get_backend",
     "noise_key",
 ]
@@ -62,6 +64,18 @@ class Shape(NamedTuple):
     dtype: str = "float32"
 
 
+class TimeConstants(NamedTuple):
+    """Membrane and synaptic time constant of a layer, in seconds."""
+
+    mem: float
+    syn: float
+
+    @property
+    def closed(self) -> bool:
+        """Whether a crossing has a closed form (eq. 8-9): the membrane's constant is twice the synapse's."""
+        return math.isclose(self.mem, 2.0 * self.syn, rel_tol=1e-12)
+
+
 class Neurons(NamedTuple):
     """What the neurons of one network are like; networks side by side may differ in it.
 
@@ -69,15 +83,29 @@ class Neurons(NamedTuple):
     ----------
     thresholds : tuple of float
         Potential at which a neuron spikes, and which its reset subtracts, of each layer but the input.
-    tau_syn : float
-        Synaptic time constant in seconds; the membrane's is twice as long.
+    tau_syn : float or tuple of float
+        Synaptic time constant in seconds; a tuple has one for each layer but the input.
     duration : float
         Length of the simulated window in seconds.
+    tau_mem : float, tuple of float, or None
+        Membrane time constant in seconds, likewise; None: twice the synaptic one, which has the closed form of eq. 8-9.
     """
 
     thresholds: tuple[float, ...]
-    tau_syn: float
+    tau_syn: float | tuple[float, ...]
     duration: float
+    tau_mem: float | tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Neurons:
+        """Return the neurons of a run."""
+        return cls(config.thresholds, duration=config.duration, **config.time_constants)
+
+    def time_constants(self, layer: int) -> TimeConstants:
+        """Return the time constants of a layer, the first one behind the input being 0."""
+        syn = self.tau_syn[layer] if isinstance(self.tau_syn, tuple) else self.tau_syn
+        mem = self.tau_mem[layer] if isinstance(self.tau_mem, tuple) else self.tau_mem
+        return TimeConstants(2.0 * syn if mem is None else mem, syn)
 
 
 class Mode(NamedTuple):

@@ -52,6 +52,7 @@ def explore_neuron(
     tau_syn: float = 0.13,
     threshold: float = 0.2,
     duration: float = 0.2,
+    ratio: float = 2.0,
 ) -> Explorer:
     """Explore one neuron: its potential, its crossings and the spikes it sends, in continuous time and on a grid.
 
@@ -67,19 +68,22 @@ def explore_neuron(
     rule : str
         Collision rule.
     tau_syn : float
-        Synaptic time constant in seconds; the membrane's is twice as long.
+        Synaptic time constant in seconds.
     threshold : float
         Threshold, which is also what a reset takes away.
     duration : float
         Length of the window in seconds.
+    ratio : float
+        The membrane's time constant over the synaptic one.
 
     Returns
     -------
     Explorer
-        With the controls `delta_t`, `rule`, `time` (ms; what comes later is left out), `tau_syn` (ms) and `threshold`,
-        and for each input `time_1` (ms) and `weight_1`, and so on. The button `play` lets time run.
+        With the controls `delta_t`, `rule`, `time` (ms; what comes later is left out), `tau_syn` (ms), `ratio` and
+        `threshold`, and for each input `time_1` (ms) and `weight_1`, and so on. The button `play` lets time run.
     """
     given: dict[str, Any] = {"tau_syn": tau_syn, "threshold": threshold, "duration": duration}
+    given["tau_mem"] = ratio * tau_syn
     # Whatever cannot be simulated is refused here, in words.
     first = simulate_neuron(
         np.asarray(times, float), np.asarray(weights, float), delta_t=delta_t, rule=rule_on(rule, delta_t), **given
@@ -95,6 +99,7 @@ def explore_neuron(
         "rule": choice("rule", list(RULES), rule),
         **time_slider(end),
         "tau_syn": slider("τₛ", 2.0, max(300.0, 1e3 * tau_syn), 1e3 * tau_syn, step=1.0, unit="ms"),
+        "ratio": slider("τ/τₛ", min(0.2, ratio), max(8.0, ratio), ratio, step=0.1),
         "threshold": slider("threshold", 0.02, max(1.0, threshold), threshold, step=0.02),
     }
     for i, (time, weight) in enumerate(zip(times, weights, strict=True), 1):
@@ -112,9 +117,12 @@ def explore_neuron(
     counts.add_class("bats-lab-words")
     dragging = False
 
-    def draw(delta_t: float, rule: str, time: float, tau_syn: float, threshold: float, **inputs: float) -> str:
+    def draw(
+        delta_t: float, rule: str, time: float, tau_syn: float, ratio: float, threshold: float, **inputs: float
+    ) -> str:
         arrivals, strengths = (np.array([inputs[f"{kind}_{i + 1}"] for i in range(n)]) for kind in ("time", "weight"))
         given: dict[str, Any] = {"tau_syn": tau_syn / 1e3, "threshold": threshold, "duration": duration}
+        given["tau_mem"] = ratio * given["tau_syn"]
         continuous = simulate_neuron(arrivals / 1e3, strengths, **given)
         by_rule = {}
         if delta_t:

@@ -27,7 +27,7 @@ from bats_lab.network.platforms import Response
 from bats_lab.spikes.grid import first_tick_from
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["simulate_exactly"]
+__all__ = ["next_crossing", "potential_after", "simulate_exactly"]
 
 #: Kinds of events, in the order in which those of one moment are handled: what arrives then acts together.
 _ARRIVAL, _CROSSING, _RECORD = 0, 1, 2
@@ -68,7 +68,7 @@ def _kernel(x, leak_rate, syn_rate):
 
 
 @njit(cache=True, nogil=True)
-def _value(x, v, q, i, leak_rate, syn_rate):
+def potential_after(x, v, q, i, leak_rate, syn_rate):
     """Return potential and slope after a time x without events."""
     area, spread = _kernel(x, leak_rate, syn_rate)
     later = v * math.exp(-leak_rate * x) + q * area + i * spread
@@ -116,20 +116,20 @@ def next_crossing(v, q, i, leak_rate, syn_rate, threshold):
     low, high = 0.0, 1.0 / syn_rate
     if slope + i > 0 and turn > 0:
         high = turn
-        if not _value(turn, v, q, i, leak_rate, syn_rate)[0] > threshold:
+        if not potential_after(turn, v, q, i, leak_rate, syn_rate)[0] > threshold:
             return math.inf
     else:
         if not limit > threshold or (slope + i <= 0 and turn < 0):
             return math.inf
         low = max(turn, 0.0)
         high += low
-        while _value(high, v, q, i, leak_rate, syn_rate)[0] <= threshold:
+        while potential_after(high, v, q, i, leak_rate, syn_rate)[0] <= threshold:
             high = 2 * high
             if high > 1e6 * (1 + low):
                 return math.inf
     x = 0.5 * (low + high)
     for _ in range(200):
-        value, rate = _value(x, v, q, i, leak_rate, syn_rate)
+        value, rate = potential_after(x, v, q, i, leak_rate, syn_rate)
         if value < threshold:
             low = x
         else:
@@ -183,7 +183,7 @@ def _run_sample(neurons, wiring, in_times, in_source, n_inputs, duration, pulse,
             for k in range(wiring.start[what], wiring.start[what + 1]):
                 m = wiring.target[k]
                 x = now - last[m]
-                v[m] = _value(x, v[m], q[m], i[m], neurons.leak_rate[m], neurons.syn_rate[m])[0]
+                v[m] = potential_after(x, v[m], q[m], i[m], neurons.leak_rate[m], neurons.syn_rate[m])[0]
                 i[m] *= math.exp(-neurons.syn_rate[m] * x)
                 last[m] = now
                 if neurons.syn_rate[m] > 0:
@@ -205,7 +205,7 @@ def _run_sample(neurons, wiring, in_times, in_source, n_inputs, duration, pulse,
             if extra != version[m]:
                 continue
             x = now - last[m]
-            v[m] = _value(x, v[m], q[m], i[m], neurons.leak_rate[m], neurons.syn_rate[m])[0]
+            v[m] = potential_after(x, v[m], q[m], i[m], neurons.leak_rate[m], neurons.syn_rate[m])[0]
             i[m] *= math.exp(-neurons.syn_rate[m] * x)
             last[m] = now
             v[m] = v[m] - neurons.threshold[m] if neurons.subtracts[m] else neurons.v_reset[m]
@@ -222,7 +222,8 @@ def _run_sample(neurons, wiring, in_times, in_source, n_inputs, duration, pulse,
         else:
             for k in range(len(recorded)):
                 m = recorded[k]
-                trace[k, what] = _value(now - last[m], v[m], q[m], i[m], neurons.leak_rate[m], neurons.syn_rate[m])[0]
+                rates = neurons.leak_rate[m], neurons.syn_rate[m]
+                trace[k, what] = potential_after(now - last[m], v[m], q[m], i[m], *rates)[0]
             if what + 1 < trace.shape[1]:
                 heapq.heappush(heap, ((what + 2) * delta_t, _RECORD, what + 1, 0))
     return times, who, -1

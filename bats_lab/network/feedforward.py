@@ -65,10 +65,13 @@ class Network:
     max_spikes : sequence of int
         Crossings kept per neuron and sample in each layer but the input. A neuron that has used them up stops
         for that sample, and is counted.
-    tau_syn : float
-        Synaptic time constant in seconds; the membrane's is twice as long.
+    tau_syn : float or sequence of float
+        Synaptic time constant in seconds, of all layers or of each but the input.
     duration : float
         Length of the simulated window in seconds.
+    tau_mem : float, sequence of float, or None
+        Membrane time constant in seconds, likewise; None: twice the synaptic one. With that ratio a crossing has a
+        closed form; any other takes Newton's method, which is slower and just as exact.
     weights : list of ndarray (post, pre), or None
         Weights of each layer but the input; None: zeros.
     dtype : str
@@ -100,8 +103,9 @@ class Network:
         *,
         thresholds: Sequence[float],
         max_spikes: Sequence[int],
-        tau_syn: float,
+        tau_syn: float | Sequence[float],
         duration: float,
+        tau_mem: float | Sequence[float] | None = None,
         weights: Sequence[np.ndarray] | None = None,
         dtype: str = "float32",
         device: str = "auto",
@@ -113,22 +117,26 @@ class Network:
         for name, values in (("thresholds", thresholds), ("max_spikes", max_spikes)):
             if len(values) != len(sizes) - 1 or not all(value > 0 for value in values):
                 raise ValueError(f"{name} is {list(values)}; it must have {len(sizes) - 1} entries above 0.")
-        for name, value in (("tau_syn", tau_syn), ("duration", duration)):
-            if not (value > 0 and np.isfinite(value)):
-                raise ValueError(f"{name} is {value}; it must be a time above 0.")
+        if not (duration > 0 and np.isfinite(duration)):
+            raise ValueError(f"duration is {duration}; it must be a time above 0.")
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {dtype!r}; it must be float32 or float64.")
         self.sizes, self.dtype, self.threads = sizes, dtype, threads
-        self.tau_syn, self.duration = float(tau_syn), float(duration)
+        self.duration = float(duration)
+        self.tau_syn = _times("tau_syn", tau_syn, len(sizes) - 1)
+        self.tau_mem = None if tau_mem is None else _times("tau_mem", tau_mem, len(sizes) - 1)
         self.thresholds = tuple(float(v) for v in thresholds)
         self.max_spikes = tuple(int(v) for v in max_spikes)
         shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
         given = [np.zeros(shape) for shape in shapes] if weights is None else [np.asarray(w) for w in weights]
         self._check_shapes(given, shapes)
+        neurons = Neurons(self.thresholds, self.tau_syn, self.duration, self.tau_mem)
+        #: Time constants of each layer but the input.
+        self.time_constants = [neurons.time_constants(i) for i in range(len(sizes) - 1)]
         #: What runs it: a group of one network.
         self.networks: Networks = get_backend(device).networks(
             Shape(sizes, self.max_spikes, dtype),
-            [Neurons(self.thresholds, self.tau_syn, self.duration)],
+            [neurons],
             [w[None] for w in given],
             threads=threads,
         )
@@ -155,7 +163,7 @@ class Network:
             sizes,
             thresholds=config.thresholds,
             max_spikes=config.max_spikes,
-            tau_syn=config.tau_syn,
+            **config.time_constants,
             duration=config.duration,
             weights=weights,
             dtype=config.dtype,
@@ -355,6 +363,8 @@ class Network:
             "duration": self.duration,
             "dtype": self.dtype,
         }
+        if self.tau_mem is not None:
+            settings["tau_mem"] = self.tau_mem
         weights = {f"weights_{i}": w for i, w in enumerate(self.weights)}
         save_arrays(path, settings=np.array(json.dumps(settings)), **weights)
 
@@ -378,6 +388,14 @@ class Network:
         except Exception as error:  # the libraries raise all kinds of errors on a damaged file
             raise ValueError(f"{os.fspath(path)} is not a saved network ({error}).") from error
         return cls(settings.pop("sizes"), **settings, weights=weights, device=device, threads=threads)
+
+
+def _times(name: str, value: float | Sequence[float], n_layers: int) -> float | tuple[float, ...]:
+    """Return time constants, one for all layers or one for each, checked."""
+    values = np.asarray(value, float)
+    if values.ndim > 1 or (values.ndim and len(values) != n_layers) or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"{name} is {value}; it must be a time above 0, or one for each of the {n_layers} layers.")
+    return tuple(values.tolist()) if values.ndim else float(values)
 
 
 def _values(activity: LayerActivity) -> list[np.ndarray]:

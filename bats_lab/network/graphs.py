@@ -204,13 +204,13 @@ def graph_of_network(network: Network) -> Graph:
     """
     names = [INPUT, *(f"layer{i + 1}" for i in range(network.n_layers))]
     populations = [
-        Population(name, size, 2 * network.tau_syn, network.tau_syn, threshold, reset="subtract", max_spikes=most)
-        for name, size, threshold, most in zip(
-            names[1:], network.sizes[1:], network.thresholds, network.max_spikes, strict=True
+        Population(name, size, *constants, threshold, reset="subtract", max_spikes=most)
+        for name, size, constants, threshold, most in zip(
+            names[1:], network.sizes[1:], network.time_constants, network.thresholds, network.max_spikes, strict=True
         )
     ]
     connections = [
         Connection(source, target, np.asarray(w, np.float64))
         for source, target, w in zip(names, names[1:], network.weights, strict=False)
     ]
-    return Graph(network.sizes[0], populations, connections, pulse=network.tau_syn / 1000)
+    return Graph(network.sizes[0], populations, connections, pulse=network.time_constants[0].syn / 1000)

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from bats_lab.engine import TimeConstants
 from bats_lab.errors import DataError
 from bats_lab.network.feedforward import Network
 from bats_lab.network.graphs import INPUT, Connection, Graph, Population, graph_of_network
@@ -420,7 +421,7 @@ def to_network(graph: Graph, *, duration: float, **options: Any) -> Network:
     Parameters
     ----------
     graph : Graph
-        A chain of CuBa-LIF layers with ``τ_mem = 2 τ_syn``, reset by subtraction and nothing else.
+        A chain of CuBa-LIF layers, each of one kind of neuron, reset by subtraction and nothing else.
     duration : float
         Length of the window in seconds.
     **options
@@ -432,7 +433,6 @@ def to_network(graph: Graph, *, duration: float, **options: Any) -> Network:
         If the engine has no such neurons or connections; the sentence says which.
     """
     names = [INPUT, *(p.name for p in graph.populations)]
-    tau_syn = float(graph.populations[0].tau_syn[0])
     weights = []
     for before, p in zip(names, graph.populations, strict=False):
         incoming = graph.incoming(p.name)
@@ -441,8 +441,9 @@ def to_network(graph: Graph, *, duration: float, **options: Any) -> Network:
             and incoming[0].source == before
             and not incoming[0].delay.any(),
             "one threshold for all neurons": np.ptp(p.threshold) == 0,
-            "a synapse, with τ_mem = 2 τ_syn in every layer": tau_syn > 0
-            and np.allclose([p.tau_syn, p.tau_mem / 2], tau_syn, rtol=1e-6),
+            "a synapse and a leak, with the same time constants for all neurons": p.has_synapse
+            and np.isfinite(p.tau_mem).all()
+            and np.allclose([p.tau_syn / p.tau_syn[0], p.tau_mem / p.tau_mem[0]], 1, rtol=1e-6),
             "reset by subtraction": p.reset == "subtract",
             "neither bias nor leak potential": not (p.drive.any() or p.v_leak.any()),
         }
@@ -451,15 +452,26 @@ def to_network(graph: Graph, *, duration: float, **options: Any) -> Network:
             raise ValueError(f"population {p.name!r} is not for the engine, which needs {missing}.")
         [c] = incoming
         weights.append((c.weights if isinstance(c.weights, np.ndarray) else c.weights.toarray()) * p.kick[:, None])
+    constants = [TimeConstants(float(p.tau_mem[0]), float(p.tau_syn[0])) for p in graph.populations]
+    # A file's constants may be rounded to float32: the closed form is meant where they nearly have its ratio.
+    tau_mem = [2 * syn if np.isclose(mem, 2 * syn, rtol=1e-6) else mem for mem, syn in constants]
     return Network(
         [graph.n_inputs, *(p.size for p in graph.populations)],
         thresholds=[float(p.threshold[0]) for p in graph.populations],
         max_spikes=[p.max_spikes or 30 for p in graph.populations],
-        tau_syn=tau_syn,
+        **_one_or_each(tau_mem, [syn for _, syn in constants]),
         duration=duration,
         weights=weights,
         **options,
     )
+
+
+def _one_or_each(tau_mem: list[float], tau_syn: list[float]) -> dict[str, Any]:
+    """Return time constants as a network takes them: one for all layers where they are the same."""
+    same = np.allclose(tau_syn, tau_syn[0], rtol=1e-6)
+    if same and np.allclose(tau_mem, 2 * tau_syn[0], rtol=1e-6):
+        return {"tau_syn": tau_syn[0]}
+    return {"tau_mem": tau_mem, "tau_syn": tau_syn}
 
 
 def describe(graph: Graph) -> str:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bats_lab.network.exact import next_crossing, potential_after
 from bats_lab.network.feedforward import Network
 from bats_lab.spikes.grid import discretize_spikes, to_ticks
 from bats_lab.spikes.rules import RULES
@@ -28,12 +29,13 @@ def potential(
     reset_times: np.ndarray,
     tau_syn: float,
     threshold: float,
+    tau_mem: float | None = None,
 ) -> np.ndarray:
     r"""Evaluate the membrane potential of a neuron whose resets are known.
 
     .. math::
         u(t) = \sum_i w_i\,\epsilon(t - t_i) - \sum_k \eta(t - t_k), \qquad
-        \epsilon(t) = \Theta(t)\,\tau\,(e^{-t/\tau} - e^{-t/\tau_s}), \qquad
+        \epsilon(t) = \Theta(t)\,\frac{\tau\tau_s}{\tau-\tau_s}\,(e^{-t/\tau} - e^{-t/\tau_s}), \qquad
         \eta(t) = \Theta(t)\,\vartheta\,e^{-t/\tau}
 
     Parameters
@@ -45,9 +47,11 @@ def potential(
     reset_times : ndarray, (reset,)
         When the neuron was reset, in seconds.
     tau_syn : float
-        Synaptic time constant :math:`\tau_s` in seconds; the membrane's is :math:`\tau = 2\tau_s`.
+        Synaptic time constant :math:`\tau_s` in seconds.
     threshold : float
         Threshold :math:`\vartheta`, which is what a reset takes away.
+    tau_mem : float or None
+        Membrane time constant :math:`\tau` in seconds; None: :math:`2\tau_s`.
 
     Returns
     -------
@@ -55,9 +59,9 @@ def potential(
 
     Notes
     -----
-    Thesis eq. 4-7; with :math:`\tau = 2\tau_s` the factor of eq. 5 is :math:`\tau\tau_s/(\tau-\tau_s) = \tau`. At the
-    very time of a reset it has not happened yet, since :math:`\Theta(0) = 0`. Every exponent is that of time gone by
-    since an event, so nothing overflows.
+    Thesis eq. 4-7; with :math:`\tau = 2\tau_s` the factor of eq. 5 is :math:`\tau`, and :math:`\epsilon` becomes
+    :math:`t\,e^{-t/\tau}` as :math:`\tau \to \tau_s`. At the very time of a reset it has not happened yet, since
+    :math:`\Theta(0) = 0`. Every exponent is that of time gone by since an event, so nothing overflows.
 
     Examples
     --------
@@ -68,15 +72,25 @@ def potential(
     array([0.    , 0.202 , 0.3002])
     """
     times = np.asarray(times, dtype=float)
-    tau = 2 * tau_syn
+    tau, weights = 2 * tau_syn if tau_mem is None else tau_mem, np.asarray(weights, dtype=float)
+
+    def since(events: np.ndarray) -> np.ndarray:
+        return times[..., None] - np.asarray(events, dtype=float)
 
     def fading(events: np.ndarray) -> np.ndarray:
-        since = times[..., None] - np.asarray(events, dtype=float)
-        return np.where(since > 0, np.exp(-np.maximum(since, 0.0) / tau), 0.0)
+        gone = since(events)
+        return np.where(gone > 0, np.exp(-np.maximum(gone, 0.0) / tau), 0.0)
 
-    # ε(t) = τ (E - E²) with E = exp(-t/τ), since exp(-t/τ_s) is its square; η(t) = ϑ E.
-    from_inputs = fading(input_times)
-    driven: np.ndarray = tau * (from_inputs - from_inputs**2) @ np.asarray(weights, dtype=float)
+    driven: np.ndarray
+    if tau == 2 * tau_syn:
+        # ε(t) = τ (E - E²) with E = exp(-t/τ), since exp(-t/τ_s) is its square; η(t) = ϑ E.
+        from_inputs = fading(input_times)
+        driven = tau * (from_inputs - from_inputs**2) @ weights
+    else:
+        slow, fast = 1 / max(tau, tau_syn), 1 / min(tau, tau_syn)
+        gone = np.maximum(since(input_times), 0.0)
+        spread = -np.expm1(-(fast - slow) * gone) / (fast - slow) if fast > slow else gone
+        driven = np.exp(-slow * gone) * spread @ weights
     return driven - threshold * fading(reset_times).sum(axis=-1)
 
 
@@ -95,6 +109,8 @@ class Neuron:
         :class:`bats_lab.network.feedforward.LayerActivity`; `discretized` is ``inf`` where a spike was merged or lost.
     tau_syn, threshold, duration : float
         Synaptic time constant (s), threshold, and length of the window (s).
+    tau_mem : float or None
+        Membrane time constant (s); None: twice the synaptic one.
     delta_t : float
         Time step in seconds, 0 for continuous time.
     rule : str
@@ -114,6 +130,7 @@ class Neuron:
     delta_t: float
     rule: str
     truncated: bool = False
+    tau_mem: float | None = None
 
     @property
     def reset_times(self) -> np.ndarray:
@@ -150,29 +167,26 @@ class Neuron:
 
         Notes
         -----
-        Between two events the potential is a quadratic in exp(-t/τ), so that it crosses upward once at most (eq. 8).
-        A stretch that ends in a reset has had its crossing.
+        Between two events the potential crosses upward once at most (eq. 8). A stretch that ends in a reset has had its
+        crossing.
         """
         if RULES[self.rule].resets or not self.delta_t:
             return np.array([])
-        tau, c = 2 * self.tau_syn, self.threshold / (2 * self.tau_syn)
+        leak_rate, syn_rate = 1 / (self.tau_mem or 2 * self.tau_syn), 1 / self.tau_syn
         arrivals = sorted(zip(self.input_sent.tolist(), self.weights.tolist(), strict=True))
         events = [(time, weight, False) for time, weight in arrivals if time <= self.end]
         # A reset comes before an input at the same time, as the crossing belongs to the stretch that ends there.
         events = sorted([*events, *((float(time), 0.0, True) for time in self.times)], key=lambda e: (e[0], not e[2]))
         found = []
-        a = b = latest = 0.0
+        u = current = latest = 0.0
         for i, (time, weight, is_reset) in enumerate(events):
-            # The sums of eq. 8 relative to this event; a reset takes c from b alone.
-            decay = math.exp(-(time - latest) / tau)
-            a, b, latest = a * decay**2 + weight, b * decay + (weight - c * is_reset), time
+            u = potential_after(time - latest, u, 0.0, current, leak_rate, syn_rate)[0] - self.threshold * is_reset
+            current, latest = current * math.exp(-(time - latest) * syn_rate) + weight, time
             stop, ends_in_reset = (events[i + 1][0], events[i + 1][2]) if i + 1 < len(events) else (self.end, False)
-            # Here and below as in the engine's closed form: u/τ = b s - a s², which is c at the crossing.
-            if ends_in_reset or stop == time or b - a >= c:
+            if ends_in_reset or stop == time or u >= self.threshold:
                 continue
-            discriminant = b**2 - 4 * a * c
-            ratio = 2 * a / (b + math.sqrt(discriminant)) if discriminant > 0 and b > 0 else 0.0
-            if ratio > 0 and time < (crossing := time + tau * math.log(ratio)) <= stop:
+            crossing = time + next_crossing(u, 0.0, current, leak_rate, syn_rate, self.threshold)
+            if crossing <= stop:
                 found.append(crossing)
         return np.array(found)
 
@@ -199,6 +213,7 @@ class Neuron:
             reset_times=self.reset_times,
             tau_syn=self.tau_syn,
             threshold=self.threshold,
+            tau_mem=self.tau_mem,
         )
 
     def moments(self, n: int = 500) -> np.ndarray:
@@ -230,6 +245,7 @@ def simulate_neuron(
     rule: str = "drop",
     duration: float = 0.2,
     max_spikes: int = 200,
+    tau_mem: float | None = None,
 ) -> Neuron:
     """Let a few input spikes act on one neuron.
 
@@ -238,7 +254,7 @@ def simulate_neuron(
     times, weights : array_like, (input,)
         Time of each input spike in seconds, before it is moved to the time grid, and the weight of its synapse.
     tau_syn : float
-        Synaptic time constant in seconds; the membrane's is twice as long.
+        Synaptic time constant in seconds.
     threshold : float
         Threshold, which is also what a reset takes away.
     delta_t : float
@@ -249,6 +265,8 @@ def simulate_neuron(
         Length of the simulated window in seconds.
     max_spikes : int
         Crossings after which the neuron stops.
+    tau_mem : float or None
+        Membrane time constant in seconds; None: twice the synaptic one.
 
     Returns
     -------
@@ -277,6 +295,7 @@ def simulate_neuron(
         thresholds=[threshold],
         max_spikes=[max_spikes],
         tau_syn=tau_syn,
+        tau_mem=tau_mem,
         duration=duration,
         weights=[weights[None] if len(times) else np.zeros((1, 1))],
         dtype="float64",
@@ -294,6 +313,7 @@ def simulate_neuron(
         times=activity.times[0, 0][fired],
         discretized=activity.discretized[0, 0][fired],
         tau_syn=float(tau_syn),
+        tau_mem=None if tau_mem is None else float(tau_mem),
         threshold=float(threshold),
         duration=float(duration),
         delta_t=float(delta_t),

@@ -90,6 +90,7 @@ def sweep_weight(
         thresholds=network.thresholds,
         max_spikes=network.max_spikes,
         tau_syn=network.tau_syn,
+        tau_mem=network.tau_mem,
         duration=network.duration,
         weights=copies,
         dtype=network.dtype,
@@ -138,6 +139,7 @@ def spike_time_gradient(network: Network, spikes: Spikes, *, neuron: int = 0, ru
         # The neuron stops after its first spike, so that the error of its spikes is that of this one.
         max_spikes=(*network.max_spikes[:-1], 1),
         tau_syn=network.tau_syn,
+        tau_mem=network.tau_mem,
         duration=network.duration,
         weights=network.weights,
         dtype=network.dtype,

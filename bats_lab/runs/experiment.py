@@ -293,7 +293,7 @@ def network_of(run: xr.Dataset, *, epoch: int | None = None, device: str = "auto
         widths,
         thresholds=thresholds_of(run),
         max_spikes=config.max_spikes,
-        tau_syn=config.tau_syn,
+        **config.time_constants,
         duration=config.duration,
         weights=[w[:post, :pre] for w, post, pre in zip(padded, widths[1:], widths[:-1], strict=True)],
         dtype=config.dtype,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from bats_lab.engine import Neurons
 from bats_lab.network.feedforward import Network
 from bats_lab.network.neuron import Neuron
 from bats_lab.runs.experiment import config_of, first_samples, network_of, thresholds_of
@@ -178,14 +179,15 @@ def neuron_of(run: xr.Dataset, *, layer: str, neuron: int, sample: int) -> Neuro
         below = shown.sel(layer=names[depth - 1])
         computed, arrived = (below[v].transpose("neuron", "spike").values for v in ("spike_times", "sent_times"))
     pre, spike = np.nonzero(np.isfinite(arrived))
-    fired = np.isfinite(times)
+    fired, constants = np.isfinite(times), Neurons.of(config).time_constants(depth)
     return Neuron(
         input_times=computed[pre, spike].astype(float),
         input_sent=arrived[pre, spike].astype(float),
         weights=run["weights"].sel(layer=layer).transpose("post", "pre").values[neuron, pre].astype(float),
         times=times[fired],
         discretized=np.where(np.isfinite(sent), sent, np.inf)[fired],
-        tau_syn=config.tau_syn,
+        tau_syn=constants.syn,
+        tau_mem=constants.mem,
         threshold=thresholds_of(run)[depth],
         duration=config.duration,
         delta_t=config.delta_t,

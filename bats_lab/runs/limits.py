@@ -9,6 +9,7 @@ import numpy as np
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
+from bats_lab.engine import Neurons
 from bats_lab.spikes.estimators import Estimator
 from bats_lab.spikes.grid import ticks_within
 from bats_lab.spikes.rules import RULES
@@ -67,11 +68,16 @@ def overflow_warning(config: Config) -> str | None:
     """
     if Estimator(config.estimator, config.surrogate_width).by_sent:
         return None
-    tau, n_layers = 2 * config.tau_syn, len(config.hidden) + 1
+    n_layers, neurons = len(config.hidden) + 1, Neurons.of(config)
+    constants = [neurons.time_constants(i) for i in range(n_layers)]
+    # The faster of the two decays counts; with τ = 2 τ_s that is E² of eq. 12.
+    tau = 2 * min(min(own) for own in constants)
+    closed = all(own.closed for own in constants)
+    named = "the membrane's time constant" if closed else "twice the shortest time constant"
     most = math.log(float(np.finfo(config.dtype).max)) / (4 * n_layers)
     if config.delta_t <= most * tau:
         return None
     return (
-        f"delta_t is {config.delta_t / tau:.3g} times the membrane's time constant of {tau * 1e3:g} ms: from "
+        f"delta_t is {config.delta_t / tau:.3g} times {named} of {tau * 1e3:g} ms: from "
         f"{most:.3g} times on the straight-through gradient of {n_layers} layers may overflow {config.dtype}."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bats_lab.config import Config
@@ -74,7 +76,7 @@ def find_thresholds(config: Config, data: ImageData) -> tuple[float, ...]:
                 sizes[: layer + 2],
                 thresholds=[*found, threshold],
                 max_spikes=config.max_spikes[: layer + 1],
-                tau_syn=config.tau_syn,
+                **_of_layers(config.time_constants, layer + 1),
                 duration=config.duration,
                 weights=weights[: layer + 1],
                 dtype=config.dtype,
@@ -89,6 +91,11 @@ def find_thresholds(config: Config, data: ImageData) -> tuple[float, ...]:
             low, high = (middle, high) if sent(middle) >= rate else (low, middle)
         found.append(float(f"{low:.3g}") if reachable else config.thresholds[layer])
     return tuple(found)
+
+
+def _of_layers(constants: dict[str, Any], n_layers: int) -> dict[str, Any]:
+    """Return the time constants of the first layers."""
+    return {name: value[:n_layers] if isinstance(value, tuple) else value for name, value in constants.items()}
 
 
 def _untrained(config: Config, data: ImageData) -> tuple[Network, Spikes]:

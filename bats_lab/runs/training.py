@@ -18,7 +18,7 @@ import numpy as np
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
-from bats_lab.engine import Demand, Mode, Networks, Shape, get_backend
+from bats_lab.engine import Demand, Mode, Networks, Neurons, Shape, get_backend
 from bats_lab.engine.kernels import compile_kernels
 from bats_lab.errors import DivergedError, StoppedError
 from bats_lab.network.feedforward import Network
@@ -359,7 +359,7 @@ def _fitting(configs: Sequence[Config], data: ImageData, device: str) -> int:
         n_samples=sum(len(part.labels) for part in parts.values()),
         n_spikes=sum(n_events(part.inputs) for part in parts.values()),
         n_encodings=len({c.encoding_window for c in configs}),
-        n_grids=len({(c.encoding_window, c.delta_t, c.tau_syn, c.duration) for c in configs}),
+        n_grids=len({(c.encoding_window, c.delta_t, Neurons.of(c).time_constants(0).mem, c.duration) for c in configs}),
     )
     return get_backend(device).n_fitting(len(configs), demand)
 

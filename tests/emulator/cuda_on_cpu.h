@@ -26,6 +26,7 @@ static Index3 threadIdx, blockIdx, blockDim, gridDim;
 #define SHARED_ARRAY(type, name) type* name = reinterpret_cast<type*>(emulator::shared.data())
 
 using std::exp;
+using std::expm1;
 using std::log;
 using std::max;
 using std::min;

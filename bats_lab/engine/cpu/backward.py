@@ -12,6 +12,7 @@ One number per crossing, its slope, is all that backpropagation needs of the for
 backward pass walks the groups from last to first and carries :math:`F = \sum_k \delta_k\tau/x_k E^2` and
 :math:`H = \sum_k \delta_k\tau/x_k E`, relative to the current group: a weight gradient costs one addition per input
 event and neuron. No result depends on how many threads there are: sums run over samples in a fixed order.
+Where τ is not twice τ_s, F and H are what :mod:`bats_lab.engine.cpu.newton` has.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from numba import njit, prange
 
 from bats_lab.engine.cpu.forward import add_row
+from bats_lab.engine.cpu.newton import fade_any, response, take_steps_any
 from bats_lab.engine.cpu.records import (
     ALL,
     BIN,
@@ -121,6 +123,7 @@ def _backward_sample(
     first, tick, time, decay = groups.first, groups.tick, groups.time, groups.decay
     floats, integers = records.floats, records.integers
     c, tau, delta_t = physics.c, physics.tau, physics.delta_t
+    closed, tau_syn = physics.closed, physics.tau_syn
     by_bin, want_errors, clocked = reading.by_bin, reading.want_errors, reading.clocked
     f, h, step, back, chain = sums.f, sums.h, sums.step, sums.back, sums.chain
     position, order = sums.position, sums.order
@@ -133,7 +136,7 @@ def _backward_sample(
     looks_ahead = delta_t > 0 and not reading.by_sent
     active = False
     zero, one, two = f.dtype.type(0), f.dtype.type(1), f.dtype.type(2)
-    rate = one / tau
+    rate, rate_syn = one / tau, one / tau_syn
     n_groups = groups.n_all if by_bin else groups.n_active
     rank = n_records - 1
     # `g` is the latest group before the crossings at hand; F, H and C are relative to its time.
@@ -166,24 +169,42 @@ def _backward_sample(
             active = True
             chain[j] += scaled * c * fade
             # Its share of F and H (eq. 12), moved from its own time to this group's.
-            scaled *= tau
-            linear = scaled * fade
-            f[j] += linear * fade
-            h[j] += linear
+            distance = zero
+            if closed:
+                scaled *= tau
+                linear = scaled * fade
+                f[j] += linear * fade
+                h[j] += linear
+            else:
+                distance = f.dtype.type(t - time[g]) if by_bin else -tau * f.dtype.type(math.log(fade))
+                f[j] -= scaled * tau * response(distance, tau, tau_syn)[2]
+                h[j] += scaled * fade
             if not (looks_ahead and begin < stop and tick[g + 1] <= integers[k, BIN]):
                 continue
-            # E is above 1 there, as it is sent after the crossing.
-            ahead = fade * lead if lead > 0 else f.dtype.type(math.exp((time[g + 1] - t) / tau))
-            linear = scaled * ahead
-            square = linear * ahead
-            if not reading.in_order:
-                for event in range(begin, stop):
-                    if times[event] < t:
-                        i = np.uint32(neuron[event])
-                        gradient[i, j] += square - linear
-                        if want_errors:
-                            input_errors[event] += weights[i, j] * rate * (two * square - linear)
-            elif times[begin] < t:
+            # E is above 1 there, as it is sent after the crossing. Two loops: in a shared one the compiler fuses other
+            # multiplications with additions, and last bits of the closed form change.
+            if closed:
+                ahead = fade * lead if lead > 0 else f.dtype.type(math.exp((time[g + 1] - t) / tau))
+                linear = scaled * ahead
+                square = linear * ahead
+                if not reading.in_order:
+                    for event in range(begin, stop):
+                        if times[event] < t:
+                            i = np.uint32(neuron[event])
+                            gradient[i, j] += square - linear
+                            if want_errors:
+                                input_errors[event] += weights[i, j] * rate * (two * square - linear)
+            else:
+                ahead, _, spread = response(distance - f.dtype.type(time[g + 1] - time[g]), tau, tau_syn)
+                square, linear = -scaled * tau * spread, scaled * ahead
+                if not reading.in_order:
+                    for event in range(begin, stop):
+                        if times[event] < t:
+                            i = np.uint32(neuron[event])
+                            gradient[i, j] += square
+                            if want_errors:
+                                input_errors[event] += weights[i, j] * (rate_syn * square + linear)
+            if reading.in_order and times[begin] < t:
                 low, high = begin + 1, stop  # the first input that did not come before
                 while low < high:
                     middle = (low + high) >> 1
@@ -210,6 +231,9 @@ def _backward_sample(
                 if by_bin:
                     step[j] += square
                     back[j] += linear
+                elif not closed:
+                    step[j] += square
+                    back[j] += rate_syn * square + linear
                 else:
                     step[j] += square - linear
                     back[j] += rate * (two * square - linear)
@@ -217,10 +241,18 @@ def _backward_sample(
             i = np.uint32(neuron[event])
             if by_bin:
                 # Spikes of one tick of eq. 14 may have been sent on different ones: each has an E of its own.
-                ahead = f.dtype.type(math.exp((sent_ticks[event] - tick[g + 1]) * delta_t / tau))
-                _add_scaled(step, back, ahead * ahead, ahead, gradient, i)
+                if closed:
+                    ahead = f.dtype.type(math.exp((sent_ticks[event] - tick[g + 1]) * delta_t / tau))
+                    of_f, of_h = ahead * ahead, ahead
+                    back_f, back_h = two * ahead * ahead / tau, ahead / tau
+                else:
+                    distance = f.dtype.type((tick[g + 1] - sent_ticks[event]) * delta_t)
+                    ahead, of_f, spread = response(distance, tau, tau_syn)
+                    of_h = tau * spread
+                    back_f, back_h = of_f * rate_syn, of_h * rate_syn - ahead
+                _add_scaled(step, back, of_f, of_h, gradient, i)
                 if want_errors:
-                    input_errors[event] += _dot_scaled(step, back, two * ahead * ahead / tau, ahead / tau, weights, i)
+                    input_errors[event] += _dot_scaled(step, back, back_f, back_h, weights, i)
             else:
                 _add_step(step, gradient, i)
                 if want_errors:
@@ -230,9 +262,14 @@ def _backward_sample(
         if by_bin:
             step[:] = f
             back[:] = h
-        else:
+        elif closed:
             _take_steps(sums, rate)
-        _fade(sums, decay[g - 1] if g > 0 else one)
+        else:
+            take_steps_any(sums, rate_syn)
+        if closed:
+            _fade(sums, decay[g - 1] if g > 0 else one)
+        elif g > 0:
+            fade_any(sums, response(f.dtype.type(time[g] - time[g - 1]), tau, tau_syn), tau)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)

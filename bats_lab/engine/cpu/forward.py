@@ -18,7 +18,9 @@ changes sign, or may do so twice): no square root, no logarithm. Only marked neu
 (eq. 8-9). The *excess* :math:`-q` at the end of an interval is kept and used as that at the start of the next, so a
 crossing can neither be missed nor found twice by rounding at the seam.
 
-The backward pass is derived in :mod:`bats_lab.engine.cpu.backward`; how neurons are laid out stands in
+With any other ratio of the time constants the walk is the same, and :mod:`bats_lab.engine.cpu.newton` says what takes
+the place of the quadratic. The backward pass is derived in :mod:`bats_lab.engine.cpu.backward`; how neurons are laid
+out stands in
 :mod:`bats_lab.engine.cpu.layers`.
 """
 
@@ -32,6 +34,7 @@ from numba import njit, prange, types
 from numba.extending import intrinsic
 
 from bats_lab.engine.cpu.logarithm import log
+from bats_lab.engine.cpu.newton import advance_any, advance_clocked_any, response, solve_any
 from bats_lab.engine.cpu.order import group_events, order_records
 from bats_lab.engine.cpu.records import (
     BIN,
@@ -180,20 +183,22 @@ def _solve(solver, n, end, c, tau):
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
 def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
-    """Walk one sample through one block by the closed form (eq. 8-9); return the crossings recorded.
+    """Walk one sample through one block from crossing to crossing (eq. 8-9); return the crossings recorded.
 
     With a key, spikes are sent as `bats_lab.spikes.estimators.discretize_stochastically` has it.
     """
     first, tick, time, decay = groups.first, groups.tick, groups.time, groups.decay
     c, tau, delta_t, rule, max_spikes = physics.c, physics.tau, physics.delta_t, physics.rule, physics.max_spikes
+    closed, tau_syn = physics.closed, physics.tau_syn
     a, b, excess, mark, words = lanes.a, lanes.b, lanes.excess, lanes.mark, lanes.words
     hits, crossings, own_tick = lanes.hits, lanes.crossings, lanes.own_tick
     solver, root, since = lanes.solver, lanes.solver.root, lanes.solver.since
     floats, integers, sent, counters = records.floats, records.integers, records.sent, records.counters
     two_lanes = mark.shape[0] == 2 * words.shape[0]
     grid = delta_t > 0
-    one, two = a.dtype.type(1), a.dtype.type(2)
+    zero, one, two = a.dtype.type(0), a.dtype.type(1), a.dtype.type(2)
     tiny = a.dtype.type(1e-30)
+    length, fades = zero, (one, one, zero)  # of the interval at hand, where there is no closed form
     ticks_per_second = 1.0 / delta_t if grid else 0.0
     # At rest: no current, no potential, and by c below the threshold.
     a[:] = 0
@@ -210,8 +215,15 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
         begin, stop = first[g], first[g + 1]
         end = decay[g]
         _sum_rows(weights, neuron, begin, stop, lanes.total)
-        _advance(lanes, d, end, c)
-        d = end
+        if closed:
+            _advance(lanes, d, end, c)
+            d = end
+        else:
+            stops = time[g + 1] if g + 1 < groups.n_active else physics.duration
+            length = a.dtype.type(max(stops - time[g], 0.0))
+            ahead = response(length, tau, tau_syn)
+            advance_any(lanes, fades, ahead, length, c, tau)
+            fades = ahead
         # Which lanes are marked: the sign bits of 32 words, shifted by their number into one word, a bit for each lane.
         n_hits = np.uint64(0)
         for word in range(0, words.shape[0], 32):
@@ -229,9 +241,13 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
                 n_hits += next_one
         for hit in range(np.int64(n_hits)):
             j = hits[hit]
-            solver.a[hit], solver.b[hit], solver.excess[hit], solver.latest[hit] = a[j], b[j], excess[j], one
+            solver.a[hit], solver.b[hit], solver.excess[hit] = a[j], b[j], excess[j]
+            solver.latest[hit] = one if closed else zero
         while n_hits:
-            _solve(solver, (np.int64(n_hits) + 15) // 16 * 16, end, c, tau)
+            if closed:
+                _solve(solver, (np.int64(n_hits) + 15) // 16 * 16, end, c, tau)
+            else:
+                solve_any(solver, np.int64(n_hits), length, c, tau, tau_syn)
             n_again = np.uint64(0)  # lanes that may cross once more in this interval
             for hit in range(np.int64(n_hits)):
                 j = hits[hit]
@@ -284,14 +300,18 @@ def _simulate(weights, neuron, groups, physics, noise, mask, lanes, records):
                 crossings[j] += 1
                 # The reset (eq. 4, second sum) is another input of eq. 8, to b alone.
                 a_j, b_j = solver.a[hit], solver.b[hit] - solver.reset[hit]
-                excess_j = (b_j - a_j * end) * end - c
+                if closed:
+                    excess_j, falls, latest = (b_j - a_j * end) * end - c, b_j > two * a_j * end, s
+                else:
+                    u_end = b_j * fades[0] + a_j * fades[2]
+                    excess_j, falls, latest = u_end - c, u_end > a_j * fades[1], since[hit]
                 b[j], excess[j] = b_j, excess_j
                 if crossings[j] >= max_spikes:
                     counters[TRUNCATED] += 1
-                elif excess_j >= 0 or b_j > two * a_j * end:
+                elif excess_j >= 0 or falls:
                     hits[n_again] = j
                     solver.a[n_again], solver.b[n_again] = a_j, b_j
-                    solver.excess[n_again], solver.latest[n_again] = excess_j, s
+                    solver.excess[n_again], solver.latest[n_again] = excess_j, latest
                     n_again += next_one
             n_hits = n_again
     return n_records
@@ -324,6 +344,7 @@ def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
     first, tick, time = groups.first, groups.tick, groups.time
     c, tau, delta_t, max_spikes = physics.c, physics.tau, physics.delta_t, physics.max_spikes
     a, b, mark, crossings = lanes.a, lanes.b, lanes.mark, lanes.crossings
+    closed, tau_syn, solver = physics.closed, physics.tau_syn, lanes.solver
     floats, integers, sent, counters = records.floats, records.integers, records.sent, records.counters
     a[:] = 0
     b[:] = 0
@@ -335,10 +356,15 @@ def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
         return n_records
     one = a.dtype.type(1)
     d = a.dtype.type(math.exp(-delta_t / tau))  # the fade of one tick
+    length = a.dtype.type(delta_t)
+    fades = response(length, tau, tau_syn)
     g = -1
     for k in range(tick[0], physics.last_tick + 1):
         if g >= 0:
-            _advance_clocked(a, b, mark, d, c)
+            if closed:
+                _advance_clocked(a, b, mark, d, c)
+            else:
+                advance_clocked_any(lanes, fades, c)
             for j in range(a.shape[0]):
                 if not mark[j] >= 0 or crossings[j] >= max_spikes:
                     continue
@@ -347,7 +373,16 @@ def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
                 spike_time = k * delta_t
                 slope = a.dtype.type(np.inf)
                 discriminant = b[j] * b[j] - 4 * a[j] * c
-                if discriminant > 0:
+                if not closed:
+                    # From the tick before, whose state `total` and `excess` have.
+                    solver.a[0], solver.b[0] = lanes.total[j], lanes.excess[j]
+                    solver.excess[0], solver.latest[0] = mark[j], 0
+                    if solver.b[0] < c:
+                        solve_any(solver, np.int64(1), length, c, tau, tau_syn)
+                        if solver.root[0] > 0:
+                            spike_time += solver.since[0] - delta_t
+                            slope = solver.slope[0]
+                elif discriminant > 0:
                     x = math.sqrt(discriminant)
                     s = (b[j] + x) / (2 * a[j])  # relative to this tick: 1 now, 1/d a tick ago
                     if s > 0 and s * d < one:
@@ -370,7 +405,10 @@ def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
         if g + 1 < groups.n_active and tick[g + 1] == k:
             g += 1
             for event in range(first[g], first[g + 1]):
-                _add_rows(a, b, weights[neuron[event]])
+                if closed:
+                    _add_rows(a, b, weights[neuron[event]])
+                else:
+                    add_row(weights[neuron[event]], a)
     return n_records
 
 

@@ -133,7 +133,7 @@ class CpuNetworks:
         """Run a batch through the layers from `first` on; with `key`, hidden layers' spikes are rounded by chance."""
         neurons, delta_t = self.neurons[network], samples.spikes[network].delta_t
         events, n = samples.events(network), len(chosen)
-        tau, real = 2.0 * neurons.tau_syn, self._dtype.type
+        real = self._dtype.type
         if first:
             events, chosen = self._rooms[network][first - 1].outputs(), np.arange(n)
         for i in range(first, len(self._layers)):
@@ -142,9 +142,12 @@ class CpuNetworks:
             room.n, room.mode, room.inputs = n, own, events
             if room.ran != (own.rule, delta_t):  # else it is that of the batch before
                 room.ran = own.rule, delta_t
+                constants = neurons.time_constants(i)
                 room.physics = Physics(
-                    c=real(neurons.thresholds[i] / tau),
-                    tau=real(tau),
+                    c=real(neurons.thresholds[i] / constants.mem),
+                    tau=real(constants.mem),
+                    tau_syn=real(constants.syn),
+                    closed=constants.closed,
                     delta_t=float(delta_t),
                     duration=neurons.duration,
                     rule=rule_code(own.rule),

@@ -38,11 +38,14 @@ class Physics(NamedTuple):
     """What one layer's neurons are like, and the grid they run on.
 
     `c` is the threshold over τ; times are seconds, `delta_t` is 0 in continuous time. `last_tick` is the last one in
-    the window, `limit_tick` the last one on which rule ``defer`` sends.
+    the window, `limit_tick` the last one on which rule ``defer`` sends. Where `closed`, τ is twice the synaptic time
+    constant, and a crossing is the root of a quadratic.
     """
 
     c: np.floating
     tau: np.floating
+    tau_syn: np.floating
+    closed: bool
     delta_t: float
     duration: float
     rule: int
@@ -165,9 +168,9 @@ class Reading(NamedTuple):
 class Backlog(NamedTuple):
     """Sums of a block's lanes while a sample is walked backward."""
 
-    f: np.ndarray  # F = Σ δ τ/x E²
-    h: np.ndarray  # H = Σ δ τ/x E
-    step: np.ndarray  # F - H: what an input adds to the gradients of its weights
+    f: np.ndarray  # F = Σ δ τ/x E²; without the closed form Σ -δ K/x
+    h: np.ndarray  # H = Σ δ τ/x E; Σ δ/x E
+    step: np.ndarray  # F - H (F): what an input adds to the gradients of its weights
     back: np.ndarray  # what an input's error takes
     chain: np.ndarray  # C of eq. 13, relative to the group
     position: np.ndarray  # int32, (record,); where `by_bin`: the last group wholly before a crossing

@@ -35,11 +35,14 @@ KERNELS = (
 )
 
 
-def kernel_source() -> str:
-    """Return the CUDA C++ source of all kernels, which knows the tables of :mod:`bats_lab.spikes` by their names."""
+def kernel_source(*, any_ratio: bool = False) -> str:
+    """Return the CUDA C++ source of all kernels, which knows the tables of :mod:`bats_lab.spikes` by their names.
+
+    With `any_ratio` it is that for neurons of any time constants; without, it has nothing but the closed form.
+    """
     folder = Path(__file__).parent / "kernels"
     rules = f"enum {{ {', '.join(name.upper() for name in RULES)} }};"
-    tables = f"{rules}\n#define GRID_TOLERANCE {GRID_TOLERANCE!r}\n"
+    tables = f"{rules}\n#define GRID_TOLERANCE {GRID_TOLERANCE!r}\n#define ANY_RATIO {any_ratio:d}\n"
     return tables + "".join((folder / name).read_text(encoding="utf-8") for name in SOURCES)
 
 
@@ -52,7 +55,7 @@ class Device(Protocol):
     order_threads: int
     shared_bytes: int
 
-    def compile(self, dtype: np.dtype) -> None: ...  # noqa: D102
+    def compile(self, dtype: np.dtype, *, any_ratio: bool = False) -> None: ...  # noqa: D102
     def empty(self, shape: Any, dtype: Any) -> Any: ...  # noqa: D102
     def zeros(self, shape: Any, dtype: Any) -> Any: ...  # noqa: D102
     def upload(self, array: np.ndarray) -> Any: ...  # noqa: D102
@@ -67,6 +70,8 @@ class Device(Protocol):
         n_threads: int,
         arguments: Sequence[Any],
         shared_bytes: int = 0,
+        *,
+        any_ratio: bool = False,
     ) -> None: ...
     def record(self, work: Callable[[], None]) -> Callable[[], None]: ...  # noqa: D102
     def mark(self) -> Callable[[], None]: ...  # noqa: D102
@@ -96,7 +101,7 @@ class CupyDevice:
         import cupy
 
         self._cupy = cupy
-        self._functions: dict[tuple[str, str], Any] = {}
+        self._functions: dict[tuple[str, str, bool], Any] = {}
         with self._errors():
             properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
             self.name = properties["name"].decode()
@@ -116,18 +121,19 @@ class CupyDevice:
     def _errors(self) -> AbstractContextManager[None]:
         return _DeviceErrors(self._cupy)
 
-    def compile(self, dtype: np.dtype) -> None:
+    def compile(self, dtype: np.dtype, *, any_ratio: bool = False) -> None:
         """Compile and load all kernels for a type; CuPy keeps what it compiled in its cache on disk."""
         scalar = "float" if dtype == np.float32 else "double"
-        if (KERNELS[0], scalar) in self._functions:
+        if (KERNELS[0], scalar, any_ratio) in self._functions:
             return
         with self._errors():
             names = [f"{kernel}<{scalar}>" for kernel in KERNELS]
-            module = self._cupy.RawModule(code=kernel_source(), options=("--std=c++17",), name_expressions=names)
+            source = kernel_source(any_ratio=any_ratio)
+            module = self._cupy.RawModule(code=source, options=("--std=c++17",), name_expressions=names)
             for kernel, name in zip(KERNELS, names, strict=True):
                 function = module.get_function(name)
                 function.num_regs  # noqa: B018  (loads it: nothing may be loaded while a graph is recorded)
-                self._functions[kernel, scalar] = function
+                self._functions[kernel, scalar, any_ratio] = function
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         """Allocate an array; what is in it is undefined."""
@@ -168,9 +174,14 @@ class CupyDevice:
         n_threads: int,
         arguments: Sequence[Any],
         shared_bytes: int = 0,
+        *,
+        any_ratio: bool = False,
     ) -> None:
-        """Launch a kernel; `arguments` are arrays of the device and NumPy scalars of the kernel's types."""
-        function = self._functions[kernel, "float" if dtype == np.float32 else "double"]
+        """Launch a kernel; `arguments` are arrays of the device and NumPy scalars of the kernel's types.
+
+        With `any_ratio` it is the one compiled for neurons of any time constants.
+        """
+        function = self._functions[kernel, "float" if dtype == np.float32 else "double", any_ratio]
         with self._errors(), self._stream:
             function((n_blocks,), (n_threads,), tuple(arguments), shared_mem=shared_bytes)
 

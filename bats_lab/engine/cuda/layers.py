@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bats_lab.engine import Mode, Neurons
+from bats_lab.engine import Mode, TimeConstants
 from bats_lab.engine.cuda.device import NONE, Device
 from bats_lab.engine.cuda.samples import ROWS_PER_RANGE, Inputs, n_ranges
 from bats_lab.spikes.grid import first_tick_from, ticks_within
@@ -17,7 +17,7 @@ from bats_lab.spikes.rules import rule_code
 __all__ = ["ADAM", "N_COUNTERS", "STORED", "Layer", "Reading"]
 
 # As in the kernels.
-N_COUNTERS, N_TOTALS = 5, 6
+N_COUNTERS, N_TOTALS, N_REALS = 5, 6, 7
 STORED, ADAM = 1, 2
 _CHUNK, _POSTS = 16, 8
 
@@ -46,10 +46,12 @@ class Layer:
     device : Device
     weights : ndarray, (network, post, pre)
         Initial weights.
-    thresholds : sequence of float
+    thresholds, durations : sequence of float
         Of each network.
-    neurons : sequence of Neurons
-        Of each network; its time constant and window are taken from it.
+    constants : sequence of TimeConstants
+        Of each network.
+    tau_next : sequence of float
+        Membrane time constant of the layer that the spikes go to, of each network.
     max_spikes : int
         Crossings kept per neuron and sample.
     dtype : dtype
@@ -68,16 +70,23 @@ class Layer:
         weights: np.ndarray,
         *,
         thresholds: Sequence[float],
-        neurons: Sequence[Neurons],
+        durations: Sequence[float],
+        constants: Sequence[TimeConstants],
+        tau_next: Sequence[float],
         max_spikes: int,
         dtype: np.dtype,
     ) -> None:
+        # One network without the closed form takes the kernels for any ratio, in which the others still have it.
+        self.any_ratio = not all(own.closed for own in constants)
         device.compile(dtype)
+        if self.any_ratio:
+            device.compile(dtype, any_ratio=True)
         self.device, self.dtype = device, dtype
         self.n_networks, self.n_post, self.n_pre = weights.shape
         self.max_spikes, self.capacity = int(max_spikes), self.n_post * int(max_spikes)
         self.thresholds = [float(v) for v in thresholds]
-        self.tau, self.duration = [2.0 * n.tau_syn for n in neurons], [n.duration for n in neurons]
+        self.tau, self.tau_next, self.duration = [own.mem for own in constants], list(tau_next), list(durations)
+        self.tau_syn = [0.0 if own.closed else own.syn for own in constants]
         self.lanes, self.n_ranges = _lanes(self.n_post), n_ranges(self.n_post)
         self.weights = device.upload(weights.transpose(0, 2, 1).astype(dtype))
         self.moments: tuple[Any, Any] | None = None
@@ -100,7 +109,8 @@ class Layer:
         return zeros((self.n_networks, self.n_post), np.int32), zeros((self.n_networks, N_TOTALS), np.uint64)
 
     def _empty_settings(self) -> tuple[Any, Any]:
-        return self.device.empty((self.n_networks, 5), np.float64), self.device.empty((self.n_networks, 4), np.int32)
+        empty, n = self.device.empty, self.n_networks
+        return empty((n, N_REALS), np.float64), empty((n, 4), np.int32)
 
     @property
     def reals(self) -> Any:
@@ -139,8 +149,10 @@ class Layer:
         widths = [mode.estimator.slope_width for mode in modes]
         surrogates = [math.exp(-2.0 * math.pi * width) if width else 0.0 for width in widths]
         reals = [
-            (threshold / tau, tau, step, duration, surrogate)
-            for (step, _, duration, tau, threshold), surrogate in zip(runs, surrogates, strict=True)
+            (threshold / tau, tau, step, duration, surrogate, tau_syn, tau_next)
+            for (step, _, duration, tau, threshold), surrogate, tau_syn, tau_next in zip(
+                runs, surrogates, self.tau_syn, self.tau_next, strict=True
+            )
         ]
         self.device.fill(self._settings[slot][0], np.array(reals, np.float64))
         self.device.fill(self._settings[slot][1], np.array(integers, np.int32))
@@ -188,10 +200,11 @@ class Layer:
             self.moments = self.device.zeros(shape, self.dtype), self.device.zeros(shape, self.dtype)
         return self.moments
 
-    def launch(self, kernel: str, n_threads: int, *arguments: Any) -> None:
+    def launch(self, kernel: str, n_threads: int, *arguments: Any, any_ratio: bool = False) -> None:
         """Launch a kernel in blocks of the device's size."""
         threads = self.device.threads
-        self.device.launch(kernel, self.dtype, math.ceil(n_threads / threads), threads, arguments)
+        n_blocks = math.ceil(n_threads / threads)
+        self.device.launch(kernel, self.dtype, n_blocks, threads, arguments, any_ratio=any_ratio)
 
     def _crossings(self) -> tuple[Any, ...]:
         return tuple(self.room[name] for name in ("time", "slope", "fade", "origin", "bin", "group", "base"))
@@ -228,7 +241,7 @@ class Layer:
                 _int(columns), _int(self.max_spikes), *(room[name] for name in self._CROSSINGS), self.n_records,
                 self.sent, self.counters, fired,
             ),
-            _CHUNK * threads * self.dtype.itemsize,
+            _CHUNK * threads * self.dtype.itemsize, any_ratio=self.any_ratio,
         )  # fmt: skip
         threads, key = self.device.order_threads, self.dtype.itemsize
         fixed = threads * 12 + 8
@@ -262,6 +275,7 @@ class Layer:
             "backward", n_rows * self.lanes, errors, _int(row_stride), _int(slot_stride), self.n_records, room["time"],
             room["tick"], room["origin"], room["base"], self.reals, self.integers, _int(n_rows), _int(batch),
             _int(self.n_post), _int(self.lanes), _int(self.max_spikes), room["slope"], room["fade"],
+            any_ratio=self.any_ratio,
         )  # fmt: skip
 
     def send_errors(self, below: Layer, batch: int) -> None:
@@ -278,7 +292,7 @@ class Layer:
                 _int(self.n_pre), _int(self.n_post), _int(self.max_spikes), _int(blocks), _int(parts),
                 below.need_errors(),
             ),
-            threads * (_POSTS + 2) * self.dtype.itemsize,
+            threads * (_POSTS + 2) * self.dtype.itemsize, any_ratio=self.any_ratio,
         )  # fmt: skip
 
     def update(
@@ -316,7 +330,7 @@ class Layer:
                 _int(inputs is not None), _int(mode), step, adam, rates, _int(n_updates),
                 NONE if self.gradient is None else self.gradient, *moments, self.weights,
             ),
-            posts * splits * (n_inputs | 1) * self.dtype.itemsize,
+            posts * splits * (n_inputs | 1) * self.dtype.itemsize, any_ratio=self.any_ratio,
         )  # fmt: skip
 
     def inspect(self) -> tuple[np.ndarray, np.ndarray]:

@@ -65,12 +65,15 @@ class CudaNetworks:
     ) -> None:
         self.device, self.shape, self.neurons, self._threads = device, shape, list(neurons), threads
         self._dtype = np.dtype(shape.dtype)
+        last = len(weights) - 1
         self._layers = [
             Layer(
                 device,
                 np.asarray(w),
                 thresholds=[own.thresholds[i] for own in self.neurons],
-                neurons=self.neurons,
+                durations=[own.duration for own in self.neurons],
+                constants=[own.time_constants(i) for own in self.neurons],
+                tau_next=[own.time_constants(min(i + 1, last)).mem for own in self.neurons],
                 max_spikes=kept,
                 dtype=self._dtype,
             )

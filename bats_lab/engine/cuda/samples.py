@@ -206,6 +206,8 @@ class Samples:
         physics = Physics(
             c=self.dtype.type(0),  # not asked for
             tau=self.dtype.type(tau),
+            tau_syn=self.dtype.type(0),  # nor this
+            closed=True,
             delta_t=s.delta_t,
             duration=duration,
             rule=0,

@@ -82,7 +82,7 @@ def drive_response(
             (n_inputs, len(weights)),
             thresholds=[config.threshold_output],
             max_spikes=[config.max_spikes_output],
-            tau_syn=config.tau_syn,
+            **config.time_constants,
             duration=config.duration,
             weights=[np.repeat(weights[:, None], n_inputs, axis=1)],
             dtype="float64",

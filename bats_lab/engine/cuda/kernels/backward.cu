@@ -5,7 +5,7 @@
 // next crossing fade into them. So the backward pass visits crossings only, of which a neuron has few, and an input
 // spike costs one exponential per neuron: that to the first crossing it came before. Exponents are relative to the
 // group of inputs before the crossing (`base` on a grid, `origin` in continuous time), so that they keep their
-// precision on long windows.
+// precision on long windows. Where tau is not twice tau_syn, F and H are what engine.cpu.newton has.
 
 // F and H of each crossing, from the errors of spikes: one thread a neuron and row. They take the places of slope and
 // fade, which nothing needs any more. `slot_stride` is 0 where all spikes of a neuron have one error.
@@ -22,6 +22,7 @@ __global__ void backward(
     const double delta_t = reals[network * N_REALS + DELTA_T];
     const T c = T(reals[network * N_REALS + C]), tau = T(reals[network * N_REALS + TAU]);
     const bool grid = delta_t > 0, clocked = integers[network * N_INTEGERS + RULE] == CLOCKED;
+    const T tau_syn = T(reals[network * N_REALS + TAU_SYN]);
     const T rate = T((grid ? delta_t : 1.0) / (double)tau);
     T chain = 0, later = 0, f = 0, h = 0;
     int64 at = row * max_spikes * n_post + post;
@@ -38,6 +39,19 @@ __global__ void backward(
         T scaled = delta / slope[at];
         chain += scaled * c;
         later = t;
+        if (ANY_RATIO && tau_syn > T(0)) {
+            if (f != T(0) || h != T(0)) {
+                const T distance = grid ? T((base[at + n_post] - base[at]) * delta_t) : origin[at + n_post] - origin[at];
+                const Response<T> fades(distance, tau, tau_syn);
+                f = fades.syn * f - tau * fades.spread * h;
+                h *= fades.leak;
+            }
+            f -= scaled * tau * Response<T>(-tau * log(fade[at]), tau, tau_syn).spread;
+            h += scaled * fade[at];
+            slope[at] = f;
+            fade[at] = h;
+            continue;
+        }
         scaled *= tau;
         if (f != T(0) || h != T(0)) {
             const T distance = grid ? T(base[at] - base[at + n_post]) : origin[at] - origin[at + n_post];
@@ -60,6 +74,16 @@ struct Causality {
     bool grid, straight, by_bin;
 };
 
+// Time constants of a layer: 1/tau in the units in which spikes are apart (ticks on a grid), and seconds of such a unit;
+// `tau_syn` is 0 where crossings have the closed form.
+template <typename T> struct Rates {
+    T rate, unit, tau, tau_syn;
+
+    __device__ Rates(const double* real)
+        : rate(T((real[DELTA_T] > 0 ? real[DELTA_T] : 1.0) / (double)T(real[TAU]))),
+          unit(T(real[DELTA_T] > 0 ? real[DELTA_T] : 1.0)), tau(T(real[TAU])), tau_syn(T(real[TAU_SYN])) {}
+};
+
 // What is known of a crossing when an input spike asks whether it came before it.
 template <typename T> struct Crossing {
     T time, f, h, origin;
@@ -72,10 +96,17 @@ template <typename T> struct Crossing {
                                         (causality.by_bin || spike_tick <= bin) && spike_time < time);
     }
 
-    // d crossing / d weight of an input spike, with what is propagated back (the text above).
-    __device__ T share(int spike_tick, T spike_time, Causality causality, T rate, T factor) const {
-        const T e = exp((causality.grid ? T(spike_tick - base) : spike_time - origin) * rate);
-        return (factor * f * e - h) * e;
+    // d crossing / d weight of an input spike, with what is propagated back (the text above), or tau times d crossing / d
+    // time of the spike, for a weight of 1.
+    __device__ T share(int spike_tick, T spike_time, Causality causality, const Rates<T>& rates, bool of_time) const {
+        const T distance = causality.grid ? T(spike_tick - base) : spike_time - origin;
+        if (ANY_RATIO && rates.tau_syn > T(0)) {
+            const Response<T> fades(-distance * rates.unit, rates.tau, rates.tau_syn);
+            const T of_weight = f * fades.syn - h * rates.tau * fades.spread;
+            return of_time ? rates.tau * (of_weight / rates.tau_syn + h * fades.leak) : of_weight;
+        }
+        const T e = exp(distance * rates.rate);
+        return ((of_time ? T(2) : T(1)) * f * e - h) * e;
     }
 };
 
@@ -119,11 +150,10 @@ __global__ void input_errors(
     const int64 row = blockIdx.x / n_blocks;
     const int network = (int)(row / batch);
     const double delta_t = reals[network * N_REALS + DELTA_T];
-    const T tau = T(reals[network * N_REALS + TAU]);
+    const Rates<T> rates(reals + network * N_REALS);
     const double q = reals[network * N_REALS + SURROGATE];
     const bool grid = delta_t > 0, straight = grid && !integers[network * N_INTEGERS + BY_SENT];
     const Causality causality = {grid, straight, straight && integers[network * N_INTEGERS + RULE] == DEFER};
-    const T rate = T((grid ? delta_t : 1.0) / (double)tau);
     const Crossings<T> crossings = {time, f, h, origin, bin, group, base};
     const int64 events = row * room, records = row * max_spikes * n_post;
     const int n = n_sent[row], share = (n_post + n_parts - 1) / n_parts;
@@ -154,7 +184,7 @@ __global__ void input_errors(
                 for (int k = 0; k < n_crossings; ++k) {
                     const Crossing<T> crossing = crossings.get(records + (int64)k * n_post + post, causality);
                     if (!crossing.is_after(spike_order, spike_tick, spike_time, causality)) continue;
-                    sum += weight[post - begin] * crossing.share(spike_tick, spike_time, causality, rate, T(2));
+                    sum += weight[post - begin] * crossing.share(spike_tick, spike_time, causality, rates, true);
                     break;
                 }
             }
@@ -166,7 +196,7 @@ __global__ void input_errors(
             for (int other = 1; other < n_parts && part == 0; ++other) sum += sums[other * n_spikes + spike];
         }
         if (i >= n || part > 0) continue;
-        sum /= tau;
+        sum /= rates.tau;
         // The surrogate's slope where the spike crossed: bats_lab.spikes.grid.surrogate_slope.
         if (grid && q > 0)
             sum *= T((1.0 - q * q) / (1.0 - 2.0 * q * cos(2.0 * PI * ((double)spike_time / delta_t)) + q * q));
@@ -207,7 +237,7 @@ __global__ void update(
         const bool grid = delta_t > 0, straight = grid && !integers[network * N_INTEGERS + BY_SENT];
         const Causality causality = {grid, straight,
                                  hidden_inputs && straight && integers[network * N_INTEGERS + RULE] == DEFER};
-        const T rate = T((grid ? delta_t : 1.0) / (double)T(reals[network * N_REALS + TAU]));
+        const Rates<T> rates(reals + network * N_REALS);
         const Crossings<T> crossings = {time, f, h, origin, bin, group, base};
         const int per_tile = n_inputs / ROWS_PER_RANGE;
         const int first_range = tile * per_tile, last_range = min(first_range + per_tile, n_ranges);
@@ -232,7 +262,7 @@ __global__ void update(
                     while (!crossing.is_after(spike_order, spike_tick, spike_time, causality) && ++k < n)
                         crossing = crossings.get(records + (int64)k * n_post, causality);
                     if (k == n) break;
-                    sum += crossing.share(spike_tick, spike_time, causality, rate, T(1));
+                    sum += crossing.share(spike_tick, spike_time, causality, rates, false);
                     if (++spike == end || pre[events + spike] != input) break;
                 }
                 own_sums[input] = sum;

@@ -1,6 +1,7 @@
 // What the kernels share. They are joined to one source, in the order of cuda.device.SOURCES, and compiled by NVRTC
-// without any header; before them come the names of the collision rules and GRID_TOLERANCE, from bats_lab.spikes.
-// Every kernel is a template on the scalar type T, float or double.
+// without any header; before them come the names of the collision rules and GRID_TOLERANCE, from bats_lab.spikes, and
+// ANY_RATIO: whether neurons may have other time constants than those with the closed form, tau = 2 tau_syn. Every
+// kernel is a template on the scalar type T, float or double.
 //
 // A *row* is one sample of one network: row = network * batch + i. The crossings of a row lie in arrays
 // (row, slot, neuron), so that neighbouring threads, which are neighbouring neurons, read neighbouring words. Input
@@ -19,8 +20,9 @@ typedef unsigned long long uint64;
 enum { DROPPED, MERGED, DEFERRED, LOST, TRUNCATED, N_COUNTERS, SENT = N_COUNTERS, N_TOTALS };
 
 // Columns of what differs between networks in a layer: floats and integers.
-// c = threshold / tau; seconds; exp(-2 pi width) of the surrogate of the time grid, 0: none.
-enum { C, TAU, DELTA_T, DURATION, SURROGATE, N_REALS };
+// c = threshold / tau; seconds; exp(-2 pi width) of the surrogate of the time grid, 0: none; the synapse's constant, 0:
+// crossings have the closed form; tau of the layer that the spikes go to.
+enum { C, TAU, DELTA_T, DURATION, SURROGATE, TAU_SYN, TAU_NEXT, N_REALS };
 // Last tick in the window; last one on which rule defer sends; whether an input came before a crossing if it was *sent*
 // before it, in place of if it *crossed* before it (bats_lab.spikes.estimators.Estimator).
 enum { RULE, N_TICKS, LIMIT_TICK, BY_SENT, N_INTEGERS };
@@ -79,3 +81,19 @@ __device__ inline int exclusive_scan(int value, int* scan, int* total) {
     __syncthreads();
     return sum;
 }
+
+// What an interval x leaves of the potential and of the current, and what the current has added to the potential:
+// exp(-x/tau), exp(-x/tau_syn) and K(x)/tau of engine.cpu.newton.response.
+template <typename T> struct Response {
+    T leak, syn, spread;
+
+    __device__ Response() : leak(1), syn(1), spread(0) {}
+    __device__ Response(T x, T tau, T tau_syn) {
+        const T leak_rate = T(1) / tau, syn_rate = T(1) / tau_syn;
+        const T low = min(leak_rate, syn_rate), gap = max(leak_rate, syn_rate) - low;
+        const T slow = exp(-low * x), fast = slow * exp(-gap * x);
+        spread = slow * leak_rate * (gap > T(0) ? -expm1(-gap * x) / gap : x);
+        leak = leak_rate <= syn_rate ? slow : fast;
+        syn = leak_rate <= syn_rate ? fast : slow;
+    }
+};

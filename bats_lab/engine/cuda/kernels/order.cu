@@ -133,7 +133,7 @@ __global__ void order_spikes(
         double stop = duration;
         if (i + 1 < n_groups && i + 1 != active)
             stop = grid ? group_tick[i + 1] * delta_t : (double)group_time[i + 1];
-        decay[i] = T(exp(-max(stop - start, 0.0) / (double)T(real[TAU])));
+        decay[i] = T(exp(-max(stop - start, 0.0) / (double)T(real[TAU_NEXT])));
     }
     double waited = 0;
     for (int i = thread; i < n; i += n_threads) {
