@@ -396,7 +396,7 @@ def test_crossover_is_where_both_networks_take_the_same():
 def test_energies_of_a_shipped_deployment_are_computed_when_it_is_opened():
     found = deployment_costs(open_deployments(RESULTS / "thesis_chip")["mnist"]).sel(split="test").mean("seed")
     clocked = found.sel(rule="clocked", bits=8, hardware="Loihi")
-    # Leakage is most of it, sixty times what the chip does at 20 ms; and it hardly depends on the clock.
+    # Leakage is most of it, more than sixty times what the chip does at 20 ms; and it hardly depends on the clock.
     assert clocked.leakage_real_time.sel(delta_t=0.02) > 60 * clocked.dynamic.sel(delta_t=0.02)
     real_time = clocked.real_time.sel(delta_t=[0.001, 0.002, 0.004, 0.01, 0.02, 0.03])
     assert real_time.max() < 1.1 * real_time.min()

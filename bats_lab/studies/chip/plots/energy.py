@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import holoviews as hv
@@ -73,7 +72,7 @@ def plot_energy(
         _panel(known, axis, title="rule clocked", marks=marks, legend_title="sum"),
         _panel(terms, axis, title="what is in all sums", legend_title="charged for"),
     ]
-    return style.panels(plots, columns=2, title=above, width=_WIDTH, height=_HEIGHT, gap=90)
+    return style.panels(plots, columns=1, title=above, width=_WIDTH, height=_HEIGHT, gap=90)
 
 
 def _longest(points: xr.Dataset, hardware: Hardware) -> int:
@@ -96,7 +95,8 @@ def _levels(marks: Any) -> list[np.ndarray]:
 def _dense_line(dense: float, steps: np.ndarray) -> list[Any]:
     """Draw the level of the dense network and what it is."""
     low, high = style.DeltaTAxis.over(steps).limits
-    text = ([math.sqrt(low * high)], [dense * 1.06], [f"dense network, without leakage: {short(dense)} µJ"])
-    words = style.text(hv.Labels(text, [DELTA_T, hv.Dimension("level")], "text"), style.ACCENT_COLOR)
+    place = high / (high / low) ** 0.02
+    text = ([place], [dense * 1.06], [f"dense network, without leakage: {short(dense)} µJ"])
+    words = style.text(hv.Labels(text, [DELTA_T, hv.Dimension("level")], "text"), style.ACCENT_COLOR, align="right")
     words = style.styled(words, screen={"text_baseline": "bottom"}, paper={"verticalalignment": "bottom"})
     return [level(dense, steps, width=0.7), words]
