@@ -38,7 +38,8 @@ class Physics(NamedTuple):
     """What one layer's neurons are like, and the grid they run on.
 
     `c` is the threshold over τ; times are seconds, `delta_t` is 0 in continuous time. `last_tick` is the last one in
-    the window, `limit_tick` the last one on which rule ``defer`` sends.
+    the window, `limit_tick` the last one on which rule ``defer`` sends. `unit` is what currents and potentials over τ
+    are rounded to multiples of on every tick of rule ``clocked``; 0: they are not.
     """
 
     c: np.floating
@@ -49,6 +50,7 @@ class Physics(NamedTuple):
     last_tick: int
     limit_tick: int
     max_spikes: int
+    unit: np.floating
 
 
 class Events(NamedTuple):

@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["choice", "deploy", "deployment", "energy", "plots", "quantization", "report", "study"],
+    ["choice", "deploy", "deployment", "energy", "plots", "quantization", "report", "study", "training", "twin"],
     {
         "choice": ["choose", "compare_chosen", "without_failed"],
         "deployment": [
@@ -31,7 +31,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "deployment_costs",
             "energy_table",
             "memory_access",
+            "layer_counts",
             "neuron_updates_clocked",
+            "used_cores",
         ],
         "plots.active_share": ["plot_active_share"],
         "plots.clock_and_word": ["plot_clock_and_word"],
@@ -39,8 +41,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "plots.deployment": ["plot_deployment"],
         "plots.energy": ["plot_energy"],
         "plots.three_way": ["plot_three_way"],
+        "plots.words": ["plot_words"],
         "quantization": ["quantization_scales", "quantize_weights"],
         "report": ["choice_table", "compared_table", "crossover_table", "energy_terms_table", "front_table"],
+        "training": ["METHODS", "open_training", "run_training", "training_config", "training_table"],
+        "twin": ["compare_twin", "simulate_twin"],
         "study": ["DEPLOY_STEPS", "WORD_LENGTHS", "chip_configs", "run_deployment"],
     },
 )

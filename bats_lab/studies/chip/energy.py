@@ -43,8 +43,10 @@ __all__ = [
     "deployment_costs",
     "energy",
     "energy_table",
+    "layer_counts",
     "memory_access",
     "neuron_updates_clocked",
+    "used_cores",
 ]
 
 #: What stands in tables and legends where nobody has published joules.
@@ -420,10 +422,7 @@ def energy(counts: xr.Dataset, hardware: Hardware) -> xr.Dataset:
 
     nothing = math.nan if not hardware.published else 0.0
     updates = counts["layer_size"].astype(float) * ticks
-    cores: Any = np.ceil(counts["layer_size"] / hardware.neurons_per_core)
-    if math.isfinite(hardware.weight_bits_per_core):
-        cores = np.maximum(cores, np.ceil(counts["weights"] * bits / hardware.weight_bits_per_core))
-    cores = np.maximum(cores, 1.0)
+    cores = used_cores(hardware, counts["layer_size"], counts["weights"], bits)
     first = xr.DataArray(np.arange(counts.sizes["layer"]) == 0, dims="layer")
     messages = (counts["spikes_in"] * cores * price("message")).where(ticks.notnull())
     by_layer = {
@@ -455,6 +454,47 @@ def energy(counts: xr.Dataset, hardware: Hardware) -> xr.Dataset:
                 operations.where(ticks.notnull()), "1", "effective synaptic operations per inference"
             ),
         }
+    )
+
+
+def used_cores(hardware: Hardware, n_neurons: Any, n_weights: Any, bits: Any) -> Any:
+    """Count the cores that hold so many neurons, and so many weights of so many bits; numbers or arrays of them.
+
+    Examples
+    --------
+    >>> int(used_cores(HARDWARE["Loihi"], 800, 784 * 800, 8))
+    5
+    """
+    cores: Any = np.maximum(np.ceil(n_neurons / hardware.neurons_per_core), 1.0)
+    if math.isfinite(hardware.weight_bits_per_core):
+        cores = np.maximum(cores, np.ceil(n_weights * bits / hardware.weight_bits_per_core))
+    return cores
+
+
+def layer_counts(
+    spikes_in: Sequence[float],
+    spikes_out: Sequence[float],
+    sizes: Sequence[int],
+    duration: float,
+    delta_t: float,
+    bits: int,
+) -> xr.Dataset:
+    """Return what :func:`energy` takes, given what reaches and leaves each layer, for one network on a clock.
+
+    `sizes` are those of the inputs and of all layers; `duration` and `delta_t` are in seconds.
+    """
+    size, below = np.array(sizes[1:], float), np.array(sizes[:-1], float)
+    ticks = float(neuron_updates_clocked(1, duration, delta_t)) + 1
+    by_layer = {
+        "synaptic_events": np.array(spikes_in) * size,
+        "spikes_in": np.array(spikes_in),
+        "spikes_out": np.array(spikes_out),
+        "layer_size": size,
+        "weights": size * below,
+    }
+    return xr.Dataset(
+        {name: ("layer", value) for name, value in by_layer.items()}
+        | {"ticks": ticks, "seconds": ticks * delta_t, "bits": bits}
     )
 
 
