@@ -37,7 +37,8 @@ from bats_lab.studies.chip.deployment import (
     open_deployments,
     run_on_clock,
 )
-from bats_lab.studies.chip.energy import HARDWARE, deployment_costs, neuron_updates_clocked
+from bats_lab.studies.chip.energy import deployment_costs, neuron_updates_clocked
+from bats_lab.studies.chip.prices import HARDWARE
 from bats_lab.studies.chip.quantization import quantization_scales, quantize_weights
 from bats_lab.studies.chip.study import DEPLOY_STEPS, WORD_LENGTHS, chip_configs, run_deployment
 

@@ -15,24 +15,18 @@ from bats_lab.runs.results import open_results
 from bats_lab.spikes.grid import GRID_TOLERANCE
 from bats_lab.studies.chip.deployment import open_deployments
 from bats_lab.studies.chip.energy import (
-    CMOS_45NM,
-    HARDWARE,
-    NO_ENERGY,
     PACES,
-    SOURCES,
     TERMS,
-    Hardware,
-    Price,
     active_share,
     costs,
     dense_energy,
     dense_operations,
     deployment_costs,
     energy,
-    energy_table,
     memory_access,
     neuron_updates_clocked,
 )
+from bats_lab.studies.chip.prices import CMOS_45NM, HARDWARE, NO_ENERGY, SOURCES, Hardware, Price, energy_table
 
 JOULES = (*TERMS, "leakage_real_time", "leakage_fast", *PACES)
 RESULTS = Path(__file__).parent.parent / "results"

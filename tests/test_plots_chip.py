@@ -30,6 +30,8 @@ from bats_lab.studies.chip.report import (
     energy_terms_table,
     front_table,
 )
+from bats_lab.studies.chip.training import METHODS
+from bats_lab.studies.statistics import paired
 
 
 @pytest.fixture(scope="module")
@@ -513,3 +515,49 @@ def test_one_seed_has_no_interval_and_no_deployment_no_row(deployment: xr.Datase
     assert set(table["p"]) == {""} and not table["difference (points)"].str.contains("[", regex=False).any()
     for make_table in (compared_table, choice_table, crossover_table, energy_terms_table, front_table):
         assert make_table(open_deployments(tmp_path)).empty
+
+
+# Words in training
+
+
+@pytest.fixture(scope="module")
+def trained() -> xr.Dataset:
+    """Networks that were trained for a chip, as open_training returns them: two points are gained at 2 bits."""
+    return _made_up_training().to_dataset(name="accuracy").assign_coords(dataset="mnist")
+
+
+def _made_up_training() -> xr.DataArray:
+    """Accuracy by seed, split, method, time step and word."""
+    rng = np.random.default_rng(0)
+    means = np.array([[0.96, 0.95, 0.92], [np.nan, 0.955, 0.94]])
+    values = means[None, None, :, None] + rng.normal(0, 0.001, (3, 1, 2, 2, 3))
+    coords = {"seed": [0, 1, 2], "split": ["test"], "training": list(METHODS), "delta_t": [0.02, 0.03]}
+    return xr.DataArray(values, coords | {"bits": [32, 4, 2]}, (*coords, "bits"))
+
+
+def test_accuracy_of_words_is_drawn_by_how_they_came_about(trained: xr.Dataset) -> None:
+    layout = chip.plot_words(trained)
+    draw(layout)
+    for panel, step in zip(layout, (0.02, 0.03), strict=True):
+        for name, text in METHODS.items():
+            means = 100 * trained["accuracy"].sel(training=name, delta_t=step, split="test").mean("seed")
+            np.testing.assert_allclose(series(panel, text), means.sortby("bits").dropna("bits"))
+    draw(chip.plot_words(trained.isel(seed=[0], delta_t=[0])))
+    for bad, options, message in (
+        (trained, {"split": "train"}, "split is 'train'; it must be one of test"),
+        (trained.where(trained["seed"] > 3), {}, "Nothing was measured"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            chip.plot_words(bad, **options)
+
+
+def test_words_in_training_are_compared_with_rounding_over_paired_seeds(trained: xr.Dataset) -> None:
+    table = chip.training_table({"mnist": trained})
+    assert table["bits"].tolist() == 2 * ["trained", "4", "4", "2", "2"]
+    row = table[(table["bits"] == "2") & (table["how"] == METHODS["from_trained"])].iloc[0]
+    at_two = 100 * trained["accuracy"].sel(delta_t=0.02, bits=2, split="test")
+    found = paired(at_two.sel(training="from_trained").values, at_two.sel(training="post_training").values)
+    assert row["difference (points)"] == f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    assert row["p"] == f"{min(1, 4 * found.p):.2g}"  # of four comparisons
+    assert chip.training_table({"mnist": trained.isel(seed=[0])})["p"].eq("").all()
+    assert chip.training_table({}).empty

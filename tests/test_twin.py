@@ -10,7 +10,7 @@ from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.training import input_spikes, train
 from bats_lab.spikes.trains import Spikes
-from bats_lab.studies.chip.energy import HARDWARE
+from bats_lab.studies.chip.prices import HARDWARE
 from bats_lab.studies.chip.twin import compare_twin, simulate_twin
 
 pytest.importorskip("sanafe")

@@ -19,8 +19,9 @@ from bats_lab.plots.runs import check_choice, seeds_text
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies.chip.choice import without_failed
 from bats_lab.studies.chip.deployment import by_dataset, open_deployment
-from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, PACES, deployment_costs
+from bats_lab.studies.chip.energy import PACES, deployment_costs
 from bats_lab.studies.chip.plots import clock_and_word, quantities, three_way
+from bats_lab.studies.chip.prices import HARDWARE, NO_ENERGY
 from bats_lab.studies.statistics import mean_and_std
 
 __all__ = ["explore_chip"]
@@ -62,7 +63,7 @@ def explore_chip(
         What is shown first for every clock and word: ``accuracy``, ``spikes``, ``synaptic_events``, ``active_share``,
         ``energy`` or ``decision_time``.
     hardware : str
-        A row of :data:`bats_lab.studies.chip.energy.HARDWARE`.
+        A row of :data:`bats_lab.studies.chip.prices.HARDWARE`.
     pace : str
         What is taken for leakage, one of :data:`bats_lab.studies.chip.energy.PACES`.
     rule : str or None

@@ -13,9 +13,10 @@ import xarray as xr
 from bats_lab.plots.runs import spread_text
 from bats_lab.plots.style import delta_t_label
 from bats_lab.studies.chip.choice import choices, compare_chosen
-from bats_lab.studies.chip.energy import HARDWARE, PACES, TERMS, deployment_costs
+from bats_lab.studies.chip.energy import PACES, TERMS, deployment_costs
 from bats_lab.studies.chip.plots.quantities import hardware_of, narrowed, short
 from bats_lab.studies.chip.plots.three_way import three_way_table
+from bats_lab.studies.chip.prices import HARDWARE
 from bats_lab.studies.chip.quantization import TRAINED
 
 __all__ = ["choice_table", "compared_table", "crossover_table", "energy_terms_table", "front_table"]
@@ -40,7 +41,7 @@ def choice_table(
         As in :func:`bats_lab.studies.chip.choice.choose`; chosen is on validation images, all other numbers are of test
         images.
     hardware : sequence of str
-        Rows of :data:`bats_lab.studies.chip.energy.HARDWARE`, each a column of energies: without leakage / in real
+        Rows of :data:`bats_lab.studies.chip.prices.HARDWARE`, each a column of energies: without leakage / in real
         time. Only rule ``clocked`` has any.
 
     Returns
@@ -125,7 +126,7 @@ def energy_terms_table(
     parts : mapping of str to xarray.Dataset
         As :func:`bats_lab.studies.chip.deployment.open_deployments` returns them.
     hardware : str
-        A row of :data:`bats_lab.studies.chip.energy.HARDWARE` with published energies.
+        A row of :data:`bats_lab.studies.chip.prices.HARDWARE` with published energies.
     bits : int
         Word length of the weights.
     split : str

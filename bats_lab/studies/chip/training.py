@@ -27,43 +27,31 @@ from bats_lab.studies.statistics import bonferroni, paired
 
 __all__ = ["METHODS", "is_trained_for_chip", "open_training", "run_training", "training_config", "training_table"]
 
-#: What is done with a network that was trained in continuous time, and, from scratch, without one.
-METHODS = {
-    "post_training": "rounded after training",
-    "from_trained": "trained further on the chip's terms",
-    "from_scratch": "trained on the chip's terms from the start",
-}
-#: Epochs on the chip's terms, and learning rates; None: that of the preset.
-_EPOCHS = {"from_trained": 1, "from_scratch": 5}
-_RATES = {"from_trained": 0.0005, "from_scratch": None}
-#: Targets as shares of the ticks in the window: a neuron of a clocked chip sends one spike a tick at most.
-_TARGETS = {"target_true": 0.8, "target_false": 0.2}
+#: What is done with a network that was trained in continuous time.
+METHODS = {"post_training": "rounded after training", "from_trained": "trained further with the words"}
+#: How long networks are trained further, and at which rate.
+_FURTHER = {"epochs": 1, "learning_rate": 0.0005}
 _STEPS, _WORDS = (0.02, 0.03), (4, 3, 2)
 _DATASETS = ("mnist", "mnist_small")
 _SPLITS = ("validation", "test")
 
 
-def training_config(base: Config, method: str, delta_t: float, bits: int, *, quick: bool = False) -> Config:
-    """Return the run that trains with words of few bits what `base` trains in continuous time.
+def training_config(base: Config, delta_t: float, bits: int) -> Config:
+    """Return the run that trains with words of few bits what `base` has trained in continuous time.
 
     Parameters
     ----------
     base : Config
         A run of :func:`bats_lab.studies.chip.study.chip_configs`.
-    method : str
-        ``from_trained`` or ``from_scratch``.
     delta_t : float
         Time step of the chip in seconds.
     bits : int
         Word length of the weights.
-    quick : bool
-        One epoch.
     """
-    ticks = ticks_within(base.duration, delta_t)
-    rate = _RATES[method] or base.learning_rate
-    targets = {name: share * ticks for name, share in _TARGETS.items()}
-    words = {"rule": "clocked", "delta_t": delta_t, "weight_bits": bits, "learning_rate": rate}
-    return base.replace(**words, **targets, epochs=1 if quick else _EPOCHS[method])
+    # An output neuron sends a spike a tick at most, and each layer waits a tick for the one below.
+    most = max(1, ticks_within(base.duration, delta_t) - len(base.hidden) - 1)
+    targets = {"target_true": float(most), "target_false": most * base.target_false / base.target_true}
+    return base.replace(rule="clocked", delta_t=delta_t, weight_bits=bits, **targets, **_FURTHER)
 
 
 def run_training(
@@ -87,7 +75,7 @@ def run_training(
     threads : int
         Threads on the CPU, on which this is done; 0: one a core.
     quick : bool
-        One time step and word length, one epoch.
+        One time step and word length.
     configs : list of Config
         Runs in continuous time; those of other data sets than MNIST are passed over.
     report : callable
@@ -116,9 +104,9 @@ def run_training(
         if run["data_hash"].item() != data.data_hash:
             raise ResultsError(f"{trained} was trained on other data than the {base.dataset} that is there now.")
         where = f"{base.dataset}, seed {base.seed}, {bits} bits at {delta_t_label(delta_t)}"
-        report(f"[{i + 1}/{len(work)}] {where}: {METHODS[method]}, {_EPOCHS.get(method, 0)} epochs …")
+        report(f"[{i + 1}/{len(work)}] {where}: {METHODS[method]} …")
         network = network_of(run, device="cpu", threads=threads)
-        values = _measured(network, base, data, method, delta_t, bits, threads, quick)
+        values = _measured(network, base, data, method, delta_t, bits, threads)
         results, point = _results(folder, base, quick), {"training": method, "delta_t": delta_t, "bits": bits}
         for name, value in values.items():
             results[name].loc[point] = value
@@ -166,7 +154,7 @@ def _missing(results: xr.Dataset) -> Iterator[tuple[str, float, int]]:
 
 
 def _measured(
-    network: Network, base: Config, data: ImageData, method: str, delta_t: float, bits: int, threads: int, quick: bool
+    network: Network, base: Config, data: ImageData, method: str, delta_t: float, bits: int, threads: int
 ) -> dict[str, Any]:
     """Return what is measured of one point, by split."""
     if method == "post_training":
@@ -182,9 +170,8 @@ def _measured(
             for split, (x, y) in images.items()
         }
     else:
-        config = training_config(base, method, delta_t, bits, quick=quick)
-        start = network.weights if method == "from_trained" else None
-        last = train(config, data, device="cpu", threads=threads, start=start).records[-1]
+        config = training_config(base, delta_t, bits)
+        last = train(config, data, device="cpu", threads=threads, start=network.weights).records[-1]
         assert last.validation is not None, "chip_configs hold out images"
         passes = {"validation": last.validation, "test": last.test}
     names = ("accuracy", "spike_count")

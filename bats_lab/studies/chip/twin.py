@@ -16,7 +16,8 @@ import pandas as pd
 from bats_lab.network.feedforward import Network
 from bats_lab.spikes.grid import ticks_within
 from bats_lab.spikes.trains import Spikes
-from bats_lab.studies.chip.energy import HARDWARE, Hardware, energy, layer_counts, used_cores
+from bats_lab.studies.chip.energy import energy, layer_counts, used_cores
+from bats_lab.studies.chip.prices import HARDWARE, Hardware
 from bats_lab.studies.chip.quantization import quantize_weights
 
 __all__ = ["compare_twin", "simulate_twin"]

@@ -59,7 +59,7 @@ def plot_clock_and_word(
         ``test`` or ``validation`` images.
     hardware, pace : str
         For ``energy``, of which there is some under rule ``clocked`` alone: a row of
-        :data:`bats_lab.studies.chip.energy.HARDWARE`, and one of :data:`bats_lab.studies.chip.energy.PACES`.
+        :data:`bats_lab.studies.chip.prices.HARDWARE`, and one of :data:`bats_lab.studies.chip.energy.PACES`.
     title : str
         Title above the plots; empty: what is drawn, data set, images and seeds.
 

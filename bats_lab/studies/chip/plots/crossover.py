@@ -8,8 +8,9 @@ import holoviews as hv
 import xarray as xr
 
 from bats_lab.plots import style
-from bats_lab.studies.chip.energy import HARDWARE, deployment_costs
+from bats_lab.studies.chip.energy import deployment_costs
 from bats_lab.studies.chip.plots.quantities import narrowed, rules_of, title_of, with_word, word_text
+from bats_lab.studies.chip.prices import HARDWARE
 from bats_lab.studies.panels import panels_over_delta_t
 
 __all__ = ["plot_crossover"]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from bats_lab.plots import style
 from bats_lab.plots.curves import over_delta_t
-from bats_lab.studies.chip.energy import PACES, TERMS, Hardware, deployment_costs
+from bats_lab.studies.chip.energy import PACES, TERMS, deployment_costs
 from bats_lab.studies.chip.plots.quantities import (
     energies,
     hardware_of,
@@ -21,6 +21,7 @@ from bats_lab.studies.chip.plots.quantities import (
     with_word,
     word_text,
 )
+from bats_lab.studies.chip.prices import Hardware
 from bats_lab.studies.chip.quantization import TRAINED
 from bats_lab.studies.panels import DELTA_T, level
 

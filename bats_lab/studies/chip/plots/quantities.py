@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.plots.runs import check_choice, dataset_name, seeds_text
-from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, PACES, TERMS, Hardware, deployment_costs
+from bats_lab.studies.chip.energy import PACES, TERMS, deployment_costs
+from bats_lab.studies.chip.prices import HARDWARE, NO_ENERGY, Hardware
 from bats_lab.studies.chip.quantization import TRAINED
 from bats_lab.studies.panels import drawn_rules
 

@@ -48,7 +48,10 @@ def plot_words(training: xr.Dataset, *, split: str = "test", title: str = "") ->
     if not bool(accuracy.notnull().any()):
         raise ValueError("Nothing was measured of these networks yet; there is nothing to plot.")
     words = sorted(accuracy["bits"].values.tolist())
-    x, y = hv.Dimension("place", label="bits of a weight"), hv.Dimension("accuracy", label=f"{split} accuracy", unit="%")
+    x, y = (
+        hv.Dimension("place", label="bits of a weight"),
+        hv.Dimension("accuracy", label=f"{split} accuracy", unit="%"),
+    )
     limits = style.limits(float(accuracy.min()), float(accuracy.max()))
     plots: list[Any] = []
     for step in accuracy["delta_t"].values.tolist():
@@ -58,7 +61,7 @@ def plot_words(training: xr.Dataset, *, split: str = "test", title: str = "") ->
             known = np.flatnonzero(values.notnull().any("seed").values)
             if not len(known):
                 continue
-            mean, std, n = (statistic[known] for statistic in statistics(values.rename(bits="delta_t")))
+            mean, std, n = (statistic[known] for statistic in statistics(values))
             color, place = style.SERIES_COLORS[i], known + 0.08 * (i - 1)
             spread = np.nan_to_num(std)
             elements.append(style.bars(hv.ErrorBars((place, mean, spread), x, [y, "std"]), color))
