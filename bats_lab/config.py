@@ -296,6 +296,16 @@ class Config:
     )
     max_spikes_output: int = _preset("1", "spikes kept per output neuron and sample", _count)
     weight_scale: float = _preset("1", "weights start uniform in [-weight_scale, weight_scale]", _positive)
+    weight_bits: int = _param(
+        32, "1", "bits of a weight in training under rule clocked, 2 to 16; 32: floats", _finite(2, 32), added=True
+    )
+    fraction_bits: int = _param(
+        6,
+        "1",
+        "bits of currents and potentials below the weight of integer 1, with weight_bits",
+        _finite(0, 16),
+        added=True,
+    )
     auto_threshold: bool | None = _param(
         None, "1", "set thresholds from the data, so that all layers spike; None: where no preset fits", added=True
     )
@@ -368,6 +378,7 @@ class Config:
                     f"{len(self.hidden)} hidden layers in hidden={list(self.hidden)}."
                 )
         Estimator(self.estimator, self.surrogate_width).check_rule(rule_named(self.rule, self.delta_t))
+        self._check_words()
         self._check_within("delta_t")
         if self.dataset not in _OF_EVENTS and not self.dataset.endswith((".npz", ".csv")):
             self.check_encoding()
@@ -375,6 +386,24 @@ class Config:
             raise ValueError(
                 f"delta_t is {self.delta_t}; it must be 0 (continuous time) or at least {self.duration / 2**30:.3g} s, "
                 f"a 2^30th of the duration."
+            )
+
+    def _check_words(self) -> None:
+        """Refuse words of few bits but on what has them: a chip with a clock."""
+        if self.weight_bits == 32:
+            return
+        if self.weight_bits > 16:
+            raise ValueError(f"weight_bits is {self.weight_bits}; it must be from 2 to 16, or 32 for floats.")
+        if not (self.delta_t and RULES[self.rule].clocked):
+            raise ValueError(
+                f"weight_bits is {self.weight_bits} under rule {self.rule} at delta_t {self.delta_t:g} s; words of few "
+                f"bits are those of a chip with a clock: rule clocked, delta_t above 0."
+            )
+        mem, syn = self.tau_mem or (None,), self.tau_syn_layers or (self.tau_syn,)
+        if any(m is not None and m != 2 * s for m, s in zip(mem * len(syn), syn * len(mem), strict=True)):
+            raise ValueError(
+                f"weight_bits is {self.weight_bits} with tau_mem {list(mem)}; membranes of words are twice as slow as "
+                f"their synapses: leave tau_mem open."
             )
 
     def _check_within(self, name: str) -> None:

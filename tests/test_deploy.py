@@ -37,7 +37,8 @@ from bats_lab.studies.chip.deployment import (
     open_deployments,
     run_on_clock,
 )
-from bats_lab.studies.chip.energy import HARDWARE, deployment_costs, neuron_updates_clocked
+from bats_lab.studies.chip.energy import deployment_costs, neuron_updates_clocked
+from bats_lab.studies.chip.prices import HARDWARE
 from bats_lab.studies.chip.quantization import quantization_scales, quantize_weights
 from bats_lab.studies.chip.study import DEPLOY_STEPS, WORD_LENGTHS, chip_configs, run_deployment
 
@@ -684,38 +685,34 @@ def test_choice_needs_what_it_is_measured_against() -> None:
 
 def test_costs_are_those_of_what_was_counted(measured: xr.Dataset) -> None:
     found = deployment_costs(measured)
-    point = {"rule": "graded", "delta_t": 0.01, "bits": 3}
+    point = {"rule": "clocked", "delta_t": 0.01, "bits": 3}
     loihi, events = HARDWARE["Loihi"], measured["synaptic_events"].sel(point).values
     updates = neuron_updates_clocked([40, 30, 10], 0.2, 0.01)
     assert updates.tolist() == [800, 600, 200]
-    active = np.minimum(events, updates)
-    synapses = loihi.synaptic_event * events
+    # Every neuron on each of 20 ticks, and on that on which the last spikes come.
     here = found.sel(point)
-    assert here["event_driven"].sel(hardware="Loihi").item() == pytest.approx(
-        (synapses + loihi.neuron_update * events).sum()
-    )
-    by_ticks = synapses + loihi.neuron_update * active + loihi.idle_update * (updates - active)
-    assert here["clocked"].sel(hardware="Loihi").item() == pytest.approx(by_ticks.sum())
+    assert here["updates"].sel(hardware="Loihi").item() == pytest.approx(loihi.neuron_update.value * 21 * 80)
+    assert here["synapses"].sel(hardware="Loihi").item() == pytest.approx(loihi.synaptic_event.value * events.sum())
+    delivered = measured["input_spikes"].item() * loihi.message.value
+    assert here["inputs"].sel(hardware="Loihi").item() == pytest.approx(delivered)
     assert here["active_share"].item() == pytest.approx(measured["spike_count"].sel(point).sum().item() / 1600)
     assert found["dense_operations"].item() == 784 * 40 + 40 * 30 + 30 * 10
-    assert found["event_driven"].sel(hardware="Loihi 2").isnull().all()
+    assert found["dynamic"].sel(hardware="Loihi 2").isnull().all()
 
 
-def test_costs_of_a_clock_are_unknown_without_one_and_where_nothing_was_measured(measured: xr.Dataset) -> None:
-    found = deployment_costs(measured)
-    exact = found.sel(delta_t=0, hardware="Loihi")
-    assert exact["clocked"].isnull().all() and exact["event_driven"].sel(rule="drop").notnull().all()
-    for name in ("event_driven", "updates_event_driven", "neuron_updates"):
-        assert found[name].sel(delta_t=0, rule="clocked").isnull().all()
+def test_only_clocked_has_a_price_and_only_on_a_clock(measured: xr.Dataset) -> None:
+    found = deployment_costs(measured)["dynamic"].sel(hardware="SpiNNaker 2")
+    assert found.sel(rule="clocked", delta_t=0.01).notnull().all()
+    assert found.sel(delta_t=0).isnull().all() and found.drop_sel(rule="clocked").isnull().all()
 
 
 def test_costs_keep_the_dimensions_of_joined_deployments(measured: xr.Dataset, tmp_path: Path) -> None:
     for seed in (0, 1):
         save_dataset(measured.assign_attrs(dataset="mnist", seed=seed), deployment_path(tmp_path, "mnist", seed))
     found = deployment_costs(open_deployment(tmp_path), hardware={"Loihi": HARDWARE["Loihi"]})
-    assert found["clocked"].dims == ("dataset", "seed", "rule", "delta_t", "bits", "hardware")
-    alone = deployment_costs(measured)["clocked"].sel(hardware="Loihi")
-    np.testing.assert_allclose(found["clocked"].sel(dataset="mnist", seed=1, hardware="Loihi"), alone)
+    assert found["dynamic"].dims == ("dataset", "seed", "rule", "delta_t", "bits", "hardware")
+    alone = deployment_costs(measured)["dynamic"].sel(hardware="Loihi")
+    np.testing.assert_allclose(found["dynamic"].sel(dataset="mnist", seed=1, hardware="Loihi"), alone)
 
 
 def test_deployment_of_before_its_window_was_noted_is_refused(measured: xr.Dataset) -> None:

@@ -15,7 +15,7 @@ from runs import make_run
 from bats_lab import explore, open_results, save_run
 from bats_lab.explore.serve import prepare_dashboard
 from bats_lab.spikes.rules import RULES
-from bats_lab.studies.chip.energy import deployment_costs
+from bats_lab.studies.chip.energy import PACES, deployment_costs
 from bats_lab.studies.chip.plots import quantities
 from bats_lab.studies.chip.plots.three_way import three_way_table
 
@@ -72,24 +72,21 @@ def test_texts_of_the_cells_are_their_values(explorer: explore.Explorer) -> None
         assert len(panel.columns(name)["text"]) == len(panel.columns(f"{name} spread")["text"]) > 0
 
 
-@pytest.mark.parametrize("updates", ["event_driven", "clocked"])
-@pytest.mark.parametrize("hardware", ["45 nm CMOS", "Loihi 2"])
-def test_energies_follow_hardware_and_updates(
-    hardware: str, updates: str, explorer: explore.Explorer, deployment: xr.Dataset
+@pytest.mark.parametrize("pace", list(PACES))
+@pytest.mark.parametrize("hardware", ["Loihi", "Loihi 2"])
+def test_energies_follow_hardware_and_pace(
+    hardware: str, pace: str, explorer: explore.Explorer, deployment: xr.Dataset
 ) -> None:
     with explorer.together():
-        explorer.controls["quantity"].value = "energy"
-        explorer.controls["hardware"].value = hardware
-        explorer.controls["updates"].value = updates
-    name, factor = (f"operations_{updates}", 1.0) if hardware == "Loihi 2" else (updates, 1e6)
+        for name, value in (("quantity", "energy"), ("hardware", hardware), ("pace", pace), ("bits", 4)):
+            explorer.controls[name].value = value
+    name, factor = ("operations", 1.0) if hardware == "Loihi 2" else (pace, 1e6)
     costs = factor * deployment_costs(deployment)[name].sel(hardware=hardware, dataset="mnist", split="validation")
-    expected = costs.mean("seed").sel(rule="graded", delta_t=0.004, bits=32).item()
-    assert cells(explorer)["4 ms", "32, as trained"] == pytest.approx(expected)
-    points = plane(explorer, "rule graded")
+    expected = costs.mean("seed").sel(rule="clocked", delta_t=0.004, bits=4).item()
+    assert cells(explorer)["4 ms", "4"] == pytest.approx(expected)
+    points = plane(explorer, "rule clocked")
     assert expected == pytest.approx(
-        dict(zip(zip(points["step"], points["word"], strict=True), points["energy"], strict=True))[
-            "4 ms", "32, as trained"
-        ]
+        dict(zip(zip(points["step"], points["word"], strict=True), points["energy"], strict=True))["4 ms", "4"]
     )
     label = explorer.pictures[1].panels[0].figure.xaxis[0].axis_label
     assert ("µJ" in label) == (hardware != "Loihi 2") and hardware in label
@@ -99,14 +96,33 @@ def test_energies_follow_hardware_and_updates(
     assert len(ticks) > 1 and all(ends.start <= tick <= ends.end for tick in ticks)
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rule": "graded"}, "No price: only rule clocked, on a clock"),
+        ({"bits": 32}, "No price: Loihi has no words of 32 bits"),
+        ({"hardware": "SpiNNaker 2"}, "The leakage of SpiNNaker 2 is not published; it has a price without leakage"),
+        ({"hardware": "45 nm CMOS", "pace": "fast"}, "The speed of 45 nm CMOS is not published"),
+    ],
+)
+def test_what_has_no_price_is_said(values: dict[str, Any], sentence: str, explorer: explore.Explorer) -> None:
+    with explorer.together():
+        for name, value in ({"quantity": "energy", "delta_t": 0.004, "bits": 4} | values).items():
+            explorer.controls[name].value = value
+    assert sentence in explorer.sentence.text and not len(plane(explorer, "selected")["energy"])
+    if "rule" in values:
+        assert not cells(explorer) and "no price" in explorer.numbers.text
+
+
 def test_plane_marks_the_front_and_the_selected_point(explorer: explore.Explorer, deployment: xr.Dataset) -> None:
     with explorer.together():
         explorer.controls["delta_t"].value = 0.004
         explorer.controls["bits"].value = 2
+        explorer.controls["rule"].value = "clocked"
     here = quantities.narrowed(deployment.sel(dataset="mnist"))
-    table, _ = three_way_table(here, hardware="Loihi", updates="clocked", split="validation")
+    table, _ = three_way_table(here, hardware="Loihi", pace="real_time", split="validation")
     assert sorted(plane(explorer, "front")["energy"]) == pytest.approx(sorted(table["energy"][table["front"]]))
-    accuracy = 100 * here["accuracy"].sel(split="validation", rule="graded", delta_t=0.004, bits=2).mean().item()
+    accuracy = 100 * here["accuracy"].sel(split="validation", rule="clocked", delta_t=0.004, bits=2).mean().item()
     assert plane(explorer, "selected")["accuracy"] == pytest.approx([accuracy])
     corners = explorer.pictures[0].panels[0].columns("selected")
     assert [corners[n][0] for n in ("left", "right", "bottom", "top")] == [1.5, 2.5, -0.5, 0.5]
@@ -116,16 +132,18 @@ def test_sentence_tells_all_numbers_of_the_selected_point(explorer: explore.Expl
     with explorer.together():
         explorer.controls["delta_t"].value = 0.01
         explorer.controls["bits"].value = 4
-        explorer.controls["rule"].value = "drop"
-    here = deployment.sel(dataset="mnist", rule="drop", delta_t=0.01, bits=4)
+        explorer.controls["rule"].value = "clocked"
+    here = deployment.sel(dataset="mnist", rule="clocked", delta_t=0.01, bits=4)
     validation, test = (100 * here["accuracy"].sel(split=s) for s in ("validation", "test"))
     spikes = here["spike_count"].sel(split="validation").sum("layer")
     for words in (
-        "10 ms, 4 bits, drop (mean ± std of 3 seeds)",
+        "10 ms, 4 bits, clocked (mean ± std of 3 seeds)",
         f"{validation.mean():.2f} ± {validation.std(ddof=1):.2f} % of validation images",
         f"{test.mean():.2f} ± {test.std(ddof=1):.2f} % of test images",
         f"{spikes.mean():,.0f} ± {spikes.std(ddof=1):,.0f} spikes",
-        "µJ on Loihi",
+        "with leakage, in real time",
+        "without leakage, in µJ on Loihi",
+        "of them from inputs",
         "decided after 7",
     ):
         assert words in explorer.numbers.text
@@ -142,16 +160,12 @@ def test_click_on_a_cell_chooses_clock_and_word(explorer: explore.Explorer) -> N
 
 
 def test_click_on_a_point_chooses_its_rule_too(explorer: explore.Explorer) -> None:
-    source = explorer.pictures[1].panels[0].source("rule merge")
+    explorer.controls["rule"].value = "drop"
+    source = explorer.pictures[1].panels[0].source("rule clocked")
     source.selected.indices = [4]
     values = explorer.values
-    assert values["rule"] == "merge" and explorer.controls["delta_t"].label == source.data["step"][4]
+    assert values["rule"] == "clocked" and explorer.controls["delta_t"].label == source.data["step"][4]
     assert plane(explorer, "selected")["accuracy"] == pytest.approx([source.data["accuracy"][4]])
-    explorer.controls["updates"].value = "event_driven"  # it has no ticks on which neurons could be updated
-    exact = explorer.pictures[1].panels[0].source("rule continuous time")
-    exact.selected.indices = [0]
-    assert explorer.values["delta_t"] == 0 and explorer.values["rule"] == "merge"
-    assert plane(explorer, "selected")["accuracy"] == pytest.approx([exact.data["accuracy"][0]])
 
 
 def test_what_was_not_measured_is_said(explorer: explore.Explorer) -> None:
@@ -160,19 +174,21 @@ def test_what_was_not_measured_is_said(explorer: explore.Explorer) -> None:
         explorer.controls["delta_t"].value = 0.0
     assert "nothing was measured here" in explorer.numbers.text
     explorer.controls["rule"].value = "drop"
-    assert "Continuous time has no ticks" in explorer.sentence.text and not len(plane(explorer, "selected")["energy"])
+    assert "No price: only rule clocked, on a clock" in explorer.sentence.text and not len(
+        plane(explorer, "selected")["energy"]
+    )
 
 
 def test_every_control_has_every_value_there_is(made: explore.Explorer) -> None:
     options = {name: [v[1] if isinstance(v, tuple) else v for v in c.options] for name, c in made.controls.items()}
     assert options["rule"] == list(RULES) and options["delta_t"] == list(STEPS) and options["bits"] == list(WORDS)
     assert options["split"] == ["validation", "test"] and options["part"] == ["mnist", "fashion_mnist"]
-    assert made.values["rule"] == "graded" and made.values["split"] == "validation" and made.values["delta_t"] > 0
+    assert made.values["rule"] == "clocked" and made.values["split"] == "validation" and made.values["delta_t"] > 0
 
 
 def test_folder_of_one_data_set_and_seed_can_be_explored(tmp_path: Path) -> None:
     save_deployment(make_deployment(seeds=(0,)), tmp_path)
-    explorer = explore.explore_chip(str(tmp_path), rule="drop", quantity="spikes", hardware="TrueNorth", split="test")
+    explorer = explore.explore_chip(str(tmp_path), rule="drop", quantity="spikes", hardware="SpiNNaker 2", split="test")
     assert "part" not in explorer.controls and "(1 seed)" in explorer.numbers.text
     assert np.isfinite(list(cells(explorer).values())).all()
 

@@ -18,12 +18,20 @@ from bats_lab.spikes.rules import RULES
 from bats_lab.studies import chip, in_markdown
 from bats_lab.studies.chip.choice import choose, compare_chosen
 from bats_lab.studies.chip.deployment import by_dataset, open_deployments
-from bats_lab.studies.chip.energy import active_share, deployment_costs
+from bats_lab.studies.chip.energy import PACES, TERMS, active_share, deployment_costs
 from bats_lab.studies.chip.plots import quantities
 from bats_lab.studies.chip.plots.active_share import draw_active_share, kept_times
 from bats_lab.studies.chip.plots.clock_and_word import ColorScale, cell_columns, cell_texts
 from bats_lab.studies.chip.plots.three_way import three_way_table, time_legend
-from bats_lab.studies.chip.report import choice_table, compared_table, front_table
+from bats_lab.studies.chip.report import (
+    choice_table,
+    compared_table,
+    crossover_table,
+    energy_terms_table,
+    front_table,
+)
+from bats_lab.studies.chip.training import METHODS
+from bats_lab.studies.statistics import paired
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +39,25 @@ def deployment() -> xr.Dataset:
     return make_deployment()
 
 
-PLOTS = [chip.plot_clock_and_word, chip.plot_deployment, chip.plot_energy, chip.plot_three_way]
+PLOTS = [
+    chip.plot_clock_and_word,
+    chip.plot_crossover,
+    chip.plot_deployment,
+    chip.plot_energy,
+    chip.plot_three_way,
+]
+#: Plots of what has a price, which is rule clocked alone.
+PRICED = (chip.plot_crossover, chip.plot_energy, chip.plot_three_way)
+#: Options of plots that are not of all words.
+OPTIONS = {chip.plot_crossover: {"bits": [4]}, chip.plot_deployment: {"bits": 4}}
 
 
 @pytest.mark.parametrize("plot", PLOTS)
 def test_plot_is_drawn_of_all_and_of_one_seed_rule_and_clock(plot: Any, deployment: xr.Dataset) -> None:
-    draw(plot(deployment.isel(seed=[0], delta_t=[0, 2], bits=[0])))
-    one = deployment.isel(dataset=0, seed=0, rule=[3], delta_t=[2], bits=[0])
-    draw(plot(one))
+    options: dict[str, Any] = OPTIONS.get(plot, {})
+    draw(plot(deployment.isel(seed=[0], delta_t=[0, 2], bits=[1]), **options))
+    one = deployment.isel(dataset=0, seed=0, rule=[4 if plot in PRICED else 3], delta_t=[2], bits=[1])
+    draw(plot(one, **options))
 
 
 @pytest.mark.parametrize("plot", PLOTS)
@@ -79,17 +98,21 @@ VALUES = {
     "spikes": lambda d: d["spike_count"].sum("layer"),
     "synaptic_events": lambda d: d["synaptic_events"].sum("layer"),
     "active_share": lambda d: 100 * deployment_costs(d)["active_share"],
-    "energy": lambda d: 1e6 * deployment_costs(d)["event_driven"].sel(hardware="Loihi"),
+    "energy": lambda d: 1e6 * deployment_costs(d)["dynamic"].sel(hardware="SpiNNaker 2"),
     "decision_time": lambda d: 1e3 * d["decision_time"],
 }
 
 
+#: Hardware that has every word, in software.
+SPINNAKER = {"hardware": "SpiNNaker 2", "pace": "dynamic"}
+
+
 @pytest.mark.parametrize("quantity", VALUES)
 def test_cells_hold_mean_and_standard_deviation(quantity: str, deployment: xr.Dataset) -> None:
-    layout = chip.plot_clock_and_word(deployment, quantity=quantity, split="validation")
+    layout = chip.plot_clock_and_word(deployment, quantity=quantity, split="validation", **SPINNAKER)
     assert [option(panel, "title") for panel in layout] == [f"rule {rule}" for rule in RULES]
-    expected = VALUES[quantity](deployment.sel(split="validation", rule="merge", dataset="mnist"))
-    found = cells(layout[1])
+    expected = VALUES[quantity](deployment.sel(split="validation", rule="clocked", dataset="mnist"))
+    found = cells(layout[4])
     for step, label in ((0.001, "1 ms"), (0.01, "10 ms")):
         for bits, word in ((32, "32, as trained"), (2, "2")):
             here = expected.sel(delta_t=step, bits=bits).values
@@ -153,7 +176,7 @@ def test_networks_that_failed_in_training_are_named_and_left_out(deployment: xr.
 
 def test_dark_cells_have_light_numbers(deployment: xr.Dataset) -> None:
     values, axis = quantities.measured(
-        quantities.narrowed(deployment, "test"), "accuracy", hardware="Loihi", updates="clocked"
+        quantities.narrowed(deployment, "test"), "accuracy", hardware="Loihi", pace="real_time"
     )
     here = values.sel(rule="drop")
     texts = cell_texts(cell_columns(here, axis, ColorScale.over(here.mean("seed"), good=True)))
@@ -181,7 +204,7 @@ def test_bad_value_of_an_option_is_refused(deployment: xr.Dataset) -> None:
         ({"quantity": "speed"}, "quantity is 'speed'; it must be one of accuracy"),
         ({"rule": "keep"}, "rule is 'keep'; it must be one of drop"),
         ({"quantity": "energy", "hardware": "abacus"}, "hardware is 'abacus'; it must be one of Loihi"),
-        ({"quantity": "energy", "updates": "never"}, "updates is 'never'; it must be one of event_driven, clocked"),
+        ({"quantity": "energy", "pace": "never"}, "pace is 'never'; it must be one of real_time, fast, dynamic"),
     ):
         with pytest.raises(ValueError, match=message):
             chip.plot_clock_and_word(deployment, **options)
@@ -198,10 +221,13 @@ def series(plot: Any, label: str) -> np.ndarray:
 
 @pytest.mark.parametrize("quantity", VALUES)
 def test_curve_of_each_rule_is_the_mean_over_seeds(quantity: str, deployment: xr.Dataset) -> None:
-    plot = chip.plot_deployment(deployment, quantity=quantity, bits=4)
+    plot = chip.plot_deployment(deployment, quantity=quantity, bits=4, **SPINNAKER)
     draw(plot)
     expected = VALUES[quantity](deployment.sel(split="test", bits=4, dataset="mnist")).mean("seed")
     for rule in ("drop", "graded"):
+        if quantity == "energy":  # the rule needs exact crossings
+            assert not len(series(plot, rule)) and expected.sel(rule=rule).isnull().all()
+            continue
         here = expected.sel(rule=rule).dropna("delta_t")  # in continuous time there is no share
         np.testing.assert_allclose(series(plot, rule), here)
     assert len(series(plot, "clocked")) == len(STEPS) - 1
@@ -226,38 +252,51 @@ def test_quantities_and_words_stand_beside_each_other(deployment: xr.Dataset) ->
 # Energy
 
 
-@pytest.mark.parametrize(
-    ("hardware", "label", "names", "factor"),
-    [
-        ("Loihi", "energy per inference (µJ)", ("event_driven", "clocked"), 1e6),
-        ("45 nm CMOS", "energy per inference (µJ)", ("event_driven", "clocked"), 1e6),
-        (
-            "Loihi 2",
-            "effective synaptic operations per inference",
-            ("operations_event_driven", "operations_clocked"),
-            1.0,
-        ),
-    ],
-)
-def test_both_ways_to_update_are_drawn_apart(
-    hardware: str, label: str, names: tuple[str, str], factor: float, deployment: xr.Dataset
-) -> None:
-    plot = chip.plot_energy(deployment, hardware=hardware, rule="merge")
+@pytest.mark.parametrize("hardware", ["Loihi", "SpiNNaker 2", "45 nm CMOS"])
+def test_sums_and_what_is_in_them_are_drawn(hardware: str, deployment: xr.Dataset) -> None:
+    plot = chip.plot_energy(deployment, hardware=hardware, bits=4)
     draw(plot)
-    costs = deployment_costs(deployment).sel(hardware=hardware, dataset="mnist", split="test", rule="merge", bits=32)
-    by_events, by_ticks = (factor * costs[name].mean("seed").values for name in names)
-    np.testing.assert_allclose(series(plot, "event-driven"), by_events)
-    np.testing.assert_allclose(series(plot, "clocked"), by_ticks[1:])  # continuous time has no ticks
-    assert option(plot, "ylabel") == label and hardware in option(plot, "title")
-    dense = [t for e in elements(plot, hv.Labels) for t in e.dimension_values("text")]
-    assert dense == (["dense network: 0.292 µJ"] if hardware == "45 nm CMOS" else [])
-    assert 1e6 * costs["dense"].mean().item() == pytest.approx(0.292, abs=1e-3)
+    here = deployment.sel(dataset="mnist", split="test", rule="clocked", bits=4)
+    costs = 1e6 * deployment_costs(here).sel(hardware=hardware).mean("seed").isel(delta_t=slice(1, None))
+    sums, terms = plot
+    drawn = {text for name, text in PACES.items() if costs[name].notnull().all()}
+    assert {e.label for e in elements(sums, hv.Scatter)} == (drawn if len(drawn) > 1 else {""})
+    for name, text in PACES.items():
+        if text in drawn:
+            np.testing.assert_allclose(series(sums, text if len(drawn) > 1 else ""), costs[name])
+    charged = [text for name, text in TERMS.items() if (costs[name] > 0).any()]
+    for name, text in TERMS.items():
+        if text in charged:
+            np.testing.assert_allclose(series(terms, text), costs[name])
+    assert option(sums, "ylabel") == "energy per inference (µJ)"
+    dense = [t for e in elements(sums, hv.Labels) for t in e.dimension_values("text")]
+    expected = f"dense network, without leakage: {quantities.short(costs['dense'].item())} µJ"
+    assert dense == ([expected] if hardware == "45 nm CMOS" else [])
 
 
-def test_each_rule_has_its_panel_of_energy(deployment: xr.Dataset) -> None:
-    layout = chip.plot_energy(deployment)
-    assert [option(panel, "title") for panel in layout] == [f"rule {rule}" for rule in RULES]
-    assert len({option(panel, "ylim") for panel in layout}) == 1
+def test_longest_word_of_the_hardware_is_drawn_and_operations_where_there_are_no_joules(deployment: xr.Dataset) -> None:
+    np.testing.assert_allclose(
+        series(chip.plot_energy(deployment)[0], PACES["dynamic"]),
+        series(chip.plot_energy(deployment, bits=4)[0], PACES["dynamic"]),
+    )
+    plot = chip.plot_energy(deployment, hardware="Loihi 2")
+    assert option(plot, "ylabel") == "effective synaptic operations per inference"
+    with pytest.raises(ValueError, match="Loihi has no weights as trained; it must have 9 at most"):
+        chip.plot_energy(deployment, bits=32)
+
+
+def test_crossover_is_drawn_beside_what_was_counted(deployment: xr.Dataset) -> None:
+    layout = chip.plot_crossover(deployment, bits=(4, 2))
+    draw(layout)
+    costs = deployment_costs(deployment.sel(dataset="mnist", split="test", rule="clocked")).mean("seed")
+    for panel, bits in zip(layout, (4, 2), strict=True):
+        here = 100 * costs.sel(bits=bits).isel(delta_t=slice(1, None))
+        np.testing.assert_allclose(series(panel, "counted"), here["event_share"])
+        np.testing.assert_allclose(
+            series(panel, "crossover"), here["crossover"].where(here["crossover"] > 0).dropna("delta_t")
+        )
+    with pytest.raises(ValueError, match="bits is empty"):
+        chip.plot_crossover(deployment, bits=())
 
 
 # The share of active pairs
@@ -317,13 +356,13 @@ def test_runs_without_spikes_are_told_in_a_sentence() -> None:
 
 def test_points_are_means_and_the_front_is_what_none_beats(deployment: xr.Dataset) -> None:
     here = quantities.narrowed(deployment)
-    table, axis = three_way_table(here, hardware="Loihi", updates="event_driven", split="validation")
-    assert axis.pprint_label == "energy per inference, Loihi, event-driven (µJ)"
-    n_clock, n_exact = len(RULES) * (len(STEPS) - 1) * len(WORDS), len(WORDS)
-    assert len(table["energy"]) == n_clock + n_exact and (table["delta_t"] == 0).sum() == n_exact
+    table, axis = three_way_table(here, hardware="Loihi", pace="dynamic", split="validation")
+    assert axis.pprint_label == "energy per inference, Loihi, without leakage (µJ)"
+    # Continuous time has no clock, and a Loihi no words of 32 bits.
+    assert len(table["energy"]) == (len(STEPS) - 1) * (len(WORDS) - 1) and set(table["rule"]) == {"clocked"}
     expected = 100 * here["accuracy"].sel(split="validation").mean("seed")
-    energy = 1e6 * deployment_costs(here)["event_driven"].sel(hardware="Loihi", split="validation").mean("seed")
-    for i in range(0, len(table["energy"]), 7):
+    energy = 1e6 * deployment_costs(here)["dynamic"].sel(hardware="Loihi", split="validation").mean("seed")
+    for i in range(len(table["energy"])):
         place = {name: table[name][i] for name in ("rule", "delta_t", "bits")}
         assert table["accuracy"][i] == pytest.approx(expected.sel(place).item())
         assert table["energy"][i] == pytest.approx(energy.sel(place).item())
@@ -344,37 +383,39 @@ def test_points_are_means_and_the_front_is_what_none_beats(deployment: xr.Datase
 
 
 def test_front_is_ringed_and_collapsed_points_are_counted(deployment: xr.Dataset) -> None:
-    plot = chip.plot_three_way(deployment, updates="clocked", split="validation")
+    collapsed = deployment.copy(deep=True)
+    collapsed["accuracy"] = collapsed["accuracy"] - 0.4 * (
+        (collapsed["rule"] == "clocked") & (collapsed["delta_t"] == 0.01)
+    )
+    plot = chip.plot_three_way(collapsed, pace="dynamic", split="validation")
     draw(plot)
-    here = quantities.narrowed(deployment)
-    table, _ = three_way_table(here, hardware="Loihi", updates="clocked", split="validation")
+    here = quantities.narrowed(collapsed)
+    table, _ = three_way_table(here, hardware="Loihi", pace="dynamic", split="validation")
+    on_axis = table["front"] & (table["accuracy"] > 60)
     [rings] = [e for e in elements(plot, hv.Scatter) if e.group == "front"]
-    np.testing.assert_allclose(rings.dimension_values(0), table["energy"][table["front"]])
-    assert f"{table['front'].sum()} on the front of accuracy, energy and time; 3 below the axis" in option(
+    np.testing.assert_allclose(rings.dimension_values(0), table["energy"][on_axis])
+    assert f"{table['front'].sum()} on the front of accuracy, energy and time; 2 below the axis" in option(
         plot, "title"
     )
     drawn = {e.group: len(e) for e in elements(plot, hv.Scatter) if e.group.startswith("rule ")}
-    # On a clock there are no updates in continuous time.
-    assert drawn == {f"rule {rule}": 9 for rule in RULES} and (table["delta_t"] > 0).all()
+    assert drawn == {"rule clocked": 6} and (table["delta_t"] > 0).all()
     low, _ = option(plot, "ylim")
     assert low > 80
     [bars] = elements(plot, hv.Segments)
-    np.testing.assert_allclose(
-        bars.dimension_values("y1") - bars.dimension_values("y0"), 2 * table["std"][table["front"]]
-    )
+    np.testing.assert_allclose(bars.dimension_values("y1") - bars.dimension_values("y0"), 2 * table["std"][on_axis])
 
 
 def test_hardware_without_joules_is_drawn_in_operations(deployment: xr.Dataset) -> None:
     plot = chip.plot_three_way(deployment, hardware="Loihi 2")
-    assert option(plot, "xlabel") == "effective synaptic operations per inference, Loihi 2, event-driven"
-    tooltips = {t for e in elements(plot, hv.Scatter) if e.group == "rule drop" for t in e.dimension_values("cost")}
+    assert option(plot, "xlabel") == "effective synaptic operations per inference, Loihi 2"
+    tooltips = {t for e in elements(plot, hv.Scatter) if e.group == "rule clocked" for t in e.dimension_values("cost")}
     assert all(text.endswith("effective operations") and "J" not in text for text in tooltips)
 
 
 def test_front_is_listed_by_rising_energy(deployment: xr.Dataset) -> None:
-    table, _ = three_way_table(quantities.narrowed(deployment), hardware="Loihi", updates="clocked", split="validation")
+    table, _ = three_way_table(quantities.narrowed(deployment), hardware="Loihi", pace="real_time", split="validation")
     head, _, *rows = in_markdown(front_table(by_dataset(deployment))).splitlines()
-    assert "validation (%) | test (%) | Loihi, clocked (µJ) | decision (ms)" in head
+    assert "validation (%) | test (%) | Loihi, with leakage, in real time (µJ) | decision (ms)" in head
     cells_of = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     listed = table["front"] & (table["accuracy"] >= table["accuracy"].max() - 3)
     assert 0 < len(rows) == listed.sum() and {row[0] for row in cells_of} == {"mnist"}
@@ -386,7 +427,7 @@ def test_front_is_listed_by_rising_energy(deployment: xr.Dataset) -> None:
 
 
 def test_early_points_are_darker_than_late_ones(deployment: xr.Dataset) -> None:
-    table, _ = three_way_table(quantities.narrowed(deployment), hardware="Loihi", updates="event_driven", split="test")
+    table, _ = three_way_table(quantities.narrowed(deployment), hardware="Loihi", pace="real_time", split="test")
     legend = time_legend(table)
     assert legend[0][0] == pytest.approx(table["decision_time"].min())
     assert table["color"][table["decision_time"].argmin()] == legend[0][1]
@@ -405,6 +446,49 @@ def test_choice_table_has_a_row_for_each_rule_and_no_joules_where_none_are_publi
     assert row.tolist()[:5] == ["mnist", "`drop`", "4\u00a0ms", "4", "3"] and chosen["delta_t"] == 0.004
     expected = f"{100 * chosen['test_accuracy']:.2f} ± {100 * chosen['test_accuracy_std']:.2f}"
     assert row["test (%)"] == expected
+
+
+def test_only_clocked_has_a_price_in_the_table(deployment: xr.Dataset) -> None:
+    table = choice_table(by_dataset(deployment)).set_index("rule")["Loihi (µJ)"]
+    costs = deployment_costs(deployment.sel(dataset="mnist", rule="clocked", split="test", delta_t=0.01, bits=4))
+    spent = costs.sel(hardware="Loihi").mean("seed")
+    dynamic, real_time = (quantities.short(1e6 * spent[name].item()) for name in ("dynamic", "real_time"))
+    assert table["`clocked`"] == f"{dynamic} / {real_time}"
+    assert set(table.drop("`clocked`")) == {"–"}
+
+
+def test_terms_of_the_sum_are_laid_out(deployment: xr.Dataset) -> None:
+    table = energy_terms_table(by_dataset(deployment), bits=4)
+    assert table["Δt"].tolist() == [f"{1000 * step:g}\u00a0ms" for step in STEPS[1:]]
+    here = deployment_costs(deployment.sel(dataset="mnist", rule="clocked", split="test", bits=4)).mean("seed")
+    here = 1e6 * here.sel(hardware="Loihi", delta_t=0.004)
+    row = table.iloc[1]
+    for name, text in (TERMS | PACES).items():
+        if text in table:
+            assert row[text] == quantities.short(here[name].item())
+    assert TERMS["memory"] not in table and TERMS["inputs"] in table
+    assert energy_terms_table(by_dataset(deployment), bits=6).empty
+
+
+def test_dense_networks_are_beaten_below_the_crossover(deployment: xr.Dataset) -> None:
+    table = crossover_table(by_dataset(deployment)).set_index("bits")
+    costs = deployment_costs(deployment.sel(dataset="mnist", rule="clocked", split="test")).mean("seed")
+    for bits, word in ((32, "trained"), (4, "4"), (2, "2")):
+        here = costs.sel(bits=bits, delta_t=list(STEPS[1:]))
+        wins = (here["dynamic"].sel(hardware="45 nm CMOS") < here["dense"]).values
+        first = f"from {1000 * STEPS[1:][int(wins.argmax())]:g} ms on" if wins.any() else "on no clock"
+        assert table["spiking takes less"][word] == first
+        assert table["dense (µJ)"][word] == quantities.short(1e6 * here["dense"].item())
+
+
+def test_hardware_whose_leakage_is_unknown_says_so(deployment: xr.Dataset) -> None:
+    message = "The leakage of SpiNNaker 2 is not published; it has a price without leakage"
+    with pytest.raises(ValueError, match=message):
+        chip.plot_three_way(deployment, hardware="SpiNNaker 2")
+    assert "The speed of 45 nm CMOS" in quantities.not_priced("45 nm CMOS", "fast")
+    assert not quantities.not_priced("Loihi", "fast") and not quantities.not_priced("Loihi 2", "real_time")
+    with pytest.raises(ValueError, match="Only rule clocked has a price, on a clock"):
+        chip.plot_three_way(deployment.sel(rule=["drop", "graded"]))
 
 
 def test_nothing_will_do_is_said(deployment: xr.Dataset) -> None:
@@ -429,5 +513,51 @@ def test_chosen_points_are_compared_over_paired_seeds(deployment: xr.Dataset) ->
 def test_one_seed_has_no_interval_and_no_deployment_no_row(deployment: xr.Dataset, tmp_path: Path) -> None:
     table = compared_table(by_dataset(deployment.isel(seed=[0])))
     assert set(table["p"]) == {""} and not table["difference (points)"].str.contains("[", regex=False).any()
-    for make_table in (compared_table, choice_table, front_table):
+    for make_table in (compared_table, choice_table, crossover_table, energy_terms_table, front_table):
         assert make_table(open_deployments(tmp_path)).empty
+
+
+# Words in training
+
+
+@pytest.fixture(scope="module")
+def trained() -> xr.Dataset:
+    """Networks that were trained for a chip, as open_training returns them: two points are gained at 2 bits."""
+    return _made_up_training().to_dataset(name="accuracy").assign_coords(dataset="mnist")
+
+
+def _made_up_training() -> xr.DataArray:
+    """Accuracy by seed, split, method, time step and word."""
+    rng = np.random.default_rng(0)
+    means = np.array([[0.96, 0.95, 0.92], [np.nan, 0.955, 0.94]])
+    values = means[None, None, :, None] + rng.normal(0, 0.001, (3, 1, 2, 2, 3))
+    coords = {"seed": [0, 1, 2], "split": ["test"], "training": list(METHODS), "delta_t": [0.02, 0.03]}
+    return xr.DataArray(values, coords | {"bits": [32, 4, 2]}, (*coords, "bits"))
+
+
+def test_accuracy_of_words_is_drawn_by_how_they_came_about(trained: xr.Dataset) -> None:
+    layout = chip.plot_words(trained)
+    draw(layout)
+    for panel, step in zip(layout, (0.02, 0.03), strict=True):
+        for name, text in METHODS.items():
+            means = 100 * trained["accuracy"].sel(training=name, delta_t=step, split="test").mean("seed")
+            np.testing.assert_allclose(series(panel, text), means.sortby("bits").dropna("bits"))
+    draw(chip.plot_words(trained.isel(seed=[0], delta_t=[0])))
+    for bad, options, message in (
+        (trained, {"split": "train"}, "split is 'train'; it must be one of test"),
+        (trained.where(trained["seed"] > 3), {}, "Nothing was measured"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            chip.plot_words(bad, **options)
+
+
+def test_words_in_training_are_compared_with_rounding_over_paired_seeds(trained: xr.Dataset) -> None:
+    table = chip.training_table({"mnist": trained})
+    assert table["bits"].tolist() == 2 * ["trained", "4", "4", "2", "2"]
+    row = table[(table["bits"] == "2") & (table["how"] == METHODS["from_trained"])].iloc[0]
+    at_two = 100 * trained["accuracy"].sel(delta_t=0.02, bits=2, split="test")
+    found = paired(at_two.sel(training="from_trained").values, at_two.sel(training="post_training").values)
+    assert row["difference (points)"] == f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    assert row["p"] == f"{min(1, 4 * found.p):.2g}"  # of four comparisons
+    assert chip.training_table({"mnist": trained.isel(seed=[0])})["p"].eq("").all()
+    assert chip.training_table({}).empty

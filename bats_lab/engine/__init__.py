@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from bats_lab.config import LATENCY_TIMES, Config
+from bats_lab.engine.quantization import TRAINED
 from bats_lab.errors import DeviceError
 from bats_lab.spikes.estimators import STRAIGHT_THROUGH, Estimator
 from bats_lab.spikes.trains import Spikes
@@ -122,6 +123,11 @@ class Mode(NamedTuple):
         Target spike counts of the true class and of the others (eq. 10).
     beta_1, beta_2, epsilon : float
         Adam's constants.
+    weight_bits, fraction_bits : int
+        Word length of the weights (32: floats as they are) under rule ``clocked``, and bits of currents and potentials
+        below the weight of integer 1: a layer runs with weights of :func:`bats_lab.engine.quantization.rounded`, a
+        threshold and, on every tick, states that are rounded to multiples of that fraction, while it is the weights
+        themselves that are trained, as if nothing had been rounded (straight-through).
     """
 
     rule: str = "drop"
@@ -132,6 +138,8 @@ class Mode(NamedTuple):
     beta_2: float = 0.999
     epsilon: float = 1e-8
     output_rule: str = ""
+    weight_bits: int = TRAINED
+    fraction_bits: int = 6
 
     def of_layer(self, layer: int, n_layers: int) -> Mode:
         """Return the mode in which one of so many layers is run."""

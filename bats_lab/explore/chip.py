@@ -19,24 +19,27 @@ from bats_lab.plots.runs import check_choice, seeds_text
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies.chip.choice import without_failed
 from bats_lab.studies.chip.deployment import by_dataset, open_deployment
-from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, deployment_costs
+from bats_lab.studies.chip.energy import PACES, deployment_costs
 from bats_lab.studies.chip.plots import clock_and_word, quantities, three_way
+from bats_lab.studies.chip.prices import HARDWARE, NO_ENERGY
 from bats_lab.studies.statistics import mean_and_std
 
 __all__ = ["explore_chip"]
 
 _QUANTITIES = [(quantity.label, name) for name, quantity in quantities.QUANTITIES.items()]
-_UPDATES = [(text, name) for name, text in quantities.UPDATES.items()]
+_PACES = [(text, name) for name, text in PACES.items()]
 _TOP = 10.0
+#: Why a point may have no energy.
+_UNPRICED = "only rule clocked, on a clock and with words that the chip has, is what a published chip can run"
 #: Pixels of the screen: two pictures stand side by side in JupyterLab on 1280 of them.
 _CELL, _WIDTH, _HEIGHT = 33, 330, 300
 
 
 _PRESETS: dict[str, dict[str, Any]] = {
-    "a coarse clock saves energy": {"updates": "clocked", "quantity": "energy", "rule": "graded"},
-    "the cliff under drop": {"updates": "clocked", "quantity": "accuracy", "rule": "drop", "delta_t": 0.008},
-    "4 bits will do": {"quantity": "accuracy", "rule": "graded", "bits": 4},
-    "a chip without ticks": {"updates": "event_driven", "quantity": "energy", "rule": "graded"},
+    "leakage is most of it": {"pace": "real_time", "quantity": "energy", "rule": "clocked", "hardware": "Loihi"},
+    "a coarse clock saves updates": {"pace": "dynamic", "quantity": "energy", "rule": "clocked", "hardware": "Loihi"},
+    "the cliff under drop": {"quantity": "accuracy", "rule": "drop", "delta_t": 0.008},
+    "4 bits will do": {"quantity": "accuracy", "rule": "clocked", "bits": 4},
 }
 
 
@@ -46,7 +49,7 @@ def explore_chip(
     *,
     quantity: str = "accuracy",
     hardware: str = "Loihi",
-    updates: str = "clocked",
+    pace: str = "real_time",
     rule: str | None = None,
     split: str = "validation",
 ) -> Explorer:
@@ -60,12 +63,11 @@ def explore_chip(
         What is shown first for every clock and word: ``accuracy``, ``spikes``, ``synaptic_events``, ``active_share``,
         ``energy`` or ``decision_time``.
     hardware : str
-        A row of :data:`bats_lab.studies.chip.energy.HARDWARE`.
-    updates : str
-        When the chip updates its neurons: ``clocked``, on every tick, so that a coarser clock is cheaper; or
-        ``event_driven``.
+        A row of :data:`bats_lab.studies.chip.prices.HARDWARE`.
+    pace : str
+        What is taken for leakage, one of :data:`bats_lab.studies.chip.energy.PACES`.
     rule : str or None
-        Collision rule shown first; None: ``graded`` where it was measured.
+        Collision rule shown first; None: ``clocked`` where it was measured, the only one with a price.
     split : str
         Images shown first; choices are made on ``validation`` images.
 
@@ -73,7 +75,7 @@ def explore_chip(
     -------
     Explorer
         Of the networks that learned, as :func:`bats_lab.studies.chip.choice.without_failed` finds them; the others are
-        named. With the controls `rule`, `quantity`, `hardware`, `updates`, `split`, `delta_t` and `bits`, and `part`
+        named. With the controls `rule`, `quantity`, `hardware`, `pace`, `split`, `delta_t` and `bits`, and `part`
         where there are several data sets. A click on a cell or a point chooses clock, word and rule.
     """
     if isinstance(deployment, (str, Path)):
@@ -90,11 +92,11 @@ def explore_chip(
         ("split", split, splits),
         ("quantity", quantity, quantities.QUANTITIES),
         ("hardware", hardware, HARDWARE),
-        ("updates", updates, quantities.UPDATES),
+        ("pace", pace, PACES),
     ):
         check_choice(name, value, tuple(allowed))
     rules = list(dict.fromkeys(name for part in parts.values() for name in part.rules))
-    rule = rule or ("graded" if "graded" in rules else rules[0])
+    rule = rule or ("clocked" if "clocked" in rules else rules[0])
     steps, words = (deployment[name].values.tolist() for name in ("delta_t", "bits"))
     start = parts[first].best(rule, split)
     rows = [
@@ -104,15 +106,15 @@ def explore_chip(
             "quantity": choice("shown", _QUANTITIES, quantity),
             "split": choice("images", splits, split),
         },
-        {"hardware": choice("hardware", list(HARDWARE), hardware), "updates": choice("updates", _UPDATES, updates)},
+        {"hardware": choice("hardware", list(HARDWARE), hardware), "pace": choice("energy", _PACES, pace)},
         {
             "delta_t": choice("Δt", [(style.delta_t_label(v), v) for v in steps], start[0]),
             "bits": choice("bits", [(quantities.word_label(v), v) for v in words], start[1]),
         },
     ]
 
-    grid = Picture([_first_grid(parts[first], quantity, hardware, updates, rule, split)], rigid=True)
-    plane = Picture([_first_plane(parts[first], hardware, updates, split)])
+    grid = Picture([_first_grid(parts[first], quantity, hardware, pace, rule, split)], rigid=True)
+    plane = Picture([_first_plane(parts[first], hardware, pace, split)])
     numbers = Sentence()
     shown: dict[str, tuple[Any, ...]] = {}
 
@@ -122,24 +124,27 @@ def explore_chip(
         return before != values
 
     def draw(
-        rule: str, quantity: str, split: str, hardware: str, updates: str, delta_t: float, bits: int, part: str = first
+        rule: str, quantity: str, split: str, hardware: str, pace: str, delta_t: float, bits: int, part: str = first
     ) -> str:
         own = parts[part]
-        if changed("grid", part, quantity, rule, split, *((hardware, updates) if quantity == "energy" else ())):
-            _show_grid(grid.panels[0], own, quantity, hardware, updates, rule, split)
-        if changed("plane", part, hardware, updates, split):
-            _show_plane(plane.panels[0], own, hardware, updates, split)
+        if changed("grid", part, quantity, rule, split, *((hardware, pace) if quantity == "energy" else ())):
+            _show_grid(grid.panels[0], own, quantity, hardware, pace, rule, split)
+        if changed("plane", part, hardware, pace, split):
+            _show_plane(plane.panels[0], own, hardware, pace, split)
         column, row = sorted(steps).index(delta_t), sorted(words).index(bits)
         corners = {"left": column - 0.5, "bottom": row - 0.5, "right": column + 0.5, "top": row + 0.5}
         grid.panels[0].set("selected", {name: np.array([corner]) for name, corner in corners.items()})
-        table, _ = own.table(hardware, updates, split)
+        table, _ = own.table(hardware, pace, split)
         # In continuous time the first rule stands for all.
         of_rule = (table["rule"] == rule) | (delta_t == 0)
         chosen = np.flatnonzero(of_rule & (table["delta_t"] == delta_t) & (table["bits"] == bits))
         plane.panels[0].set("selected", {name: table[name][chosen] for name in ("energy", "accuracy")})
         numbers.tell(" ".join([own.numbers(rule, delta_t, bits, hardware, split), *failed]))
-        missing = "Continuous time has no ticks on which neurons could be updated." if delta_t == 0 else ""
-        return missing if updates == "clocked" and not len(chosen) else ""
+        if len(chosen):
+            return ""
+        if not RULES[rule].clocked or delta_t == 0:
+            return f"No price: {_UNPRICED}."
+        return quantities.not_priced(hardware, pace) or f"No price: {hardware} has no words of {bits} bits."
 
     def body() -> Any:
         rooms = [in_room(picture.widget, width=width) for picture, width in ((grid, 470), (plane, 460))]
@@ -155,7 +160,7 @@ def explore_chip(
 
     def on_point(mark: dict[str, Any]) -> None:
         values = explorer.values
-        table, _ = parts[values.get("part", first)].table(values["hardware"], values["updates"], values["split"])
+        table, _ = parts[values.get("part", first)].table(values["hardware"], values["pace"], values["split"])
         row = int(mark["point"])
         point = {"delta_t": float(table["delta_t"][row]), "bits": int(table["bits"][row])}
         # In continuous time all rules but one are the same: the rule stays.
@@ -182,15 +187,15 @@ class _Part:
         self.values = functools.cache(self._values)
 
     def _values(
-        self, quantity: str, hardware: str, updates: str, split: str
+        self, quantity: str, hardware: str, pace: str, split: str
     ) -> tuple[xr.DataArray, hv.Dimension, clock_and_word.ColorScale]:
         results, costs = self.results.sel(split=split), self.costs.sel(split=split)
-        values, axis = quantities.measured(results, quantity, hardware=hardware, updates=updates, costs=costs)
+        values, axis = quantities.measured(results, quantity, hardware=hardware, pace=pace, costs=costs)
         means = values.sel(rule=self.rules).mean("seed")
         return values, axis, clock_and_word.ColorScale.over(means, good=quantities.QUANTITIES[quantity].large_is_good)
 
-    def _table(self, hardware: str, updates: str, split: str) -> tuple[dict[str, np.ndarray], hv.Dimension]:
-        options: dict[str, Any] = {"hardware": hardware, "updates": updates, "split": split, "costs": self.costs}
+    def _table(self, hardware: str, pace: str, split: str) -> tuple[dict[str, np.ndarray], hv.Dimension]:
+        options: dict[str, Any] = {"hardware": hardware, "pace": pace, "split": split, "costs": self.costs}
         return three_way.three_way_table(self.results, **options)
 
     def best(self, rule: str, split: str) -> tuple[float, int]:
@@ -218,24 +223,28 @@ class _Part:
         spikes, events = (
             mean_and_std(point[v].sum("layer", min_count=1), 0) or "unknown" for v in ("spike_count", "synaptic_events")
         )
-        both, axis = quantities.energies(self.results, hardware, self.costs)
+        share = self.costs["input_share"].sel(chosen | {"split": split}).mean("seed").item()
+        inputs = "unknown" if math.isnan(share) else f"{100 * share:.0f} %"
+        sums, axis = quantities.energies(self.results, hardware, self.costs)
         digits, unit, note = (2, axis.unit, "")
         if axis.unit is None:
             digits, unit, note = 0, "effective synaptic operations", f" ({NO_ENERGY})"
-        energies = {text: both[updates].sel(chosen | {"split": split}) for updates, text in quantities.UPDATES.items()}
-        energy = " and ".join(f"{mean_and_std(v, digits)} {text}" for text, v in energies.items() if v.notnull().any())
+        paces = PACES if axis.unit else {"dynamic": ""}
+        energies = {text: sums[pace].sel(chosen | {"split": split}) for pace, text in paces.items()}
+        known = [f"{mean_and_std(v, digits)} {text}".rstrip() for text, v in energies.items() if v.notnull().any()]
+        energy = f"{', '.join(known)}, in {unit} on {hardware}{note}" if known else f"no price ({_UNPRICED})"
         return (
             f"{name} ({'each of 2 seeds' if seeds == 2 else seeds_text(seeds)}): right on {right}. "
-            f"On {split} images: {spikes} spikes and {events} synaptic events per inference; {energy}, in {unit} on "
-            f"{hardware}{note}; decided after {mean_and_std(1e3 * point['decision_time'], 0) or 'unknown'} ms."
+            f"On {split} images: {spikes} spikes and {events} synaptic events per inference, {inputs} of them from "
+            f"inputs; {energy}; decided after {mean_and_std(1e3 * point['decision_time'], 0) or 'unknown'} ms."
         )
 
 
 # ------------------------------------------------------------------------------------------------- the two plots
 
 
-def _first_grid(part: _Part, quantity: str, hardware: str, updates: str, rule: str, split: str) -> hv.Overlay:
-    values, axis, scale = part.values(quantity, hardware, updates, split)
+def _first_grid(part: _Part, quantity: str, hardware: str, pace: str, rule: str, split: str) -> hv.Overlay:
+    values, axis, scale = part.values(quantity, hardware, pace, split)
     color = style.CONTINUOUS_COLOR
     screen = {"fill_color": None, "line_color": color, "line_width": 3}
     frame = hv.Rectangles([(0.0, 0.0, 0.0, 0.0)], group="selected")
@@ -244,8 +253,8 @@ def _first_grid(part: _Part, quantity: str, hardware: str, updates: str, rule: s
     return clock_and_word.draw_cells(values.sel(rule=rule), axis, scale, title=" ", marks=[frame], cell=_CELL)
 
 
-def _first_plane(part: _Part, hardware: str, updates: str, split: str) -> hv.Overlay:
-    table, axis = part.table(hardware, updates, split)
+def _first_plane(part: _Part, hardware: str, pace: str, split: str) -> hv.Overlay:
+    table, axis = part.table(hardware, pace, split)
     nowhere = hv.Scatter(([np.nan], [np.nan]), axis, "accuracy", group="selected", label="selected")
     mark = style.ring(nowhere, size=17, color=style.CONTINUOUS_COLOR)
     marks = [style.styled(mark, screen={"line_width": 2.5})]
@@ -253,8 +262,8 @@ def _first_plane(part: _Part, hardware: str, updates: str, split: str) -> hv.Ove
     return three_way.draw_three_way(table, axis, title=" ", split=split, marks=marks, **options)
 
 
-def _show_grid(panel: Panel, part: _Part, quantity: str, hardware: str, updates: str, rule: str, split: str) -> None:
-    values, axis, scale = part.values(quantity, hardware, updates, split)
+def _show_grid(panel: Panel, part: _Part, quantity: str, hardware: str, pace: str, rule: str, split: str) -> None:
+    values, axis, scale = part.values(quantity, hardware, pace, split)
     of_rule = values.sel(rule=rule) if rule in part.rules else values.isel(rule=0) * math.nan
     columns = clock_and_word.cell_columns(of_rule, axis, scale)
     corners = {"left": "x0", "bottom": "y0", "right": "x1", "top": "y1"}  # Bokeh's names
@@ -264,8 +273,8 @@ def _show_grid(panel: Panel, part: _Part, quantity: str, hardware: str, updates:
     panel.title(f"rule {rule}\n{axis.pprint_label}")
 
 
-def _show_plane(panel: Panel, part: _Part, hardware: str, updates: str, split: str) -> None:
-    table, axis = part.table(hardware, updates, split)
+def _show_plane(panel: Panel, part: _Part, hardware: str, pace: str, split: str) -> None:
+    table, axis = part.table(hardware, pace, split)
     for name, which in three_way.series_of(table).items():
         panel.set(f"rule {name}", three_way.point_columns(table, which))
     rings, spread = three_way.front_columns(table, _TOP)

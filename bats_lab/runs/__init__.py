@@ -3,5 +3,17 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["checkpoints", "experiment", "files", "kept", "metrics", "optimiser", "records", "results", "training"]
+    __name__,
+    [
+        "checkpoints",
+        "evaluation",
+        "experiment",
+        "files",
+        "kept",
+        "metrics",
+        "optimiser",
+        "records",
+        "results",
+        "training",
+    ],
 )

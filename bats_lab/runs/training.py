@@ -20,16 +20,17 @@ from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
 from bats_lab.engine import Demand, Mode, Networks, Neurons, Shape, get_backend
 from bats_lab.engine.kernels import compile_kernels
+from bats_lab.engine.quantization import TRAINED, quantize_weights
 from bats_lab.errors import DivergedError, StoppedError
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.checkpoints import open_checkpoint, save_checkpoint
+from bats_lab.runs.evaluation import evaluate
 from bats_lab.runs.limits import check_window
 from bats_lab.runs.optimiser import Adam
-from bats_lab.runs.records import EpochRecord, Pass, measured
+from bats_lab.runs.records import EpochRecord, measured
 from bats_lab.runs.thresholds import settle_thresholds
 from bats_lab.spikes.encoding import encode_on_grid, n_channels, n_events
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
-from bats_lab.spikes.rules import rule_named
 from bats_lab.spikes.trains import Spikes
 
 __all__ = [
@@ -97,53 +98,6 @@ def input_spikes(samples: np.ndarray | Spikes, config: Config) -> Spikes:
     return encode_on_grid(samples, window=config.encoding_window, delta_t=config.delta_t, dtype=config.dtype)
 
 
-def evaluate(
-    network: Network,
-    spikes: Spikes,
-    labels: np.ndarray,
-    *,
-    rule: str = "drop",
-    batch_size: int = 100,
-    target_true: float = 15.0,
-    target_false: float = 3.0,
-) -> Pass:
-    """Run samples through a network and measure it.
-
-    Parameters
-    ----------
-    network : Network
-    spikes : Spikes
-        Input spikes, on the grid the network is to run with; it need not be the one it was trained with.
-    labels : ndarray of int, (sample,)
-        True classes.
-    rule : str
-        Collision rule.
-    batch_size : int
-        Samples simulated together; changes no result.
-    target_true, target_false : float
-        Target spike counts, for loss and confidence.
-
-    Raises
-    ------
-    ValueError
-        If there is no sample, labels and samples do not match, or `batch_size` is below 1.
-    """
-    labels = np.ascontiguousarray(labels, np.int64)
-    n_classes = network.sizes[-1]
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
-    if len(spikes) == 0 or labels.shape != (len(spikes),):
-        raise ValueError(
-            f"labels have the shape {labels.shape}; there must be one for each of {len(spikes)} samples, at least 1."
-        )
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}; they must be 0 to {n_classes - 1}.")
-    mode = Mode(rule_named(rule, spikes.delta_t).name, target_true=target_true, target_false=target_false)
-    samples = network.networks.load([network.prepare(spikes)], labels)
-    [sums] = network.networks.evaluate(samples, [mode], batch_size=batch_size)
-    return measured(sums, target_true, int(spikes.count.sum()))
-
-
 def train(
     config: Config,
     data: ImageData,
@@ -154,6 +108,7 @@ def train(
     on_batch: Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     errors_from: Config | None = None,
+    start: Sequence[np.ndarray] | None = None,
 ) -> Training:
     """Train a network by exact error backpropagation through spikes.
 
@@ -178,9 +133,14 @@ def train(
         The run in whose time step, under whose collision rule and against whose targets spikes are counted for the
         errors, while these are sent back through the spikes of `config`: what the grid does to the counts is told apart
         from what it does to the gradient. None: as the run's `error_counts` says.
+    start : sequence of ndarray, (post, pre), or None
+        Weights of each layer with which training begins, as those of a trained network; None: random ones. A
+        checkpoint does not know them.
 
     Raises
     ------
+    ValueError
+        If `start` does not fit the run's layers, or the device has no words of few bits and the run asks for them.
     DivergedError
         If weights or the loss are no longer finite; it carries the epochs measured before.
     BatsLabError
@@ -195,6 +155,7 @@ def train(
         on_batch=on_batch,
         checkpoints=[checkpoint],
         errors_from=None if errors_from is None else [errors_from],
+        start=[start],
     )
     if isinstance(result, DivergedError):
         raise result
@@ -228,6 +189,7 @@ def train_group(
     on_batch: Callable[[int, int], None] | None = None,
     checkpoints: Sequence[str | os.PathLike[str] | None] | None = None,
     errors_from: Sequence[Config] | None = None,
+    start: Sequence[Sequence[np.ndarray] | None] | None = None,
 ) -> list[Training | DivergedError]:
     """Train several networks side by side; each gives the numbers that it gives alone.
 
@@ -252,6 +214,8 @@ def train_group(
         this very data, training goes on from it.
     errors_from : sequence of Config or None
         For each run as in :func:`train`.
+    start : sequence of sequence of ndarray, or None
+        For each run as in :func:`train`.
 
     Returns
     -------
@@ -262,7 +226,7 @@ def train_group(
     Raises
     ------
     ValueError
-        If the runs differ in shape.
+        If the runs differ in shape; or as in :func:`train`.
     BatsLabError
         If a checkpoint is of another run or of other data, or cannot be read.
     DeviceError
@@ -277,6 +241,11 @@ def train_group(
         raise ValueError(f"The runs of a group must have the same {same}.")
     for config in configs:
         check_window(config, data)
+        if config.weight_bits != TRAINED and get_backend(device).name != "cpu":
+            raise ValueError(
+                f"weight_bits is {config.weight_bits}; words of few bits are trained on the CPU only (--device cpu)."
+            )
+    begin_with = list(start) if start is not None else [None] * len(configs)
     configs = [settle_thresholds(config, data) for config in configs]
     paths = [None if path is None else Path(path) for path in checkpoints or [None] * len(configs)]
     with get_backend(device).using(threads):
@@ -287,7 +256,7 @@ def train_group(
         report = None if on_epoch is None else lambda i, record, begin=begin: on_epoch(begin + i, record)
         part = slice(begin, begin + size)
         counted = None if errors_from is None else errors_from[part]
-        group = _Group(configs[part], data, device, threads, paths[part], counted, report)
+        group = _Group(configs[part], data, device, threads, paths[part], counted, report, begin_with[part])
         results += group.train(on_batch)
     return results
 
@@ -377,6 +346,8 @@ def _mode(config: Config) -> Mode:
         beta_1=config.beta_1,
         beta_2=config.beta_2,
         epsilon=config.epsilon,
+        weight_bits=config.weight_bits,
+        fraction_bits=config.fraction_bits,
     )
 
 
@@ -391,6 +362,7 @@ class _Group:
         Checkpoint of each run.
     errors_from : sequence of Config or None
     on_epoch : callable or None
+    start : sequence of sequence of ndarray or None
     """
 
     def __init__(
@@ -402,6 +374,7 @@ class _Group:
         paths: Sequence[Path | None],
         errors_from: Sequence[Config] | None,
         on_epoch: Callable[[int, EpochRecord], None] | None,
+        start: Sequence[Sequence[np.ndarray] | None],
     ) -> None:
         self.configs, self.data, self.paths, self.errors_from = configs, data, paths, errors_from
         self.on_epoch = on_epoch or (lambda i, record: None)
@@ -414,6 +387,8 @@ class _Group:
         self.records: list[list[EpochRecord]] = []
         for i, (c, path, network) in enumerate(zip(configs, paths, self.networks, strict=True)):
             self.records.append([])
+            if (weights := start[i]) is not None:
+                network.set_weights(weights)
             if path is not None and path.exists():
                 state, self.records[i] = open_checkpoint(path, c, data, errors_from=self._counted(i))
                 network.networks.set_state(0, state)
@@ -435,6 +410,8 @@ class _Group:
             at_work = self._train_these(at_work, results, on_batch)
         for i, c in enumerate(self.configs):
             if i not in results:
+                if c.weight_bits != TRAINED:  # what a chip gets: the words with which it was tested
+                    self.networks[i].set_weights(quantize_weights(self.networks[i].weights, c.weight_bits))
                 results[i] = Training(
                     c, self.records[i], self.networks[i], self.backend.name, self.backend.device_name()
                 )
@@ -537,7 +514,8 @@ class _Group:
         self.records[i].append(record)
         if config.keep_weights == "each" or path is not None:
             state = group.state(rank)
-            record.weights = state.weights if config.keep_weights == "each" else None
+            if config.keep_weights == "each":
+                record.weights = quantize_weights(state.weights, config.weight_bits)
             if path is not None:
                 save_checkpoint(path, config, self.data, state, self.records[i], errors_from=self._counted(i))
         self.on_epoch(i, record)

@@ -391,6 +391,14 @@ def spread_errors(output_errors, integers, n_records, width, errors):
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
+def round_weights(weights, scale, top, out):
+    """Round weights to integers from `-top` to `top` times a scale, as ``engine.quantization.rounded`` does."""
+    for k in prange(len(weights)):
+        level = min(max(np.rint(np.float64(weights[k]) / scale), -top), top)
+        out[k] = level * scale + 0.0  # no weight is -0
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy", fastmath=EXACT)
 def update(weights, gradient, first_moment, second_moment, adam):
     """Adam in one pass over memory: add up slabs, update moments and weights, clear the gradient.
 

@@ -328,6 +328,18 @@ def _advance_clocked(a, b, mark, d, c):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
+def _advance_in_words(a, b, mark, d, c, unit):
+    """Decay as :func:`_advance_clocked` does, and round the current, `a`, and the potential over τ, `b - a`."""
+    d2, per_unit = d * d, a.dtype.type(1) / unit
+    for j in range(a.shape[0]):
+        current, linear = a[j] * d2, b[j] * d
+        potential = np.rint((linear - current) * per_unit) * unit
+        a[j] = np.rint(current * per_unit) * unit
+        b[j] = potential + a[j]
+        mark[j] = potential - c
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=LANES)
 def _add_rows(a, b, row):
     for j in range(a.shape[0]):
         a[j] += row[j]
@@ -361,10 +373,12 @@ def _simulate_clocked(weights, neuron, groups, physics, lanes, records):
     g = -1
     for k in range(tick[0], physics.last_tick + 1):
         if g >= 0:
-            if closed:
-                _advance_clocked(a, b, mark, d, c)
-            else:
+            if not closed:
                 advance_clocked_any(lanes, fades, c)
+            elif physics.unit > 0:
+                _advance_in_words(a, b, mark, d, c, physics.unit)
+            else:
+                _advance_clocked(a, b, mark, d, c)
             for j in range(a.shape[0]):
                 if not mark[j] >= 0 or crossings[j] >= max_spikes:
                     continue

@@ -62,6 +62,7 @@ class Layer:
         self.weights = self.to_blocks(weights)
         self._gradient: np.ndarray | None = None
         self._moments: tuple[np.ndarray, np.ndarray] | None = None
+        self._rounded: np.ndarray | None = None
 
     def to_blocks(self, dense: np.ndarray) -> np.ndarray:
         """Lay (network, post, pre) out as (network, block, pre, lane)."""
@@ -86,6 +87,13 @@ class Layer:
         return self._gradient
 
     @property
+    def rounded(self) -> np.ndarray:
+        """Weights in words of few bits, where a network is run with such, laid out as `weights` are."""
+        if self._rounded is None:
+            self._rounded = _zeros(self.weights.shape, self.dtype)
+        return self._rounded
+
+    @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Adam's moments, (network, block, pre, lane) each."""
         if self._moments is None:
@@ -102,7 +110,7 @@ class Room:
         self.n = self._samples = self._events = 0
         self.input_errors = np.empty((layer.n_blocks, 0), layer.dtype)
         self.physics: Physics
-        self.ran: tuple[str, float] | None = None  # the rule and time step that `physics` has
+        self.ran: tuple[str, float, float] | None = None  # the rule, time step and unit that `physics` has
         self.mode: Mode
         self.inputs: Events
 

@@ -29,14 +29,16 @@ from bats_lab.engine.cpu.records import (
     Reading,
 )
 from bats_lab.engine.cpu.threads import using
+from bats_lab.engine.quantization import TRAINED, scale_of, top_level
 from bats_lab.spikes.grid import first_tick_from, ticks_within
 from bats_lab.spikes.rules import RULES, rule_code
 from bats_lab.spikes.trains import Spikes
 
 __all__ = ["BACKEND", "CpuBackend", "CpuNetworks", "using"]
 
-# Updates between two looks at whether all weights are finite.
+# Updates between two looks at whether all weights are finite, and between two choices of the scales of words.
 _CHECK_EVERY = 200
+_SCALE_EVERY = 50
 
 
 class Samples(NamedTuple):
@@ -63,6 +65,7 @@ class CpuNetworks:
         self._layers = [Layer(np.asarray(w), kept, self._dtype) for w, kept in layers]
         self._rooms = [[Room(layer) for layer in self._layers] for _ in self.neurons]
         self._n_updates = [0] * len(self.neurons)
+        self._scales = np.zeros((len(self.neurons), len(self._layers)))  # of weights in words
         # The backward pass of a wide layer wants the inputs of a tick in order of time; a narrow one gains too little.
         self._fully = [*(layer.width > NARROW for layer in self._layers[1:]), False]
         # Two neighbouring float32 marks are looked at as one word: both negative means neither lane may cross.
@@ -119,6 +122,20 @@ class CpuNetworks:
 
     # -- one network, one batch
 
+    def _round(self, network: int, mode: Mode, *, choose_scale: bool) -> None:
+        """Round a network's weights to the words in which it is run; the weights themselves stay."""
+        if mode.weight_bits == TRAINED:
+            return
+        for i, layer in enumerate(self._layers):
+            own = layer.weights[network]
+            if choose_scale:
+                self._scales[network, i] = scale_of(own, mode.weight_bits) if np.isfinite(own).all() else 1.0
+            top = top_level(mode.weight_bits)
+            backward.round_weights(own.reshape(-1), self._scales[network, i], top, layer.rounded[network].reshape(-1))
+
+    def _weights_run(self, network: int, layer: Layer, mode: Mode) -> np.ndarray:
+        return (layer.weights if mode.weight_bits == TRAINED else layer.rounded)[network]
+
     def _forward(
         self,
         network: int,
@@ -140,11 +157,13 @@ class CpuNetworks:
             layer, room, own = self._layers[i], self._rooms[network][i], mode.of_layer(i, len(self._layers))
             room.make(max(n, 1), int(events.size[chosen].sum()))
             room.n, room.mode, room.inputs = n, own, events
-            if room.ran != (own.rule, delta_t):  # else it is that of the batch before
-                room.ran = own.rule, delta_t
+            unit = self._scales[network, i] / 2**own.fraction_bits if own.weight_bits != TRAINED else 0.0
+            if room.ran != (own.rule, delta_t, unit):  # else it is that of the batch before
+                room.ran = own.rule, delta_t, unit
                 constants = neurons.time_constants(i)
+                c = neurons.thresholds[i] / constants.mem
                 room.physics = Physics(
-                    c=real(neurons.thresholds[i] / constants.mem),
+                    c=real(max(1, round(c / unit)) * unit if unit else c),
                     tau=real(constants.mem),
                     tau_syn=real(constants.syn),
                     closed=constants.closed,
@@ -154,13 +173,14 @@ class CpuNetworks:
                     last_tick=ticks_within(neurons.duration, delta_t),
                     limit_tick=first_tick_from(neurons.duration, delta_t) if delta_t else 0,
                     max_spikes=layer.max_spikes,
+                    unit=real(unit),
                 )
             # Nothing receives the output's spikes, so that they need no rounding by random numbers.
             noise = noise_key(key, step, i, len(self._layers)) if layer is not self._layers[-1] else 0
             n_chunks = min(n, max(1, math.ceil(4 * numba.get_num_threads() / layer.n_blocks)))
             forward.forward(
-                chosen, events, layer.weights[network], layer.n_post, room.physics, np.uint64(noise), n_chunks,
-                self._mask, self._fully[i], room.groups, room.crossings, room.sent,
+                chosen, events, self._weights_run(network, layer, own), layer.n_post, room.physics, np.uint64(noise),
+                n_chunks, self._mask, self._fully[i], room.groups, room.crossings, room.sent,
             )  # fmt: skip
             events, chosen = room.outputs(), np.arange(n)
 
@@ -214,8 +234,8 @@ class CpuNetworks:
         in_order = below is None or by_bin or layer.width > NARROW
         reading = Reading(RULES[room.mode.rule].clocked, by_bin, estimator.by_sent, in_order, below is not None)
         backward.backward(
-            layer.weights[network], layer.gradient[network], inputs, groups, room.crossings, room.errors[:n],
-            room.physics, reading, room.input_errors,
+            self._weights_run(network, layer, room.mode), layer.gradient[network], inputs, groups, room.crossings,
+            room.errors[:n], room.physics, reading, room.input_errors,
         )  # fmt: skip
         if below is not None:
             width = estimator.slope_width if delta_t else 0.0
@@ -254,6 +274,7 @@ class CpuNetworks:
         chosen, keys = np.ascontiguousarray(chosen, np.int64), list(noise) or [0] * len(self)
         with using(self._threads):
             for i, (mode, key) in enumerate(zip(modes, keys, strict=True)):
+                self._round(i, mode, choose_scale=True)
                 self._forward(i, samples, chosen, mode, key)
 
     def spike_count(self, layer: int) -> np.ndarray:
@@ -386,7 +407,7 @@ class CpuNetworks:
         """Train every network for one epoch by Adam."""
         assert samples.labels is not None, "samples for training have labels"
         for layer in self._layers:  # here, since threads would each make their own
-            _ = layer.gradient, layer.moments
+            _ = layer.gradient, layer.moments, layer.rounded if any(m.weight_bits != TRAINED for m in modes) else None
         labels, keys = samples.labels, list(noise) or [0] * len(self)
         done = [0] * len(self)
         total = sum(len(order) for order in orders)
@@ -401,6 +422,7 @@ class CpuNetworks:
                     first, noise = len(self._layers) - 1, key
             for step, begin in enumerate(range(0, len(order), batch_size)):
                 chosen = order[begin : begin + batch_size]
+                self._round(network, mode, choose_scale=step % _SCALE_EVERY == 0)
                 errors = None
                 if errors_from is not None:
                     self._forward(network, counted, chosen, counting, noise, step)
@@ -424,9 +446,12 @@ class CpuNetworks:
         """Run every network on all samples."""
         assert samples.labels is not None, "samples for evaluation have labels"
         labels = samples.labels
+        for layer in self._layers:
+            _ = layer.rounded if any(m.weight_bits != TRAINED for m in modes) else None
 
         def measure(network: int, stop: threading.Event) -> Sums:
             sums = self._no_sums()
+            self._round(network, modes[network], choose_scale=True)
             for begin in range(0, len(labels), batch_size):
                 if stop.is_set():
                     break

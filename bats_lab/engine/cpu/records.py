@@ -39,7 +39,8 @@ class Physics(NamedTuple):
 
     `c` is the threshold over τ; times are seconds, `delta_t` is 0 in continuous time. `last_tick` is the last one in
     the window, `limit_tick` the last one on which rule ``defer`` sends. Where `closed`, τ is twice the synaptic time
-    constant, and a crossing is the root of a quadratic.
+    constant, and a crossing is the root of a quadratic. `unit` is what currents and potentials over τ are rounded to
+    multiples of on every tick of rule ``clocked``; 0: they are not.
     """
 
     c: np.floating
@@ -52,6 +53,7 @@ class Physics(NamedTuple):
     last_tick: int
     limit_tick: int
     max_spikes: int
+    unit: np.floating
 
 
 class Events(NamedTuple):

@@ -38,6 +38,7 @@ from bats_lab.engine.cpu.threads import using
 from bats_lab.engine.cuda.device import NONE, CupyDevice, Device
 from bats_lab.engine.cuda.layers import ADAM, N_COUNTERS, STORED, Layer, Reading
 from bats_lab.engine.cuda.samples import Inputs, Samples, n_ranges
+from bats_lab.engine.quantization import TRAINED
 from bats_lab.errors import DeviceError
 from bats_lab.spikes.trains import Spikes
 
@@ -222,6 +223,11 @@ class CudaNetworks:
             self._inputs = self._run_layers(samples.select(step, order, self._n, self._n), self._n, **keys)
 
     def _of_layer(self, modes: Sequence[Mode], layer: int) -> list[Mode]:
+        for mode in modes:
+            if mode.weight_bits != TRAINED:
+                raise ValueError(
+                    f"weight_bits is {mode.weight_bits}; words of few bits run on the CPU only (--device cpu)."
+                )
         return [mode.of_layer(layer, len(self._layers)) for mode in modes]
 
     def _rows(self, array: Any) -> np.ndarray:

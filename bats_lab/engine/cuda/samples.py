@@ -214,6 +214,7 @@ class Samples:
             last_tick=ticks_within(duration, s.delta_t),
             limit_tick=0,
             max_spikes=0,
+            unit=self.dtype.type(0),
         )
         _group_samples(Events(s.start, s.count, s.neuron, s.times, s.ticks), physics, groups, group)
         n_all, n_active = groups.n_groups.T

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.config import LATENCY_TIMES, Config
+from bats_lab.engine.quantization import TRAINED, quantization_scales, rounded
 from bats_lab.errors import ResultsError
 from bats_lab.files import newer_than_this
 from bats_lab.network.feedforward import Network
@@ -21,7 +22,6 @@ from bats_lab.runs.training import evaluate, input_spikes
 from bats_lab.spikes.encoding import n_channels
 from bats_lab.spikes.rules import RULES, rule_named, rule_on
 from bats_lab.spikes.trains import Spikes
-from bats_lab.studies.chip.quantization import TRAINED, quantization_scales, rounded
 
 __all__ = [
     "by_dataset",
@@ -36,6 +36,7 @@ __all__ = [
 #: What a deployment holds beside what is in the schema of runs.
 _ENTRIES = {
     "bits": Entry((), "i8", "1", "bits of a weight; 32: as trained"),
+    "training": Entry((), "U", "1", "whether words of few bits are those of training"),
     "silent_classes": Entry((), "f8", "1", "output neurons silent on all images"),
     "n_inputs": Entry((), "i8", "1", "inputs of the network"),
     "duration": Entry((), "f8", "s", "length of the simulated window"),

@@ -13,12 +13,15 @@ import xarray as xr
 from bats_lab.plots.runs import spread_text
 from bats_lab.plots.style import delta_t_label
 from bats_lab.studies.chip.choice import choices, compare_chosen
-from bats_lab.studies.chip.energy import HARDWARE, deployment_costs
-from bats_lab.studies.chip.plots.quantities import UPDATES, hardware_of, narrowed, short
+from bats_lab.studies.chip.energy import PACES, TERMS, deployment_costs
+from bats_lab.studies.chip.plots.quantities import hardware_of, narrowed, short
 from bats_lab.studies.chip.plots.three_way import three_way_table
+from bats_lab.studies.chip.prices import HARDWARE
 from bats_lab.studies.chip.quantization import TRAINED
 
-__all__ = ["choice_table", "compared_table", "front_table"]
+__all__ = ["choice_table", "compared_table", "crossover_table", "energy_terms_table", "front_table"]
+
+_CMOS = "45 nm CMOS"
 
 
 def choice_table(
@@ -38,7 +41,8 @@ def choice_table(
         As in :func:`bats_lab.studies.chip.choice.choose`; chosen is on validation images, all other numbers are of test
         images.
     hardware : sequence of str
-        Rows of :data:`bats_lab.studies.chip.energy.HARDWARE`, each a column of energies: event-driven / clocked.
+        Rows of :data:`bats_lab.studies.chip.prices.HARDWARE`, each a column of energies: without leakage / in real
+        time. Only rule ``clocked`` has any.
 
     Returns
     -------
@@ -82,20 +86,20 @@ def front_table(
     parts: Mapping[str, xr.Dataset],
     *,
     hardware: str = "Loihi",
-    updates: str = "clocked",
+    pace: str = "real_time",
     split: str = "validation",
     top: float = 3.0,
 ) -> pd.DataFrame:
     """List the points that no other beats in accuracy, energy and time to decision, by data set and rising energy.
 
-    `hardware`, `updates` and `split` are those of :func:`bats_lab.chip.plot_three_way`, which rings the same points;
+    `hardware`, `pace` and `split` are those of :func:`bats_lab.chip.plot_three_way`, which rings the same points;
     those further than `top` percentage points below the best accuracy are left out. ± is the standard deviation over
     seeds.
     """
     rows = []
     for name, part in parts.items():
-        table, axis = three_way_table(narrowed(part), hardware=hardware, updates=updates, split=split)
-        unit = f"{hardware}, {UPDATES[updates]} ({axis.unit or 'effective operations'})"
+        table, axis = three_way_table(narrowed(part), hardware=hardware, pace=pace, split=split)
+        unit = f"{hardware}, {PACES[pace]} (µJ)" if axis.unit else f"{hardware} (effective operations)"
         front = np.flatnonzero(table["front"] & (table["accuracy"] >= table["accuracy"].max(initial=0.0) - top))
         for i in front[np.argsort(table["energy"][front], kind="stable")]:
             rows.append(
@@ -107,6 +111,73 @@ def front_table(
                     "test (%)": f"{table['test'][i]:.2f}",
                     unit: short(table["energy"][i]),
                     "decision (ms)": f"{table['decision_time'][i]:.0f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def energy_terms_table(
+    parts: Mapping[str, xr.Dataset], *, hardware: str = "Loihi", bits: int = 8, split: str = "test"
+) -> pd.DataFrame:
+    """Lay out what an inference under ``clocked`` is charged for, one row a data set and time step, means over seeds.
+
+    Parameters
+    ----------
+    parts : mapping of str to xarray.Dataset
+        As :func:`bats_lab.studies.chip.deployment.open_deployments` returns them.
+    hardware : str
+        A row of :data:`bats_lab.studies.chip.prices.HARDWARE` with published energies.
+    bits : int
+        Word length of the weights.
+    split : str
+        ``test`` or ``validation`` images.
+    """
+    rows = []
+    for name, part in parts.items():
+        if bits not in part["bits"].values or "clocked" not in part["rule"].values:
+            continue
+        point = part.sel(split=split, bits=[bits], rule=["clocked"])
+        costs = deployment_costs(point, hardware={hardware: hardware_of(hardware)})
+        costs = costs.squeeze(["bits", "rule", "hardware"], drop=True)
+        costs = costs.mean("seed") if "seed" in costs.dims else costs
+        for step in costs["delta_t"].values[costs["dynamic"].notnull().values]:
+            here = costs.sel(delta_t=step)
+            of_terms = {text: short(1e6 * float(here[term])) for term, text in TERMS.items()}
+            sums = {text: short(1e6 * float(here[pace])) or "–" for pace, text in reversed(PACES.items())}
+            rows.append({"data set": name, "Δt": delta_t_label(step).replace(" ", "\u00a0")} | of_terms | sums)
+    table = pd.DataFrame(rows)
+    return table.drop(columns=[text for text in TERMS.values() if rows and (table[text] == short(0.0)).all()])
+
+
+def crossover_table(parts: Mapping[str, xr.Dataset], *, split: str = "test") -> pd.DataFrame:
+    """Hold networks under ``clocked`` against dense networks of the same shape and words, both in 45 nm CMOS.
+
+    One row a data set and word length: the energy of the dense network without leakage, the coarsest clock's of the
+    spiking one, the clocks on which the spiking one takes less, and on the coarsest of all clocks the synaptic events
+    per connection and tick beside their :func:`crossover <bats_lab.studies.chip.energy.costs>`; means over seeds.
+    """
+    rows = []
+    for name, part in parts.items():
+        if "clocked" not in part["rule"].values:
+            continue
+        costs = deployment_costs(part.sel(split=split, rule=["clocked"]), hardware={_CMOS: HARDWARE[_CMOS]})
+        costs = costs.squeeze(["rule", "hardware"], drop=True)
+        costs = costs.mean("seed") if "seed" in costs.dims else costs
+        costs = costs.sel(delta_t=costs["delta_t"] > 0)
+        for bits in costs["bits"].values:
+            here = costs.sel(bits=bits)
+            wins = here["delta_t"].values[(here["event_share"] < here["crossover"]).values]
+            last = here.sel(delta_t=here["delta_t"].values.max())
+            rows.append(
+                {
+                    "data set": name,
+                    "bits": "trained" if bits == TRAINED else str(bits),
+                    "dense (µJ)": short(1e6 * float(here["dense"])),
+                    f"spiking, {delta_t_label(float(last['delta_t']))} (µJ)": short(1e6 * float(last["dynamic"])),
+                    "spiking takes less": f"from {delta_t_label(wins.min())} on" if len(wins) else "on no clock",
+                    "events per connection and tick (%)": f"{100 * float(last['event_share']):.1f}",
+                    "s* (%)": f"{100 * float(last['crossover']):.1f}",
+                    "of events, from inputs (%)": f"{100 * float(last['input_share']):.0f}",
                 }
             )
     return pd.DataFrame(rows)
@@ -124,9 +195,11 @@ def _with_spread(mean: float, std: float) -> str:
 
 
 def _cost(part: xr.Dataset, row: Mapping[str, Any], hardware: str) -> str:
-    """Tell what a chosen point costs on a hardware, event-driven and clocked."""
+    """Tell what a chosen point costs on a hardware, without leakage and in real time."""
     point: dict[str, Any] = {name: [row[name]] for name in ("rule", "delta_t", "bits")}
     costs = deployment_costs(part.sel(point | {"split": "test"}), hardware={hardware: HARDWARE[hardware]}).mean()
-    names = [name if HARDWARE[hardware].published else f"operations_{name}" for name in UPDATES]
-    values = [float(costs[name]) * (1e6 if HARDWARE[hardware].published else 1.0) for name in names]
-    return " / ".join("–" if math.isnan(v) else short(v) for v in values)
+    published = HARDWARE[hardware].published
+    values = (
+        [1e6 * float(costs[name]) for name in ("dynamic", "real_time")] if published else [float(costs["operations"])]
+    )
+    return "–" if math.isnan(values[0]) else " / ".join("–" if math.isnan(v) else short(v) for v in values)

@@ -28,6 +28,7 @@ from bats_lab.studies.chip.deployment import (
     open_deployment,
     run_on_clock,
 )
+from bats_lab.studies.chip.training import is_trained_for_chip, run_training
 from bats_lab.studies.study import Study, seeds_from_zero
 
 __all__ = ["DEPLOY_STEPS", "STUDY", "WORD_LENGTHS", "chip_configs", "run_deployment"]
@@ -155,12 +156,22 @@ def _deployed(
     )
 
 
+def _measure(folder: Path, *, seeds: int, quick: bool, device: str, **options: Any) -> None:
+    """Deploy the networks that were trained without a clock, and train others with one."""
+    run_deployment(folder, seeds=seeds, quick=quick, device=device, **options)
+    run_training(folder, configs=chip_configs(seeds=seeds, quick=quick), quick=quick, **options)
+
+
+def _is_measured(folder: Path, config: Config) -> bool:
+    return is_deployed(folder, config) and is_trained_for_chip(folder, config)
+
+
 STUDY = Study(
     name="chip",
     seeds=5,
     configs=chip_configs,
     notebook="35_from_training_to_chip",
-    measure=run_deployment,
-    is_measured=is_deployed,  # what was measured of a network outlives it
+    measure=_measure,
+    is_measured=_is_measured,  # what was measured of a network outlives it
     open=open_deployment,
 )

@@ -42,7 +42,7 @@ def plot_clock_and_word(
     rule: str | None = None,
     split: str = "test",
     hardware: str = "Loihi",
-    updates: str = "event_driven",
+    pace: str = "real_time",
     title: str = "",
 ) -> hv.Overlay | hv.Layout:
     """Plot one quantity for every time step and word length, in numbers and in colour.
@@ -57,8 +57,9 @@ def plot_clock_and_word(
         Collision rule; None: one plot for each.
     split : str
         ``test`` or ``validation`` images.
-    hardware, updates : str
-        For ``energy``: a row of :data:`bats_lab.studies.chip.energy.HARDWARE`; ``event_driven`` or ``clocked``.
+    hardware, pace : str
+        For ``energy``, of which there is some under rule ``clocked`` alone: a row of
+        :data:`bats_lab.studies.chip.prices.HARDWARE`, and one of :data:`bats_lab.studies.chip.energy.PACES`.
     title : str
         Title above the plots; empty: what is drawn, data set, images and seeds.
 
@@ -74,7 +75,7 @@ def plot_clock_and_word(
         If a value is not allowed, the deployment has several data sets, or nothing was measured.
     """
     points = narrowed(deployment, split)
-    values, axis = measured(points, quantity, hardware=hardware, updates=updates)
+    values, axis = measured(points, quantity, hardware=hardware, pace=pace)
     rules = rules_of(points, rule)
     scale = ColorScale.over(values.sel(rule=rules).mean("seed"), good=QUANTITIES[quantity].large_is_good)
     above = title or title_of(points, axis.pprint_label)

@@ -27,7 +27,7 @@ def plot_deployment(
     rules: Sequence[str] | None = None,
     split: str = "test",
     hardware: str = "Loihi",
-    updates: str = "event_driven",
+    pace: str = "real_time",
     top: float | None = None,
     title: str = "",
 ) -> hv.Overlay | hv.Layout:
@@ -64,7 +64,7 @@ def plot_deployment(
     ]
     plots = []
     for i, (word, name, reach) in enumerate(panels):
-        values, axis = measured(with_word(whole, word), name, hardware=hardware, updates=updates)
+        values, axis = measured(with_word(whole, word), name, hardware=hardware, pace=pace)
         values = values.sel(rule=shown)
         options: dict[str, Any] = {} if reach is None else {"ylim": _below(values, reach)}
         plots.append(

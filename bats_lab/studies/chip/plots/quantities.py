@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from bats_lab.plots.runs import check_choice, dataset_name, seeds_text
-from bats_lab.studies.chip.energy import HARDWARE, NO_ENERGY, Hardware, deployment_costs
+from bats_lab.studies.chip.energy import PACES, TERMS, deployment_costs
+from bats_lab.studies.chip.prices import HARDWARE, NO_ENERGY, Hardware
 from bats_lab.studies.chip.quantization import TRAINED
 from bats_lab.studies.panels import drawn_rules
 
@@ -37,8 +38,6 @@ QUANTITIES = {
     "energy": _Quantity("energy per inference", "µJ"),
     "decision_time": _Quantity("time to decision", "ms", 1e3),
 }
-#: How a chip updates its neurons.
-UPDATES = {"event_driven": "event-driven", "clocked": "clocked"}
 
 
 def narrowed(deployment: xr.Dataset, split: str | None = None) -> xr.Dataset:
@@ -84,8 +83,9 @@ def hardware_of(name: str) -> Hardware:
 def energies(points: xr.Dataset, hardware: str, costs: xr.Dataset | None = None) -> tuple[xr.Dataset, hv.Dimension]:
     """Return what an inference costs on one hardware, in the unit in which it is drawn, and the axis.
 
-    Of a deployment as :func:`narrowed` returns it: ``event_driven`` and ``clocked`` in µJ, or, where no joules are
-    published, in effective synaptic operations; ValueError where there are neither. Without `costs`,
+    Of a deployment as :func:`narrowed` returns it: what :func:`bats_lab.studies.chip.energy.energy` gives, in µJ, or,
+    where no joules are published, the sums of :data:`bats_lab.studies.chip.energy.PACES` all the same in effective
+    synaptic operations; ValueError where there are neither. Without `costs`,
     :func:`bats_lab.studies.chip.energy.deployment_costs` is called.
     """
     chosen = hardware_of(hardware)
@@ -93,28 +93,38 @@ def energies(points: xr.Dataset, hardware: str, costs: xr.Dataset | None = None)
         costs = deployment_costs(points, hardware={hardware: chosen})
     spent = costs.sel(hardware=hardware)
     if chosen.published:
-        names, factor = list(UPDATES), 1e6
-        axis = hv.Dimension("energy", label=f"energy per inference, {hardware}", unit="µJ")
-    elif chosen.relative_update is not None:
-        names, factor = [f"operations_{name}" for name in UPDATES], 1.0
+        names = [*TERMS, "leakage_real_time", "leakage_fast", *PACES]
+        return 1e6 * spent[names], hv.Dimension("energy", label=f"energy per inference, {hardware}", unit="µJ")
+    if chosen.relative_update is not None:
         axis = hv.Dimension("energy", label=f"effective synaptic operations per inference, {hardware}")
-    else:
-        raise ValueError(f"{hardware}: {NO_ENERGY}, and no operations either; there is nothing to plot.")
-    return xr.Dataset({new: factor * spent[old] for new, old in zip(UPDATES, names, strict=True)}), axis
+        return xr.Dataset(dict.fromkeys(PACES, spent["operations"])), axis
+    raise ValueError(f"{hardware}: {NO_ENERGY}, and no operations either; there is nothing to plot.")
+
+
+def not_priced(hardware: str, pace: str) -> str:
+    """Say why nothing has a price on a hardware at a pace; empty where something has."""
+    chosen = hardware_of(hardware)
+    known = {"dynamic"} | ({"real_time"} if chosen.static_power else set())
+    known |= {"fast"} if chosen.static_power and chosen.event_time else set()
+    if not chosen.published or pace in known:
+        return ""
+    lacking = "speed" if chosen.static_power else "leakage"
+    others = " and ".join(text for name, text in PACES.items() if name in known)
+    return f"The {lacking} of {hardware} is not published; it has a price {others}."
 
 
 def measured(
-    points: xr.Dataset, quantity: str, *, hardware: str, updates: str, costs: xr.Dataset | None = None
+    points: xr.Dataset, quantity: str, *, hardware: str, pace: str, costs: xr.Dataset | None = None
 ) -> tuple[xr.DataArray, hv.Dimension]:
     """Return one of :data:`QUANTITIES` at each point in the unit in which it is drawn, and its axis.
 
-    `hardware` and `updates` count for ``energy``. Without `costs`, they are computed where they are needed.
+    `hardware` and `pace` count for ``energy``. Without `costs`, they are computed where they are needed.
     """
     check_choice("quantity", quantity, tuple(QUANTITIES))
-    check_choice("updates", updates, tuple(UPDATES))
+    check_choice("pace", pace, tuple(PACES))
     if quantity == "energy":
-        both, axis = energies(points, hardware, costs)
-        return both[updates], axis.clone(label=f"{axis.label}, {UPDATES[updates]}")
+        sums, axis = energies(points, hardware, costs)
+        return sums[pace], axis.clone(label=f"{axis.label}, {PACES[pace]}") if axis.unit else axis
     chosen = QUANTITIES[quantity]
     if quantity == "active_share":
         values = (deployment_costs(points) if costs is None else costs)["active_share"]

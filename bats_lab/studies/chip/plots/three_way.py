@@ -15,7 +15,15 @@ from bats_lab.plots import style
 from bats_lab.plots.runs import check_choice
 from bats_lab.runs.metrics import pareto_front
 from bats_lab.spikes.rules import RULES
-from bats_lab.studies.chip.plots.quantities import measured, narrowed, rules_of, title_of, value_texts, word_label
+from bats_lab.studies.chip.plots.quantities import (
+    measured,
+    narrowed,
+    not_priced,
+    rules_of,
+    title_of,
+    value_texts,
+    word_label,
+)
 
 __all__ = ["plot_three_way"]
 
@@ -34,7 +42,7 @@ def plot_three_way(
     deployment: xr.Dataset,
     *,
     hardware: str = "Loihi",
-    updates: str = "event_driven",
+    pace: str = "real_time",
     split: str = "test",
     top: float = 10.0,
     title: str = "",
@@ -47,31 +55,31 @@ def plot_three_way(
     Returns
     -------
     holoviews.Overlay
-        One point a time step, word length and rule, mean over seeds: energy (logarithmic; effective synaptic operations
-        where no joules are published) against accuracy, colour for the time to decision, marker for the rule. Ringed
-        are the points of the Pareto front of the three, with bars of ±1 standard deviation of accuracy over three seeds
-        or more. Of points that are equal to 0.1 points of accuracy, 1 % of energy and 1 ms one stands on the front,
-        that of the shortest word and the coarsest clock. Continuous time, which no clock has, is drawn but does not
-        compete.
+        One point a time step, word length and rule that has an energy, mean over seeds: energy (logarithmic; effective
+        synaptic operations where no joules are published) against accuracy, colour for the time to decision, marker for
+        the rule. Ringed are the points of the Pareto front of the three, with bars of ±1 standard deviation of accuracy
+        over three seeds or more. Of points that are equal to 0.1 points of accuracy, 1 % of energy and 1 ms one stands
+        on the front, that of the shortest word and the coarsest clock.
     """
     points = narrowed(deployment)
     check_choice("split", split, tuple(map(str, points["split"].values)))
-    table, axis = three_way_table(points, hardware=hardware, updates=updates, split=split)
+    table, axis = three_way_table(points, hardware=hardware, pace=pace, split=split)
     if not len(table["energy"]):
-        raise ValueError("No point has an accuracy, an energy and a time to decision; there is nothing to plot.")
+        reason = not_priced(hardware, pace) or "Only rule clocked has a price, on a clock."
+        raise ValueError(f"No point has an accuracy, an energy and a time to decision. {reason}")
     above = title or "\n".join([title_of(points.sel(split=split)), three_way_note(table, top)])
     return draw_three_way(table, axis, title=above, split=split, top=top)
 
 
 def three_way_table(
-    points: xr.Dataset, *, hardware: str, updates: str, split: str, costs: xr.Dataset | None = None
+    points: xr.Dataset, *, hardware: str, pace: str, split: str, costs: xr.Dataset | None = None
 ) -> tuple[dict[str, np.ndarray], hv.Dimension]:
     """List the points, their accuracy (%), energy and time to decision (ms); and the axis of energy.
 
     Beside ``energy`` and :data:`_POINT_COLUMNS` there are ``delta_t``, ``bits`` and ``front``, whether a point
     stands on the Pareto front.
     """
-    energy, axis = measured(points, "energy", hardware=hardware, updates=updates, costs=costs)
+    energy, axis = measured(points, "energy", hardware=hardware, pace=pace, costs=costs)
     accuracy = 100 * points["accuracy"]
     columns = xr.Dataset(
         {
@@ -137,13 +145,15 @@ def series_of(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def three_way_note(table: dict[str, np.ndarray], top: float) -> str:
     """Tell how many points there are, on the front and below the axis."""
-    below = int((table["accuracy"] < table["accuracy"].max() - top).sum())
+    below = int((table["accuracy"] < table["accuracy"].max(initial=0.0) - top).sum())
     note = f"{len(table['front'])} points, {table['front'].sum()} on the front of accuracy, energy and time"
     return f"{note}; {below} below the axis" if below else note
 
 
 def three_way_limits(table: dict[str, np.ndarray], top: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ends of both axes."""
+    if not len(table["energy"]):
+        return (1.0, 10.0), (0.0, 100.0)
     best = float(table["accuracy"].max())
     lowest = max(best - top, float(table["accuracy"].min()))
     return style.log_limits(table["energy"], least=0.003), style.limits(lowest, best + 0.5)
