@@ -194,6 +194,7 @@ def test_parameters_are_read_as_python_would_write_them() -> None:
         "duration": "0.3",
         "encoding_window": "0.2", "hidden": "20-10", "tau_syn": "0.1", "threshold_hidden": "0.1-2e-1",
         "threshold_output": "3", "max_spikes_hidden": "7-8", "max_spikes_output": "9", "weight_scale": "2",
+        "weight_shift_output": "0.5",
         "auto_threshold": "True",
         "epochs": "3", "batch_size": "4", "test_batch_size": "5", "learning_rate": "1e-3", "learning_rate_decay": ".5",
         "learning_rate_interval": "2", "learning_rate_min": "1e-05", "beta_1": "0.5", "beta_2": "0.6",

@@ -57,6 +57,7 @@ FOR_ALL = {
     "encoding_window": 0.1,
     "tau_syn": 0.13,
     "weight_scale": 1.0,
+    "weight_shift_output": 0.0,
     "epochs": 10,
     "beta_1": 0.9,
     "beta_2": 0.999,
@@ -88,6 +89,7 @@ REFUSED: dict[str, list[Any]] = {
     "max_spikes_hidden": [(0,), (-1,)],
     "max_spikes_output": [0, -1],
     "weight_scale": NOT_ABOVE_0,
+    "weight_shift_output": [-1.1, 1.1, math.inf, math.nan],
     "auto_threshold": [],
     "epochs": [0, -1],
     "batch_size": [0, -1],
@@ -333,6 +335,15 @@ def test_identity_differs_as_soon_as_any_parameter_does(parameter: Parameter) ->
 
 def test_identity_does_not_depend_on_how_a_value_came_about() -> None:
     assert Config(dataset="mnist", hidden=800, learning_rate=0.003).identity == Config(dataset="mnist").identity
+
+
+def test_run_of_before_a_preset_had_a_parameter_is_read_as_it_was() -> None:
+    now = Config(dataset="japanese_vowels")
+    then = {name: value for name, value in now.to_dict().items() if name != "weight_shift_output"}
+    read = Config.from_json(json.dumps(then))
+    assert now.weight_shift_output > 0 == read.weight_shift_output
+    assert read.identity == "878922c6a454" != now.identity
+    assert Config.from_json(now.to_json()) == now
 
 
 def test_identity_of_runs_of_before_a_parameter_was_added_is_what_it_was() -> None:

@@ -252,7 +252,7 @@ def _config_of(dataset: xr.Dataset) -> Config:
 
 def _parameters(text: Any) -> Config:
     try:
-        return Config.from_dict(json.loads(text))
+        return Config.from_json(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise ResultsError(f"'config' does not hold the parameters of a run: {error}") from error
 
