@@ -59,7 +59,7 @@ COMMANDS = [
     "info",
     "completion",
 ]
-DATA_COMMANDS = ["list", "download", "verify", "where"]
+DATA_COMMANDS = ["list", "download", "make", "verify", "where"]
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.rules import RULES
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["clocked_accuracy", "input_spectrum", "jitter_spikes", "jittered_accuracy", "pooled"]
+__all__ = ["clocked_accuracy", "highest_telling", "input_spectrum", "jitter_spikes", "jittered_accuracy"]
 
 
 
@@ -145,10 +145,13 @@ def _accuracy(network: Network, spikes: Spikes, labels: np.ndarray, config: Conf
 
 
 def input_spectrum(spikes: Spikes, labels: np.ndarray, frequencies: Sequence[float] | np.ndarray) -> xr.Dataset:
-    r"""Return the Fourier spectrum of input spikes: all of its power, and that in which classes differ.
+    r"""Return the Fourier spectrum of input spikes: all of its power, and that in which the timing of classes differs.
 
     .. math:: X_{ic}(f) = \sum_{t \in \text{channel } c \text{ of sample } i} e^{-2\pi\mathrm{i} f t}, \qquad
-        B(f) = \sum_c \operatorname{Var}_{\text{class}} \langle X_{ic}(f) \rangle_{i \in \text{class}}
+        B(f) = \sum_c \operatorname{Var}_{\text{class}} \langle X_{ic}(f) - n_{ic} \phi_c(f) \rangle_{i \in \text{class}}
+
+    with the :math:`n_{ic}` spikes of the channel and :math:`\phi_c = \sum_i X_{ic} / \sum_i n_{ic}`: were only the numbers
+    of spikes to differ between classes, which no clock changes, nothing would be left.
 
     Parameters
     ----------
@@ -181,11 +184,14 @@ def input_spectrum(spikes: Spikes, labels: np.ndarray, frequencies: Sequence[flo
     classes, which = np.unique(labels, return_inverse=True)
     share = np.bincount(which) / len(labels)
     sample, neuron, times = spikes.events()
+    counts = np.zeros((len(spikes), spikes.n_neurons))
+    np.add.at(counts, (sample, neuron), 1)
     power, telling = np.empty(len(frequencies)), np.empty(len(frequencies))
     for k, frequency in enumerate(frequencies):
         transform = np.zeros((len(spikes), spikes.n_neurons), complex)
         np.add.at(transform, (sample, neuron), np.exp(-2j * np.pi * frequency * times))
         power[k] = (np.abs(transform) ** 2).sum(axis=1).mean()
+        transform -= counts * (transform.sum(axis=0) / np.maximum(counts.sum(axis=0), 1))
         means = np.stack([transform[which == c].mean(axis=0) for c in range(len(classes))])
         between = share @ np.abs(means - share @ means) ** 2
         within = np.stack([transform[which == c].var(axis=0) for c in range(len(classes))])
@@ -200,18 +206,14 @@ def input_spectrum(spikes: Spikes, labels: np.ndarray, frequencies: Sequence[flo
     )
 
 
-def pooled(spectrum: xr.Dataset, share: float = 0.95) -> float:
-    """Return the frequency, in Hz, below which a share of what tells classes apart lies.
-
-    `spectrum` is that of :func:`input_spectrum`; the mean of spikes (0 Hz) is their number, which no clock moves, and
-    does not count.
+def highest_telling(spectrum: xr.Dataset, share: float = 0.95) -> float:
+    """Return the frequency, in Hz, below which a share of what tells classes apart lies (:func:`input_spectrum`).
 
     Examples
     --------
-    >>> spectrum = xr.Dataset({"telling": ("frequency", [9.0, 3.0, 1.0])}, {"frequency": [0.0, 10.0, 20.0]})
-    >>> pooled(spectrum, 0.75)
+    >>> spectrum = xr.Dataset({"telling": ("frequency", [0.0, 3.0, 1.0])}, {"frequency": [0.0, 10.0, 20.0]})
+    >>> highest_telling(spectrum, 0.75)
     10.0
     """
-    values = spectrum["telling"].where(spectrum["frequency"] > 0, 0.0)
-    total = np.cumsum(values.values)
+    total = np.cumsum(spectrum["telling"].values)
     return float(spectrum["frequency"].values[np.searchsorted(total, share * total[-1] * (1 - 1e-12))])

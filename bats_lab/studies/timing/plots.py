@@ -69,7 +69,8 @@ def plot_jitter(measured: Mapping[str, xr.Dataset], *, title: str = "") -> hv.La
             lost = (100 * (values.sel({dim: 0.0}) - values)).mean("seed")
             lost = lost.where(lost[dim] > 0, drop=True)
             curves[name] = (1e3 * factor * lost[dim].values, lost.values)
-        plots.append(_curves(curves, hv.Dimension(dim, label=label, unit="ms"), y, level_at=LOST))
+        axis = hv.Dimension(dim, label=label, unit="ms")
+        plots.append(_curves(curves, axis, y, level_at=LOST, named=bool(plots)))
     return style.panels(plots, columns=2, title=title, width=_WIDTH, height=_HEIGHT)
 
 
@@ -79,7 +80,7 @@ def plot_input_spectrum(measured: Mapping[str, xr.Dataset], *, title: str = "") 
     for name, own in measured.items():
         spectrum = own.isel(seed=0)
         frequency = spectrum["frequency"].values
-        telling = np.cumsum(np.where(frequency > 0, spectrum["telling"].values, 0))
+        telling = np.cumsum(spectrum["telling"].values)
         curves[name] = (frequency[1:], 100 * telling[1:] / telling[-1])
     x = hv.Dimension("frequency", label="frequency", unit="Hz")
     y = hv.Dimension("share", label="power that tells classes apart, below", unit="%")
@@ -94,6 +95,7 @@ def _curves(
     level_at: float,
     title: str = "",
     markers: bool = True,
+    named: bool = True,
 ) -> hv.Overlay:
     """Draw curves over a logarithmic axis, with a line at a level."""
     seen = np.concatenate([xs for xs, _ in curves.values()]) if curves else np.ones(1)
@@ -109,6 +111,6 @@ def _curves(
         legend.append(style.LegendEntry(name, color, i, i if markers else None))
     ticks = [(v, f"{v:g}") for v in (d * 10.0**e for e in range(-3, 4) for d in (1, 2, 5)) if ends[0] < v < ends[1]]
     return style.overlay(
-        elements, legend=legend, legend_title="data set", title=title, xlabel=x.pprint_label, ylabel=y.pprint_label,
+        elements, legend=legend if named else (), legend_title="data set", title=title, xlabel=x.pprint_label, ylabel=y.pprint_label,
         logx=True, xlim=ends, xticks=ticks[::2] if len(ticks) > 9 else ticks, width=_WIDTH, height=_HEIGHT,
     )  # fmt: skip

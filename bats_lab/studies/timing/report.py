@@ -15,7 +15,7 @@ from bats_lab.runs.metrics import last_epoch
 from bats_lab.spikes.rules import RULES
 from bats_lab.studies.collapse.law import collapse_step
 from bats_lab.studies.statistics import LEVEL, holm, mean_and_std, paired
-from bats_lab.studies.timing.experiments import pooled
+from bats_lab.studies.timing.experiments import highest_telling
 
 __all__ = ["LOST", "hurting_steps", "predictor_table", "step_where_lost", "timing_table", "trained_accuracy"]
 
@@ -135,7 +135,7 @@ def predictor_table(
             lost = (100 * (jittered.sel(jitter=0.0) - jittered)).mean("seed")
             sigma = step_where_lost(lost["jitter"].values, lost.values, points)
             row["√12 · jitter"] = text(math.sqrt(12) * sigma)
-            row["spectrum"] = text(0.5 / pooled(own.isel(seed=0)))
+            row["spectrum"] = text(0.5 / highest_telling(own.isel(seed=0)))
         row["collapse of counts"] = text(collapse_step(config.target_true, config.duration, config.tau_syn))
         rows.append(row)
     return pd.DataFrame(rows).fillna("–")
