@@ -1,4 +1,4 @@
-"""Distances of spike trains against what they are by definition: edits tried one by one, and integrals on a fine grid."""
+"""Distances of spike trains against what they are by definition: edits tried one by one, integrals on a fine grid."""
 
 from __future__ import annotations
 

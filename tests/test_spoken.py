@@ -62,7 +62,7 @@ def test_hair_cells_adapt_and_bushy_cells_rest() -> None:
     channel, times = hear(tone(500, 0.4), seed=3, channels=CHANNELS)
     busiest = np.bincount(channel, minlength=CHANNELS).argmax()
     own = times[channel == busiest]
-    assert (np.diff(times) >= 0).all() and 0 <= times[0] and times[-1] < 0.4
+    assert (np.diff(times) >= 0).all() and times[0] >= 0 and times[-1] < 0.4
     assert np.diff(own).min() >= 1e-3  # the refractory time
     rate = [np.count_nonzero((channel == busiest) & (times >= a) & (times < a + 0.1)) for a in (0.03, 0.25)]
     assert rate[0] >= rate[1] > 0
@@ -100,7 +100,9 @@ def test_what_cannot_be_made_is_refused(
 ) -> None:
     assert main(["data", "make", "spoken_digits", "--data-dir", str(tmp_path), *options]) != 0
     assert message in capsys.readouterr().err
-    assert main(["data", "make", "mnist"]) != 0 and "'mnist' cannot be made; spoken_digits can." in capsys.readouterr().err
+    assert (
+        main(["data", "make", "mnist"]) != 0 and "'mnist' cannot be made; spoken_digits can." in capsys.readouterr().err
+    )
 
 
 @SPEAKS

@@ -54,9 +54,7 @@ def test_every_rule_meets_every_time_step_and_continuous_time_is_trained_once() 
 
 
 @pytest.mark.filterwarnings("ignore:The true class's target", "ignore:The output neurons")
-def test_study_is_run_drawn_and_taken_up_by_one_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_study_is_run_drawn_and_taken_up_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["reproduce", "time", "--quick", "--jobs", "1", "--quiet", "--out", str(tmp_path)]
     assert main(command) == 0
     page = (tmp_path / "quick_time" / "report.html").read_text()
@@ -84,7 +82,7 @@ def test_jitter_has_its_width_and_stays_in_the_window() -> None:
     assert moved.times.std() == pytest.approx(0.004, rel=0.03) and moved.times.mean() == pytest.approx(0.05, abs=2e-4)
     assert moved.count.tolist() == [5000, 5000] and np.array_equal(np.sort(moved.neuron), np.repeat(range(5000), 2))
     wide = jitter_spikes(Spikes.from_padded(times), 0.5, duration=0.2)
-    assert 0 <= wide.times.min() and wide.times.max() <= 0.2 and len(wide.times) == 10_000
+    assert wide.times.min() >= 0 and wide.times.max() <= 0.2 and len(wide.times) == 10_000
     same = jitter_spikes(Spikes.from_padded(times), 0.0, duration=0.2)
     np.testing.assert_array_equal(same.times, 0.05)
     with pytest.raises(ValueError, match="sigma is -1; it must be at least 0 s"):

@@ -1,4 +1,4 @@
-"""``spoken_digits``: digits spoken by a machine, as the spikes of an ear. Synthetic, in the form of the Heidelberg Digits.
+"""``spoken_digits``: digits spoken by a machine, as the spikes of an ear: synthetic, in the form of the Heidelberg ones.
 
 Zero to nine, in English and in German, are spoken by eSpeak NG in 24 voices, each time with a pitch and speed of
 its own, and heard by :mod:`bats_lab.data.cochlea`. Four of the voices are in the test samples only.
@@ -23,8 +23,8 @@ __all__ = ["TEST_VOICES", "VOICES", "WORDS", "make_spoken_digits", "speak"]
 
 #: What is said, class by class, by the voice of the language.
 WORDS = {
-    "en": "zero one two three four five six seven eight nine".split(),
-    "de": "null eins zwei drei vier fünf sechs sieben acht neun".split(),
+    "en": ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
+    "de": ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"],
 }
 #: Accents of each language, one of which is drawn.
 _ACCENTS = {"en": ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp"), "de": ("de",)}
@@ -169,5 +169,6 @@ def _assemble(parts: Path, order: np.ndarray, words: list[tuple[str, int]]) -> d
 
 def _write(path: Path, **arrays: object) -> None:
     archive = io.BytesIO()
-    np.savez_compressed(archive, **{name: np.asarray(values) for name, values in arrays.items()})
+    arrays = {name: np.asarray(values) for name, values in arrays.items()}
+    np.savez_compressed(archive, **arrays)  # type: ignore[arg-type]
     write_whole(path, archive.getbuffer())

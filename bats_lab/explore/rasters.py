@@ -281,5 +281,7 @@ def _summary(sample: int, rasters: list[RasterLayer]) -> str:
 def _distance(rasters: list[RasterLayer], exact: list[RasterLayer], tau: float) -> str:
     """Say how far the spikes of each layer are from those in continuous time."""
     apart = (raster_distances(raster, other, tau=tau) for raster, other in zip(rasters, exact, strict=True))
-    layers = "; ".join(f"{r.name} {moved:.3g} and {filtered:.3g}" for r, (moved, filtered) in zip(rasters, apart, strict=True))
+    layers = "; ".join(
+        f"{r.name} {moved:.3g} and {filtered:.3g}" for r, (moved, filtered) in zip(rasters, apart, strict=True)
+    )
     return f" Distance to continuous time, Victor–Purpura and van Rossum with τ = {1e3 * tau:g} ms: {layers}."

@@ -144,7 +144,7 @@ class Network:
     def from_config(
         cls, config: Config, n_inputs: int, n_outputs: int, *, device: str = "auto", threads: int = 0
     ) -> Network:
-        """Build the network of a run, with weights drawn uniformly from its seed; those of the output may be shifted."""
+        """Build the network of a run, with weights drawn uniformly from its seed, those of the output shifted."""
         sizes = (n_inputs, *config.hidden, n_outputs)
         rng = np.random.default_rng([config.seed, 0])
         weights = [

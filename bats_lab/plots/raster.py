@@ -15,7 +15,15 @@ from bats_lab.plots.runs import check_sample, layers_of, one_run, run_title
 from bats_lab.runs.kept import kept_inputs
 from bats_lab.spikes.distances import van_rossum, victor_purpura
 
-__all__ = ["RasterLayer", "draw_raster", "kept_rasters", "plot_raster", "raster_columns", "raster_distances", "raster_plots"]
+__all__ = [
+    "RasterLayer",
+    "draw_raster",
+    "kept_rasters",
+    "plot_raster",
+    "raster_columns",
+    "raster_distances",
+    "raster_plots",
+]
 
 _WIDTH, _HEIGHT = 620, 170
 #: Up to this many neurons each has its tick.

@@ -8,7 +8,6 @@ temporary name in their own folder and then renamed, so a file exists whole or n
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How far two spike trains are apart: by what it costs to turn one into the other, or by what a synapse makes of them."""
+"""How far spike trains are apart: by what it costs to turn one into another, or by what a synapse makes of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["van_rossum", "victor_purpura"]
 
 
 def victor_purpura(a: np.ndarray, b: np.ndarray, *, cost: float) -> np.ndarray:
-    r"""Return the least that it costs to turn one spike train into another: 1 to add or remove a spike, q·|Δt| to move it.
+    r"""Return the least that turning one spike train into another costs: 1 for a spike more or less, q·|Δt| to move it.
 
     .. math:: G_{ij} = \min\bigl(G_{i-1,j} + 1,\; G_{i,j-1} + 1,\; G_{i-1,j-1} + q\,|a_i - b_j|\bigr)
 
@@ -91,7 +91,7 @@ def van_rossum(a: np.ndarray, b: np.ndarray, *, tau: float) -> np.ndarray:
 
 
 def _pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Return the trains of both, one pair a row, spikes ascending with infinity after the last, and the pairs' shape."""
+    """Return the trains of both, one pair a row, spikes ascending, infinity after the last, and the pairs' shape."""
     trains = [np.asarray(times, np.float64) for times in (a, b)]
     if min(t.ndim for t in trains) < 1:
         raise ValueError("a and b must have a dimension of spikes; one of them is a single number.")

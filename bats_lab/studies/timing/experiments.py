@@ -1,4 +1,4 @@
-"""How much of the input's timing a trained network needs: jitter, clocks it was not trained on, the input's spectrum."""
+"""How much of the input's timing a trained network needs: jitter, clocks it was not trained on, and the spectrum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from bats_lab.spikes.rules import RULES
 from bats_lab.spikes.trains import Spikes
 
 __all__ = ["clocked_accuracy", "highest_telling", "input_spectrum", "jitter_spikes", "jittered_accuracy"]
-
 
 
 def jitter_spikes(spikes: Spikes, sigma: float, *, duration: float, seed: int = 0) -> Spikes:
@@ -148,10 +147,10 @@ def input_spectrum(spikes: Spikes, labels: np.ndarray, frequencies: Sequence[flo
     r"""Return the Fourier spectrum of input spikes: all of its power, and that in which the timing of classes differs.
 
     .. math:: X_{ic}(f) = \sum_{t \in \text{channel } c \text{ of sample } i} e^{-2\pi\mathrm{i} f t}, \qquad
-        B(f) = \sum_c \operatorname{Var}_{\text{class}} \langle X_{ic}(f) - n_{ic} \phi_c(f) \rangle_{i \in \text{class}}
+        B(f) = \sum_c \operatorname{Var}_k\, \langle X_{ic}(f) - n_{ic} \phi_c(f) \rangle_{i \in \text{class } k}
 
-    with the :math:`n_{ic}` spikes of the channel and :math:`\phi_c = \sum_i X_{ic} / \sum_i n_{ic}`: were only the numbers
-    of spikes to differ between classes, which no clock changes, nothing would be left.
+    with the :math:`n_{ic}` spikes of the channel and :math:`\phi_c = \sum_i X_{ic} / \sum_i n_{ic}`: were only the
+    numbers of spikes to differ between classes, which no clock changes, nothing would be left.
 
     Parameters
     ----------

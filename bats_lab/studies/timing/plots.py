@@ -54,11 +54,12 @@ def plot_against_scale(
 def plot_jitter(measured: Mapping[str, xr.Dataset], *, title: str = "") -> hv.Layout:
     """Plot the accuracy that networks of continuous time lose to jitter of their input, and to a clock of it.
 
-    `measured` is what :func:`bats_lab.studies.timing.study.open_timing` returns. On the left over the standard deviation
-    of the jitter, on the right over the time step divided by √12, which is the standard deviation of its delays.
+    `measured` is what :func:`bats_lab.studies.timing.study.open_timing` returns. On the left over the standard
+    deviation of the jitter, on the right over the time step divided by √12, which is the standard deviation of its
+    delays.
     """
     y = hv.Dimension("lost", label="accuracy lost", unit="points")
-    plots = []
+    plots: list[Any] = []
     for what, dim, factor, label in (
         ("jittered_accuracy", "jitter", 1.0, "jitter σ"),
         ("input_accuracy", "delta_t", 12**-0.5, "clock of the input, Δt / √12"),
@@ -111,6 +112,6 @@ def _curves(
         legend.append(style.LegendEntry(name, color, i, i if markers else None))
     ticks = [(v, f"{v:g}") for v in (d * 10.0**e for e in range(-3, 4) for d in (1, 2, 5)) if ends[0] < v < ends[1]]
     return style.overlay(
-        elements, legend=legend if named else (), legend_title="data set", title=title, xlabel=x.pprint_label, ylabel=y.pprint_label,
-        logx=True, xlim=ends, xticks=ticks[::2] if len(ticks) > 9 else ticks, width=_WIDTH, height=_HEIGHT,
+        elements, legend=legend if named else (), legend_title="data set", title=title, xlabel=x.pprint_label,
+        ylabel=y.pprint_label, logx=True, xlim=ends, xticks=ticks[::2] if len(ticks) > 9 else ticks, width=_WIDTH, height=_HEIGHT,
     )  # fmt: skip

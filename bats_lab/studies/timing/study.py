@@ -1,6 +1,6 @@
-"""Data with time in it: where does the clock begin to hurt when timing carries the information?
+"""Data with time in it: where the clock begins to hurt when timing carries the information.
 
-Networks on ``yin_yang`` and ``japanese_vowels`` are trained on every time step under every rule (:func:`timing_configs`).
+Networks on ``yin_yang`` and ``japanese_vowels`` are trained on every time step and rule (:func:`timing_configs`).
 Those of continuous time are then tested on jittered inputs and on clocks (:func:`run_timing_experiments`), and so are
 networks of the images of ``mnist_small``, for comparison. ``37_time_in_data`` draws the results.
 """
