@@ -2,8 +2,8 @@ r"""From sound to the spikes of an ear: the chain that made the Spiking Heidelbe
 
 Sound moves the basilar membrane, each place of it in its own band of frequencies (Sieroka, Dosch, Rupp, 2006); hair
 cells turn its velocity into transmitter, and that into the probability of a spike (Meddis, 1986); forty of their fibres
-meet on a bushy cell, a leaky integrate-and-fire neuron, whose spikes are the channel's. Equations and constants are those of
-B. Cramer, Y. Stradmann, J. Schemmel, F. Zenke, *The Heidelberg Spiking Data Sets*, IEEE TNNLS 33, 2022.
+meet on a bushy cell, a leaky integrate-and-fire neuron, whose spikes are the channel's. Equations and constants are
+those of B. Cramer, Y. Stradmann, J. Schemmel, F. Zenke, *The Heidelberg Spiking Data Sets*, IEEE TNNLS 33, 2022.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def transfer(channels: int = CHANNELS) -> np.ndarray:
         \xi = S - m\omega^2 - \mathrm{i}\omega R, \quad g = \omega\sqrt{\rho / (h\,\xi)}, \quad
         p = \sqrt{G/g}\; H_0^{(1)}(G), \quad G = \frac{2 g(0)}{\alpha} + \int_0^x g
 
-    with the stiffness :math:`S = S_0 e^{-\alpha x} - a`, the damping :math:`R = \delta\sqrt{S_0 m}\, e^{-\alpha x/2}` and
-    the impedance :math:`Z` of the outer ear. Of 0 Hz nothing is heard.
+    with the stiffness :math:`S = S_0 e^{-\alpha x} - a`, the damping :math:`R = \delta\sqrt{S_0 m}\, e^{-\alpha x/2}`
+    and the impedance :math:`Z` of the outer ear. Of 0 Hz nothing is heard.
     """
     fine = np.linspace(0, _LENGTH, _FINER * (channels - 1) + 1)[:, None]
     stiffness = _STIFFNESS * np.exp(-_ALPHA * fine) - _OFFSET

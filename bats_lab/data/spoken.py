@@ -1,4 +1,4 @@
-"""``spoken_digits``: digits spoken by a machine, as the spikes of an ear: synthetic, in the form of the Heidelberg ones.
+"""``spoken_digits``: digits spoken by a machine, as the spikes of an ear; synthetic, like the Heidelberg ones.
 
 Zero to nine, in English and in German, are spoken by eSpeak NG in 24 voices, each time with a pitch and speed of
 its own, and heard by :mod:`bats_lab.data.cochlea`. Four of the voices are in the test samples only.

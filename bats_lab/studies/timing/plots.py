@@ -113,5 +113,6 @@ def _curves(
     ticks = [(v, f"{v:g}") for v in (d * 10.0**e for e in range(-3, 4) for d in (1, 2, 5)) if ends[0] < v < ends[1]]
     return style.overlay(
         elements, legend=legend if named else (), legend_title="data set", title=title, xlabel=x.pprint_label,
-        ylabel=y.pprint_label, logx=True, xlim=ends, xticks=ticks[::2] if len(ticks) > 9 else ticks, width=_WIDTH, height=_HEIGHT,
+        ylabel=y.pprint_label, logx=True, xlim=ends,
+        xticks=ticks[::2] if len(ticks) > 9 else ticks, width=_WIDTH, height=_HEIGHT,
     )  # fmt: skip
