@@ -59,7 +59,7 @@ COMMANDS = [
     "info",
     "completion",
 ]
-DATA_COMMANDS = ["list", "download", "verify", "where"]
+DATA_COMMANDS = ["list", "download", "make", "verify", "where"]
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +196,7 @@ def test_parameters_are_read_as_python_would_write_them() -> None:
         "encoding_window": "0.2", "hidden": "20-10", "tau_syn": "0.1", "tau_mem": "0.1-0.2-0.3",
         "tau_syn_layers": "0.05-0.1-0.2", "threshold_hidden": "0.1-2e-1",
         "threshold_output": "3", "max_spikes_hidden": "7-8", "max_spikes_output": "9", "weight_scale": "2",
+        "weight_shift_output": "0.5",
         "weight_bits": "32", "fraction_bits": "3",
         "auto_threshold": "True",
         "epochs": "3", "batch_size": "4", "test_batch_size": "5", "learning_rate": "1e-3", "learning_rate_decay": ".5",

@@ -57,6 +57,7 @@ FOR_ALL = {
     "encoding_window": 0.1,
     "tau_syn": 0.13,
     "weight_scale": 1.0,
+    "weight_shift_output": 0.0,
     "epochs": 10,
     "beta_1": 0.9,
     "beta_2": 0.999,
@@ -90,6 +91,7 @@ REFUSED: dict[str, list[Any]] = {
     "max_spikes_hidden": [(0,), (-1,)],
     "max_spikes_output": [0, -1],
     "weight_scale": NOT_ABOVE_0,
+    "weight_shift_output": [-1.1, 1.1, math.inf, math.nan],
     "weight_bits": [0, 1, 17, 31, 33, -4],
     "fraction_bits": [-1, 17],
     "auto_threshold": [],
@@ -351,6 +353,15 @@ def test_time_constants_are_one_or_one_for_each_layer() -> None:
 
 def test_identity_does_not_depend_on_how_a_value_came_about() -> None:
     assert Config(dataset="mnist", hidden=800, learning_rate=0.003).identity == Config(dataset="mnist").identity
+
+
+def test_run_of_before_a_preset_had_a_parameter_is_read_as_it_was() -> None:
+    now = Config(dataset="japanese_vowels")
+    then = {name: value for name, value in now.to_dict().items() if name != "weight_shift_output"}
+    read = Config.from_json(json.dumps(then))
+    assert now.weight_shift_output > 0 == read.weight_shift_output
+    assert read.identity == "878922c6a454" != now.identity
+    assert Config.from_json(now.to_json()) == now
 
 
 def test_identity_of_runs_of_before_a_parameter_was_added_is_what_it_was() -> None:

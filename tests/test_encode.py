@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from bats_lab.data.datasets import load_dataset
-from bats_lab.spikes.encoding import encode_changes, encode_images, encode_rates, level_times
+from bats_lab.spikes.encoding import encode_changes, encode_images, encode_periods, encode_rates, level_times
 
 IMAGES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=3, min_side=0, max_side=12))
 
@@ -122,3 +122,15 @@ def test_rates_of_what_is_no_image_are_refused() -> None:
         encode_rates(np.zeros((1, 4)), window=0.1, rate=1)
     with pytest.raises(ValueError, match=r"both must be above 0 and finite\.$"):
         encode_rates(np.zeros((1, 4), np.uint8), window=0.1, rate=0)
+
+
+def test_pixel_repeats_in_every_period_what_it_says_once() -> None:
+    images = load_dataset("mnist_small", n_train=5).x_train
+    once = encode_images(images, window=0.02).padded()
+    again = encode_periods(images, window=0.1, n_spikes=5)
+    np.testing.assert_allclose(again.padded(), once + 0.02 * np.arange(5))
+    assert again.count.tolist() == (5 * np.count_nonzero(images.reshape(5, -1), axis=1)).tolist()
+    single = encode_periods(images, window=0.1, n_spikes=1)
+    np.testing.assert_array_equal(single.times, encode_images(images, window=0.1).times)
+    with pytest.raises(ValueError, match="n_spikes is 0; it must be at least 1"):
+        encode_periods(images, window=0.1, n_spikes=0)

@@ -16,7 +16,8 @@ from bats_lab.data.generated import yin_yang
 from bats_lab.errors import DataError
 from bats_lab.explore.digit import explore_digit
 from bats_lab.explore.rasters import explore_rasters
-from bats_lab.plots.raster import kept_rasters
+from bats_lab.explore.tradeoff import explore_tradeoff
+from bats_lab.plots.raster import RasterLayer, kept_rasters, raster_distances
 from bats_lab.runs.experiment import run_experiment
 from bats_lab.runs.files import open_run, save_run
 from bats_lab.runs.kept import image_of, neuron_of
@@ -292,3 +293,32 @@ def test_rasters_of_events_are_explored_without_an_image() -> None:
     with pytest.raises(ValueError, match=r"japanese_vowels holds events; there is no image of sample 0\.$"):
         image_of(run.squeeze(drop=True), 0)
     assert "holds events" in explore_digit(run).text
+
+
+@pytest.mark.filterwarnings("ignore:The output neurons")
+def test_spikes_behind_a_point_of_the_tradeoff_are_all_of_a_channel(tmp_path: Path) -> None:
+    run = run_experiment(SMALL.replace(dataset="japanese_vowels", delta_t=0.004))
+    save_run(run, tmp_path)
+    shown = explore_tradeoff(tmp_path).pictures[1].panels[0].columns("sent")
+    spikes = input_spikes(load_dataset("japanese_vowels").x_test[:1], SMALL.replace(delta_t=0.004))
+    assert len(shown["time"]) == n_events(spikes) > spikes.n_neurons
+
+
+@pytest.mark.filterwarnings("ignore:The output neurons")
+def test_raster_says_how_far_its_spikes_are_from_continuous_time() -> None:
+    run = run_experiment(SMALL)
+    explorer = explore_rasters(run, delta_t=0.0)
+    assert "Victor" not in explorer.sentence.text
+    explorer.controls["delta_t"].value = 0.002
+    inputs = load_dataset("yin_yang").x_test[:1].padded()[0]
+    sent = input_spikes(load_dataset("yin_yang").x_test[:1], SMALL.replace(delta_t=0.002)).padded(sent=True)[0]
+    moved = np.abs(sent - inputs).sum() / SMALL.tau_syn
+    filtered = np.sqrt((1 - np.exp(-np.abs(sent - inputs) / SMALL.tau_syn)).sum())
+    assert f"τ = 15 ms: input {moved:.3g} and {filtered:.3g}; hidden layer" in explorer.sentence.text
+
+
+def test_distance_of_rasters_sums_over_neurons() -> None:
+    none = np.array([[0.01, np.inf], [np.inf, np.inf]])
+    one = np.array([[0.01, np.inf], [0.02, 0.09]])
+    apart = raster_distances(RasterLayer("a", one, one), RasterLayer("a", none, none), tau=0.001)
+    assert apart == pytest.approx((2, 1))

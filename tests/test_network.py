@@ -185,3 +185,11 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(ValueError, match=rf"{path.name} is not a saved network"):
             Network.load(path)
+
+
+def test_weights_of_the_output_are_shifted_and_no_others() -> None:
+    config = Config(hidden=(30, 20), weight_scale=2.0)
+    *hidden, output = Network.from_config(config, 12, 5, threads=1).weights
+    *same, shifted = Network.from_config(config.replace(weight_shift_output=0.1), 12, 5, threads=1).weights
+    assert all((a == b).all() for a, b in zip(hidden, same, strict=True))
+    np.testing.assert_allclose(shifted, output + 0.2, atol=1e-6)

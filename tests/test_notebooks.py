@@ -59,6 +59,7 @@ PARAMETERS |= {
 ELSEWHERE = {
     "10_train": "test_sweep::test_runs_leave_results_and_executed_notebooks",
     "33_why_training_collapses": "test_collapse::test_collapse_is_run_drawn_and_answered_by_one_command",
+    "37_time_in_data": "test_timing::test_study_is_run_drawn_and_taken_up_by_one_command",
     "27_search": "test_search::test_report_of_a_search_has_its_front_and_what_mattered",
     "20_report": "test_notebooks::test_report_holds_its_figures_and_needs_no_network",
 }

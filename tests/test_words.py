@@ -193,6 +193,8 @@ def test_words_are_of_clocked_chips_and_of_the_cpu(data: ImageData) -> None:
     for changes in ({"rule": "graded"}, {"rule": "drop", "delta_t": 0.0}):
         with pytest.raises(ValueError, match="words of few bits are those of a chip with a clock: rule clocked"):
             CHIP.replace(**changes)
+    with pytest.raises(ValueError, match="membranes of words are twice as slow as their synapses"):
+        CHIP.replace(tau_mem=3 * CHIP.tau_syn)
     spikes = input_spikes(data.x_test[:5], CHIP.replace(weight_bits=32, rule="graded"))
     with pytest.raises(ValueError, match="rule is graded with weight_bits 4; words of few bits need rule clocked"):
         evaluate(random_network("float32"), spikes, data.y_test[:5], rule="graded", weight_bits=4)

@@ -23,6 +23,7 @@ from bats_lab.cli.commands import (
     dashboard,
     data_download,
     data_list,
+    data_make,
     data_verify,
     data_where,
     export,
@@ -167,6 +168,9 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "folder?": ("folder", None, "folder of results (default: those that ship with the project)"),
     "names+": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
     "names*": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
+    "made": ("NAME", None, "spoken_digits"),
+    "--samples": ("N", 10_080, "samples in all, a multiple of 480 (default: %(default)s)"),
+    "--seed": ("N", 0, "seed of what is drawn (default: %(default)s)"),
     "--folder": ("FOLDER", None, "folder to copy the notebooks into, where they are not in a checkout"),
     "options*": ("-- OPTION", None, "options passed on to JupyterLab, after --"),
     "file": ("FILE", None, "a NIR file to import; a run (.nc, with its weights) or a saved network (.npz) to export"),
@@ -236,7 +240,7 @@ _COMMANDS = {
         "file --step --reset --network --duration",
     ),
     "export": _Command(export, "Write a trained network as a NIR file.", "file --out=network.nir --step"),
-    "data": _Command(data_list, "List, download and verify data sets."),
+    "data": _Command(data_list, "List, download, make and verify data sets."),
     "lab": _Command(lab, "Open JupyterLab on the project's notebooks.", "--folder options*"),
     "dashboard": _Command(
         dashboard,
@@ -252,6 +256,11 @@ _COMMANDS = {
 _DATA_COMMANDS = {
     "list": _Command(data_list, "List the data sets and whether they are there.", "--data-dir"),
     "download": _Command(data_download, "Download data sets into the data directory.", "--data-dir names+"),
+    "make": _Command(
+        data_make,
+        "Make a synthetic data set: spoken_digits, digits spoken by espeak-ng as the spikes of a model of the ear.",
+        "made --samples --seed --data-dir",
+    ),
     "verify": _Command(data_verify, "Read data sets and compare them with the official content.", "--data-dir names*"),
     "where": _Command(data_where, "Print the data directory.", "--data-dir"),
 }

@@ -293,6 +293,18 @@ def data_download(args: argparse.Namespace) -> int:
     return OK
 
 
+def data_make(args: argparse.Namespace) -> int:
+    """Make a data set that is neither shipped nor published."""
+    from bats_lab.data.spoken import make_spoken_digits
+
+    if args.made != "spoken_digits":
+        raise ValueError(f"{args.made!r} cannot be made; spoken_digits can.")
+    path = make_spoken_digits(samples=args.samples, seed=args.seed, data_dir=args.data_dir, report=print)
+    print(f"spoken_digits (synthetic speech): {path}")
+    print(f"to learn it: bats-lab run --dataset {path} --duration 1.6")
+    return OK
+
+
 def data_verify(args: argparse.Namespace) -> int:
     """Check the files of data sets."""
     from bats_lab.data.registry import DATASETS

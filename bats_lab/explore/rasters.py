@@ -33,6 +33,7 @@ from bats_lab.plots.raster import (
     neuron_limits,
     neuron_ticks,
     raster_columns,
+    raster_distances,
     raster_plots,
     sent_label,
     time_limits,
@@ -61,7 +62,8 @@ def explore_rasters(
     The network is run anew for every time step and collision rule, also for those it was not trained with. One neuron
     of the first hidden layer and one pixel are chosen; what belongs to them is marked in the spikes, in the image and
     in what training has made of the neuron's weights, which are an image, too. A click in any of these chooses another.
-    Of a data set of events there is no image: a pixel is a channel.
+    Of a data set of events there is no image: a pixel is a channel. The sentence says how far each layer's spikes are
+    from those that the same network sends in continuous time.
 
     Parameters
     ----------
@@ -135,6 +137,9 @@ def explore_rasters(
         run = (network, sample, delta_t, rule)
         if known.get("run") != run:
             known.update(run=run, rasters=shown(*run), drawn=None)
+            if delta_t and known.get("exact_of") != run[:2]:
+                known.update(exact_of=run[:2], exact=shown(network, sample, 0.0, rule))
+            known["distance"] = _distance(known["rasters"], known["exact"], network.config.tau_syn) if delta_t else ""
         rasters = known["rasters"]
         if known["drawn"] != (window, time, layer):
             known["drawn"] = (window, time, layer)
@@ -145,7 +150,7 @@ def explore_rasters(
             ring(panel, chosen)
         if look is not None:
             look.draw(offer.sample(network, sample)[0], network.learned, neuron, pixel)
-        return _summary(sample, rasters)
+        return _summary(sample, rasters) + known["distance"]
 
     pictures = [picture] if look is None else [picture, look.picture]
     rooms: list[tuple[int, dict[str, int]]] = [(620, {"grow": 4}), (230, {})]
@@ -271,3 +276,12 @@ def _summary(sample: int, rasters: list[RasterLayer]) -> str:
     unsent = sum(int(np.isfinite(r.times).sum()) for r in rasters) - sum(sent)
     spikes = ", ".join(f"{n} in {r.name}" for n, r in zip(sent, rasters, strict=True))
     return f"Sample {sample}{truth} is taken for {prediction}. Spikes sent: {spikes}; {unsent} crossings sent nothing."
+
+
+def _distance(rasters: list[RasterLayer], exact: list[RasterLayer], tau: float) -> str:
+    """Say how far the spikes of each layer are from those in continuous time."""
+    apart = (raster_distances(raster, other, tau=tau) for raster, other in zip(rasters, exact, strict=True))
+    layers = "; ".join(
+        f"{r.name} {moved:.3g} and {filtered:.3g}" for r, (moved, filtered) in zip(rasters, apart, strict=True)
+    )
+    return f" Distance to continuous time, Victor–Purpura and van Rossum with τ = {1e3 * tau:g} ms: {layers}."

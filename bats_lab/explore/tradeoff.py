@@ -61,7 +61,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "graded alone": {"scale": "learned", "rule": ["graded"]},
     "who decides first": {"cost": "decision_time"},
 }
-_SPIKES = ("spike_times", "sent_times", "input_times", "input_sent_times")
+_SPIKES = (
+    "spike_times", "sent_times", "input_times", "input_sent_times", "input_trains", "input_sent_trains",
+)  # fmt: skip
 
 
 @in_words
@@ -321,7 +323,7 @@ class _Detail:
         wanted = [*(_SPIKES if spikes else ()), *(["weights"] if weights else ())]
         names = [name for name in (*_SMALL, *wanted) if name in run]
         first = {"weights": {"layer": 0}} if weights else {}
-        loaded = load_large(run[names], *(_SPIKES if spikes else ()), **first)
+        loaded = load_large(run[names], *(name for name in _SPIKES if name in names), **first)
         loaded = loaded.squeeze([d for d in RUN_DIMS if d in loaded.dims])
         self.heading.tell(f"{run_title(run)}: {self._what(loaded, spikes)}")
         if spikes:

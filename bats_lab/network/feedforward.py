@@ -152,13 +152,14 @@ class Network:
     def from_config(
         cls, config: Config, n_inputs: int, n_outputs: int, *, device: str = "auto", threads: int = 0
     ) -> Network:
-        """Build the network of a run, with weights drawn uniformly from its seed."""
+        """Build the network of a run, with weights drawn uniformly from its seed, those of the output shifted."""
         sizes = (n_inputs, *config.hidden, n_outputs)
         rng = np.random.default_rng([config.seed, 0])
         weights = [
             rng.uniform(-config.weight_scale, config.weight_scale, (post, pre))
             for post, pre in zip(sizes[1:], sizes[:-1], strict=True)
         ]
+        weights[-1] += config.weight_scale * config.weight_shift_output
         return cls(
             sizes,
             thresholds=config.thresholds,

@@ -13,8 +13,17 @@ import xarray as xr
 from bats_lab.plots import style
 from bats_lab.plots.runs import check_sample, layers_of, one_run, run_title
 from bats_lab.runs.kept import kept_inputs
+from bats_lab.spikes.distances import van_rossum, victor_purpura
 
-__all__ = ["RasterLayer", "draw_raster", "kept_rasters", "plot_raster", "raster_columns", "raster_plots"]
+__all__ = [
+    "RasterLayer",
+    "draw_raster",
+    "kept_rasters",
+    "plot_raster",
+    "raster_columns",
+    "raster_distances",
+    "raster_plots",
+]
 
 _WIDTH, _HEIGHT = 620, 170
 #: Up to this many neurons each has its tick.
@@ -188,6 +197,32 @@ def neuron_ticks(layer: RasterLayer) -> list[tuple[int, str]]:
 def _named_neurons(layer: RasterLayer) -> dict[str, Any]:
     ticks = neuron_ticks(layer)
     return {"yticks": ticks} if ticks else {}
+
+
+def raster_distances(layer: RasterLayer, other: RasterLayer, *, tau: float) -> tuple[float, float]:
+    r"""Return how far the spikes that a layer sends are from those it sends in another raster, neuron by neuron.
+
+    Parameters
+    ----------
+    layer, other : RasterLayer
+        The same layer and sample, as on two clocks.
+    tau : float
+        Time constant of the filter, in seconds; moving a spike costs its inverse a second.
+
+    Returns
+    -------
+    (float, float)
+        Victor-Purpura distance, the sum over neurons, and van Rossum distance, the root of the sum of squares: neurons
+        are told apart (:mod:`bats_lab.spikes.distances`).
+
+    Raises
+    ------
+    ValueError
+        If the layers are not of the same size.
+    """
+    moved = victor_purpura(layer.sent, other.sent, cost=1 / tau)
+    filtered = van_rossum(layer.sent, other.sent, tau=tau)
+    return float(moved.sum()), float(np.sqrt((filtered**2).sum()))
 
 
 #: What a raster is made of, from the back to the front.

@@ -87,7 +87,7 @@ class SmallRun:
     @functools.cached_property
     def config(self) -> Config:
         """Parameters of the run."""
-        return Config.from_dict(json.loads(self.texts["config"]))
+        return Config.from_json(self.texts["config"])
 
 
 def _fingerprint(path: Path) -> list[int]:

@@ -236,7 +236,7 @@ def assemble(
 
 def config_of(run: xr.Dataset) -> Config:
     """Return the parameters of a run from its results."""
-    return Config.from_dict(json.loads(run["config"].values.item()))
+    return Config.from_json(run["config"].values.item())
 
 
 def network_of(run: xr.Dataset, *, epoch: int | None = None, device: str = "auto", threads: int = 0) -> Network:

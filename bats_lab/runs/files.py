@@ -8,7 +8,6 @@ temporary name in their own folder and then renamed, so a file exists whole or n
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -252,7 +251,7 @@ def _config_of(dataset: xr.Dataset) -> Config:
 
 def _parameters(text: Any) -> Config:
     try:
-        return Config.from_dict(json.loads(text))
+        return Config.from_json(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise ResultsError(f"'config' does not hold the parameters of a run: {error}") from error
 

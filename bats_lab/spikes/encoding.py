@@ -1,4 +1,4 @@
-"""Samples to input spikes, sorted once: by time to first spike, by rates, by changes of a signal, or as they are."""
+"""Samples to input spikes, sorted once: by time to first spike, once or again, by rates, by changes, or as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ import numpy as np
 from bats_lab.spikes.grid import discretize_spikes
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["encode_changes", "encode_images", "encode_on_grid", "encode_rates", "level_times", "n_channels", "n_events"]
+__all__ = [
+    "encode_changes",
+    "encode_images",
+    "encode_on_grid",
+    "encode_periods",
+    "encode_rates",
+    "level_times",
+    "n_channels",
+    "n_events",
+]
 
 #: Images that :func:`encode_on_grid` encodes together.
 _BLOCK = 4096
@@ -208,6 +217,45 @@ def encode_rates(images: np.ndarray, *, window: float, rate: float, seed: int = 
     sample, neuron = (np.repeat(index.ravel(), count.ravel()) for index in np.indices(count.shape))
     times = rng.uniform(0, window, len(sample))
     return Spikes.from_events(sample, neuron, times, n_samples=len(images), n_neurons=pixels.shape[1])
+
+
+def encode_periods(images: np.ndarray, *, window: float, n_spikes: int) -> Spikes:
+    r"""Turn each pixel into several spikes: the earlier in each of several periods, the brighter.
+
+    .. math:: t_k(p) = \frac{W}{n} \left(k + 1 - \frac{p}{255}\right), \qquad p \in 1..255,\; k \in 0..n-1
+
+    Parameters
+    ----------
+    images : ndarray of uint8, (n, ...)
+        Images; a neuron is a pixel, in row-major order. A pixel of value 0 never fires.
+    window : float
+        Window :math:`W` in which spikes fall, in seconds.
+    n_spikes : int
+        Spikes of a pixel, and periods of the window; 1 is :func:`encode_images`.
+
+    Returns
+    -------
+    Spikes
+        In continuous time.
+
+    Raises
+    ------
+    TypeError
+        If `images` is not of type uint8.
+    ValueError
+        If `window` is not above 0, or `n_spikes` not at least 1.
+
+    Examples
+    --------
+    >>> encode_periods(np.array([[0, 51, 255]], np.uint8), window=0.1, n_spikes=2).padded()[0]
+    array([[ inf,  inf],
+           [0.04, 0.09],
+           [0.  , 0.05]])
+    """
+    if n_spikes < 1:
+        raise ValueError(f"n_spikes is {n_spikes}; it must be at least 1.")
+    once = encode_images(images, window=window).padded(1) / n_spikes
+    return Spikes.from_padded(once + window / n_spikes * np.arange(n_spikes))
 
 
 def n_channels(samples: np.ndarray | Spikes) -> int:

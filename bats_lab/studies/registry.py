@@ -26,6 +26,7 @@ REGISTRY = {
     "fashion_mnist": Row("bats_lab.studies.thesis.study", "FASHION_MNIST", "the thesis' claims about Fashion-MNIST"),
     "collapse": Row("bats_lab.studies.collapse.study", "STUDY", "why training fails at coarse time steps"),
     "estimators": Row("bats_lab.studies.estimators.study", "STUDY", "gradient estimators of the time grid, compared"),
+    "time": Row("bats_lab.studies.timing.study", "STUDY", "what the clock does where timing is the information"),
     "chip": Row("bats_lab.studies.chip.study", "STUDY", "trained networks on clocks, with weights of few bits"),
 }
 
