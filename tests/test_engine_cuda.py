@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import inspect
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import machine_code
 import numpy as np
 import pytest
 from backends import usable
@@ -20,7 +23,7 @@ from bats_lab import engine
 from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import get_backend
-from bats_lab.engine.cuda.device import KERNELS, CupyDevice, kernel_source
+from bats_lab.engine.cuda.device import KERNELS, CupyDevice, _missing, _told, kernel_source
 from bats_lab.engine.cuda.networks import CudaBackend
 from bats_lab.errors import DeviceError
 from bats_lab.network.feedforward import Network
@@ -31,40 +34,30 @@ from bats_lab.runs.training import input_spikes, train
 
 @pytest.fixture(scope="module")
 def nvrtc() -> ctypes.CDLL:
-    """CUDA's compiler as a library, from its package or the system; it needs neither GPU nor driver."""
-    for place in map(Path, sys.path):
-        for library in sorted(place.glob("nvidia/*/lib/libnvrtc.so.*")):
-            for builtins in library.parent.glob("libnvrtc-builtins.so.*"):
-                ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)  # it is looked for by its bare name
-            return ctypes.CDLL(str(library))
-    pytest.skip("needs the package nvidia-cuda-nvrtc")
-
-
-def compile_kernels(nvrtc: ctypes.CDLL, architecture: str, scalar: str) -> str:
-    """Compile all kernels for a type; return the compiler's log, which is empty where all is well."""
-    program = ctypes.c_void_p()
-    assert not nvrtc.nvrtcCreateProgram(ctypes.byref(program), kernel_source().encode(), b"kernels.cu", 0, None, None)
-    for kernel in KERNELS:
-        assert not nvrtc.nvrtcAddNameExpression(program, f"{kernel}<{scalar}>".encode())
-    options = (ctypes.c_char_p * 2)(f"--gpu-architecture={architecture}".encode(), b"--std=c++17")
-    status = nvrtc.nvrtcCompileProgram(program, 2, options)
-    size = ctypes.c_size_t()
-    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    nvrtc.nvrtcGetProgramLog(program, log)
-    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return log.value.decode() + (f"\nstatus {status}" if status else "")
+    """CUDA's compiler as a library, from its package; it needs neither GPU nor driver."""
+    library = machine_code.nvrtc()
+    if library is None:
+        pytest.skip("needs the package nvidia-cuda-nvrtc")
+    return library
 
 
 @pytest.mark.parametrize(
     ("architecture", "scalar"), [("sm_75", "float"), ("sm_80", "double"), ("sm_90", "float"), ("sm_90", "double")]
 )
 def test_kernels_compile_without_a_warning(nvrtc: ctypes.CDLL, architecture: str, scalar: str) -> None:
-    assert compile_kernels(nvrtc, architecture, scalar) == ""
+    _, log = machine_code.compiled(nvrtc, architecture, scalar)
+    assert log == ""
 
 
 def test_every_kernel_is_listed() -> None:
     assert tuple(re.findall(r"__global__ void (\w+)\(", kernel_source())) == KERNELS
+
+
+def test_functions_of_one_type_are_what_cupy_compiles() -> None:
+    for scalar in ("float", "double"):
+        source = kernel_source(scalar)
+        assert tuple(re.findall(r'extern "C" __global__ void (\w+)\(', source)) == KERNELS
+        assert source.startswith(f"typedef {scalar} T;") and "<typename T>\n__global__" not in source
 
 
 def test_kernels_include_no_header() -> None:
@@ -156,11 +149,64 @@ def test_device_that_is_not_there_is_named_with_what_to_install() -> None:
     try:
         found = get_backend("cuda")
     except DeviceError as error:
-        assert re.match(r"The device cuda needs (CuPy|NVIDIA's driver|a driver|a CUDA device)", str(error))
+        assert re.match(r"The device cuda needs (CuPy|one CuPy|NVIDIA's driver|a driver|a CUDA device)", str(error))
         assert re.search(r"pip install|install driver|nvidia-smi", str(error)) and "\n" not in str(error)
         assert get_backend("auto").name == "cpu"
     else:
         assert get_backend("auto") is found
+
+
+@pytest.mark.parametrize(
+    ("platform", "driver", "installed", "what"),
+    [
+        ("win32", 13000, {}, "WSL2"),
+        ("darwin", 0, {}, "macOS"),
+        ("linux", 0, {}, "NVIDIA's driver"),
+        ("linux", 11080, {}, "for CUDA 11; install driver 580 or later"),
+        ("linux", 12040, {}, "not installed; for the driver here: pip install 'bats-lab[cuda12]'"),
+        ("linux", 13000, {}, "not installed; for the driver here: pip install 'bats-lab[cuda]'"),
+        ("linux", 12040, {"cupy-cuda13x": "14.2.0"}, "uninstall -y cupy-cuda13x, then pip install 'bats-lab[cuda12]'"),
+        ("linux", 13000, {"cupy-cuda12x": "13.3.0"}, "needs CuPy 13.6 or later, and this is 13.3.0; first"),
+        ("linux", 13000, {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"}, "-y cupy-cuda12x cupy-cuda13x"),
+    ],
+)  # fmt: skip
+def test_message_tells_what_fits_the_driver(platform: str, driver: int, installed: dict[str, str], what: str) -> None:
+    message = _missing(platform, driver, installed)
+    assert message and what in message and "\n" not in message and message.startswith("The device cuda needs ")
+
+
+def test_long_compilation_is_told_with_its_time(capfd: pytest.CaptureFixture[str]) -> None:
+    with _told("working", after=10.0):
+        pass
+    assert capfd.readouterr().err == ""
+    with _told("working", after=0.05):
+        time.sleep(0.3)
+        assert capfd.readouterr().err == "working …\n"
+    assert re.fullmatch(r"working: it took 0\.\d s\n", capfd.readouterr().err)
+
+
+class BrokenCapture:
+    """A stream as CUDA's is while a graph is captured: once a launch has failed, the end fails with another error."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def begin_capture(self) -> None: ...
+
+    def end_capture(self) -> None:
+        raise RuntimeError("cudaErrorStreamCaptureInvalidated")
+
+
+def test_launch_that_fails_in_a_graph_is_not_hidden_by_the_end_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ValueError("too many threads")
+
+    device = object.__new__(CupyDevice)
+    monkeypatch.setattr(CupyDevice, "_errors", lambda self: contextlib.nullcontext())
+    monkeypatch.setitem(vars(device), "_stream", BrokenCapture())
+    with pytest.raises(ValueError, match="too many threads"):
+        device.record(fail)
 
 
 def test_emulated_device_offers_what_the_real_one_does() -> None:
