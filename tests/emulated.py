@@ -24,6 +24,8 @@ import numpy as np
 from bats_lab.engine.cuda.device import kernel_source
 
 HEADER = Path(__file__).parent / "emulator" / "cuda_on_cpu.h"
+#: Each CUDA thread is a thread, for a race detector.
+THREADS = HEADER.with_name("threads_on_cpu.h")
 KERNEL = re.compile(r"template <typename T>\n__global__ void (\w+)\((.*?)\) \{(.*?)\n\}\n", re.DOTALL)
 
 
@@ -55,11 +57,17 @@ def folder() -> Path:
     return Path(tempfile.gettempdir()) / f"bats-lab-emulator-{os.getuid()}"
 
 
-def build(folder: Path, *options: str, source: str | None = None, scalars: Sequence[str] = ("float", "double")) -> Path:
+def build(
+    folder: Path,
+    *options: str,
+    source: str | None = None,
+    scalars: Sequence[str] = ("float", "double"),
+    header: Path = HEADER,
+) -> Path:
     """Compile kernels and launchers to a library in `folder`, once for each state of their source."""
     source = kernel_source() if source is None else source
-    text = f'#include "{HEADER}"\n{source}\n{launchers(source, scalars)}'
-    key = hashlib.sha256((text + HEADER.read_text() + " ".join(options)).encode()).hexdigest()[:16]
+    text = f'#include "{header}"\n{source}\n{launchers(source, scalars)}'
+    key = hashlib.sha256((text + header.read_text() + " ".join(options)).encode()).hexdigest()[:16]
     library = folder / f"kernels-{key}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import machine_code
 import numpy as np
 import pytest
 from backends import usable
-from emulated import EmulatedDevice, build, folder
+from emulated import THREADS, EmulatedDevice, build, folder
 from strategies import RULES, assert_same_activity, random_case
 
 from bats_lab import engine
@@ -261,31 +261,74 @@ def test_emulator_finds_races_and_barriers_that_threads_do_not_share(tmp_path: P
     assert launch("meet_apart", 1)[0] == 1
 
 
-def test_kernels_read_and_write_within_their_arrays() -> None:
-    """Address and undefined-behaviour sanitizers watch in a process of its own."""
-    usable("emulated")
-    names = ("libasan.so", "libubsan.so", "libstdc++.so")
-    found = [subprocess.run(["c++", f"-print-file-name={n}"], capture_output=True, text=True).stdout for n in names]
-    libraries = [path.strip() for path in found]
-    if not all(map(os.path.isabs, libraries)):
-        pytest.skip("needs the compiler's sanitizers")
-    options = "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=float-divide-by-zero"
-    library = build(folder(), *options, scalars=("float",))
-    code = f"""
+#: Trains small networks of all rules on the library named, in a process of its own.
+WATCHED = """
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {tests!r})
 import numpy as np
 from emulated import EmulatedDevice, folder
 from strategies import RULES, random_case
 from bats_lab import engine
 from bats_lab.engine.cuda.networks import CudaBackend
-backend = CudaBackend(EmulatedDevice(folder(), library={str(library)!r}))
+backend = CudaBackend(EmulatedDevice(folder(), library={library!r}))
 engine._BACKENDS["watched"] = lambda: backend
 for rule in RULES:
     case = random_case(0, rule, sizes=(30, 33, 20, 3), max_spikes=[4, 30, 3])
     case.gradients("watched", "float32")
 print("done")
 """
-    environment = os.environ | {"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+def sanitizers(*names: str) -> str:
+    """Return the compiler's libraries of these names, to be loaded before all others, or skip the test."""
+    found = [subprocess.run(["c++", f"-print-file-name={n}"], capture_output=True, text=True).stdout for n in names]
+    libraries = [path.strip() for path in found]
+    if not all(map(os.path.isabs, libraries)):
+        pytest.skip("needs the compiler's sanitizers")
+    return ":".join(libraries)
+
+
+def run_watched(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_kernels_read_and_write_within_their_arrays() -> None:
+    """Address and undefined-behaviour sanitizers watch in a process of its own."""
+    usable("emulated")
+    preload = sanitizers("libasan.so", "libubsan.so", "libstdc++.so")
+    options = "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=float-divide-by-zero"
+    library = build(folder(), *options, scalars=("float",))
+    code = WATCHED.format(tests=str(Path(__file__).parent), library=str(library))
+    run = run_watched(code, LD_PRELOAD=preload, ASAN_OPTIONS="detect_leaks=0")
     assert run.stdout.strip() == "done", run.stderr[-3000:]
+
+
+def test_no_two_threads_of_a_kernel_meet_in_memory() -> None:
+    """Each CUDA thread is a thread, barriers of blocks and warps are real, and a race detector watches."""
+    usable("emulated")
+    options = "-std=c++20", "-fsanitize=thread", "-g"
+    preload = sanitizers("libtsan.so")
+    library = build(folder(), *options, scalars=("float",), header=THREADS)
+    code = WATCHED.format(tests=str(Path(__file__).parent), library=str(library))
+    # Only what the kernels do is watched; numba's own pool of threads has no part in it.
+    environment = {"TSAN_OPTIONS": "exitcode=66:ignore_noninstrumented_modules=1", "NUMBA_NUM_THREADS": "1"}
+    run = run_watched(code, LD_PRELOAD=preload, **environment)
+    assert run.returncode == 0 and run.stdout.strip() == "done", run.stderr[:3000]
+
+
+def test_race_detector_finds_a_race_that_is_planted(tmp_path: Path) -> None:
+    usable("emulated")
+    preload = sanitizers("libtsan.so")
+    library = build(
+        tmp_path, "-std=c++20", "-fsanitize=thread", "-g", source=PLANTED, scalars=("float",), header=THREADS
+    )
+    code = f"""
+import ctypes
+import numpy as np
+values = np.arange(64, dtype=np.float32)
+pointer = ctypes.c_void_p(values.ctypes.data)
+arguments = (ctypes.c_void_p * 1)(ctypes.addressof(pointer))
+ctypes.CDLL({str(library)!r}).reverse_without_barrier_float(1, 64, 512, 1, arguments)
+"""
+    run = run_watched(code, LD_PRELOAD=preload, TSAN_OPTIONS="exitcode=66")
+    assert run.returncode == 66 and "data race" in run.stderr and "reverse_without_barrier" in run.stderr
