@@ -27,7 +27,9 @@ LATENCIES = (
 
 
 class _Found(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_double) for n in ("requests", "sectors", "bytes", "misses", "issued", "issued_by_longest")] + [
+    _fields_ = [
+        (n, ctypes.c_double) for n in ("requests", "sectors", "bytes", "misses", "issued", "issued_by_longest")
+    ] + [
         ("longest", ctypes.c_double * N_TIMES),
         ("total", ctypes.c_double * N_TIMES),
         ("counts", ctypes.c_double * 1024),
@@ -85,7 +87,9 @@ class CountedDevice(EmulatedDevice):
         assert not log, log
         text = code.rstrip(b"\0").decode()
         self.kernels = {kernel.name: kernel for kernel in ptx.translated(text)}
-        super().__init__(folder(), library=str(self._build(ptx.program(text, list(self.kernels.values()), str(RUNTIME)))))
+        super().__init__(
+            folder(), library=str(self._build(ptx.program(text, list(self.kernels.values()), str(RUNTIME))))
+        )
         self._library.set_latencies(*(np.asarray(a, np.float32).ctypes for a in (latencies, issue)))
         self.launches: list[Launch] = []
 
@@ -147,6 +151,7 @@ class CountedDevice(EmulatedDevice):
         self.launches.append(
             Launch(
                 kernel, n_blocks, n_threads, shared_bytes, found.issued, found.issued_by_longest, kinds,
-                found.requests, found.sectors, found.misses, found.bytes, np.array(found.longest), np.array(found.total),
+                found.requests, found.sectors, found.misses, found.bytes, np.array(found.longest),
+                np.array(found.total),
             )
         )  # fmt: skip

@@ -65,8 +65,10 @@ def issued(root: str, modifiers: list[str]) -> tuple[float, str, str]:
     if root == "cvt":
         double = "f64" in modifiers
         integers = all(m[0] in "su" for m in modifiers if re.fullmatch(r"[suf]\d+", m))
-        return 1, "double" if double else "integer" if integers else "special", (
-            "DOUBLE" if double else "ALU" if integers else "SPECIAL"
+        return (
+            1,
+            "double" if double else "integer" if integers else "special",
+            ("DOUBLE" if double else "ALU" if integers else "SPECIAL"),
         )
     if root in ("div", "rem") and kind[0] in "su":
         return (70, "integer", "DIVIDE_64") if wide else (18, "integer", "DIVIDE")
@@ -239,8 +241,10 @@ class _Translator:
                 value = f"((uint64_t){high} << 32 | {low})"
             else:
                 value = self.operand(sources[0])
-            value = f"ptx::bits<decltype({name})>((decltype({name})){value})" if kind[0] in "su" else (
-                f"ptx::bits<decltype({name})>({value})" if kind[0] == "b" else value
+            value = (
+                f"ptx::bits<decltype({name})>((decltype({name})){value})"
+                if kind[0] in "su"
+                else (f"ptx::bits<decltype({name})>({value})" if kind[0] == "b" else value)
             )
         else:
             value = self.value(root, modifiers, [self.operand(s, kind) for s in sources], sources)
@@ -344,9 +348,7 @@ def translated(ptx: str) -> list[Kernel]:
             + "\n".join([*declared, *translator.lines])
             + "\nptx::clocks[threadIdx.x] = now;\n}\n"
         )
-        kernels.append(
-            Kernel(name, types, text, translator.stretches, translator.n_accesses, translator.barriers)
-        )
+        kernels.append(Kernel(name, types, text, translator.stretches, translator.n_accesses, translator.barriers))
     return kernels
 
 
@@ -363,7 +365,8 @@ def program(ptx: str, kernels: list[Kernel], header: str) -> str:
             f"static const float issued_{k.name}[] = {{{weights}}};\n"
             f'extern "C" int launch_{k.name}(unsigned n_blocks, unsigned n_threads, unsigned shared_bytes, '
             f"unsigned seed, void** arguments, Found* found) {{\n    return ptx::launch(n_blocks, n_threads, "
-            f"shared_bytes, seed, {str(k.barriers).lower()}, {len(k.stretches)}, issued_{k.name}, {max(k.n_accesses, 1)}, found, "
+            f"shared_bytes, seed, {str(k.barriers).lower()}, {len(k.stretches)}, issued_{k.name}, "
+            f"{max(k.n_accesses, 1)}, found, "
             f"[=] {{ {k.name}({values}); }});\n}}\n"
         )
     return "".join(text)

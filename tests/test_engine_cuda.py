@@ -10,13 +10,15 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import machine_code
 import numpy as np
 import pytest
 from backends import usable
-from emulated import THREADS, EmulatedDevice, build, folder
+from emulated import EmulatedDevice, RecordingDevice, build, build_threads, folder
 from strategies import RULES, assert_same_activity, random_case
 
 from bats_lab import engine
@@ -104,6 +106,24 @@ def test_training_ends_where_it_ends_on_the_cpu(cuda_backend: str) -> None:
     weights = [train(double, data, device=device).network.weights for device in (cuda_backend, "cpu")]
     for a, b in zip(*weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+
+
+def test_optimised_code_with_fused_sums_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's compiler fuses products and sums, and leaves undefined what is not initialised."""
+    usable("emulated")
+    library = build(folder(), "-O2", "-ffp-contract=fast", *(["-mfma"] if fuses() else []), scalars=("double",))
+    backend = CudaBackend(EmulatedDevice(folder(), library=str(library)))
+    monkeypatch.setitem(engine._BACKENDS, "optimised", lambda: backend)
+    for rule in RULES:
+        case = random_case(7, rule, sizes=(40, 60, 20, 5), samples=4, delta_t=0.002, thresholds=[0.1, 0.13, 0.2])
+        for here, there in zip(case.gradients("optimised"), case.gradients("cpu"), strict=True):
+            np.testing.assert_allclose(here, there, rtol=0, atol=1e-9 * np.abs(there).max())
+
+
+def fuses() -> bool:
+    """Return whether this processor has fused products and sums that a compiler has to be told of."""
+    information = Path("/proc/cpuinfo")
+    return information.exists() and " fma " in information.read_text()
 
 
 # Launches
@@ -303,32 +323,37 @@ def test_kernels_read_and_write_within_their_arrays() -> None:
     assert run.stdout.strip() == "done", run.stderr[-3000:]
 
 
-def test_no_two_threads_of_a_kernel_meet_in_memory() -> None:
+def test_no_two_threads_of_a_kernel_meet_in_memory(tmp_path: Path) -> None:
     """Each CUDA thread is a thread, barriers of blocks and warps are real, and a race detector watches."""
     usable("emulated")
-    options = "-std=c++20", "-fsanitize=thread", "-g"
-    preload = sanitizers("libtsan.so")
-    library = build(folder(), *options, scalars=("float",), header=THREADS)
-    code = WATCHED.format(tests=str(Path(__file__).parent), library=str(library))
-    # Only what the kernels do is watched; numba's own pool of threads has no part in it.
-    environment = {"TSAN_OPTIONS": "exitcode=66:ignore_noninstrumented_modules=1", "NUMBA_NUM_THREADS": "1"}
-    run = run_watched(code, LD_PRELOAD=preload, **environment)
-    assert run.returncode == 0 and run.stdout.strip() == "done", run.stderr[:3000]
+    run = raced(tmp_path, train_small)
+    assert run.returncode == 0 and int(run.stdout.split()[0]) > 20, run.stderr[:3000]
 
 
-def test_race_detector_finds_a_race_that_is_planted(tmp_path: Path) -> None:
+def train_small(device: EmulatedDevice) -> None:
+    """Run a training step of two networks of three layers in continuous time, and one of rule defer on a grid."""
+    for rule, delta_t in (("drop", 0.0), ("defer", 0.004)):
+        case = random_case(0, rule, sizes=(30, 33, 20, 3), samples=3, max_spikes=[4, 9, 3], delta_t=delta_t)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(engine._BACKENDS, "recorded", lambda: CudaBackend(device))
+            case.gradients("recorded", "float32")
+
+
+def raced(folder_of_test: Path, work: Callable[[EmulatedDevice], None], source: str | None = None) -> Any:
+    """Do some work on the emulated device, then its launches again under the race detector; return what that says."""
+    sanitizers("libtsan.so")
+    path = folder_of_test / "launches"
+    with path.open("wb") as file:
+        work(RecordingDevice(folder(), file))
+    program = build_threads(folder(), source=source)
+    environment = os.environ | {"TSAN_OPTIONS": "exitcode=66"}
+    return subprocess.run([program, path], capture_output=True, text=True, env=environment)
+
+
+def test_race_detector_finds_a_missing_barrier(tmp_path: Path) -> None:
     usable("emulated")
-    preload = sanitizers("libtsan.so")
-    library = build(
-        tmp_path, "-std=c++20", "-fsanitize=thread", "-g", source=PLANTED, scalars=("float",), header=THREADS
-    )
-    code = f"""
-import ctypes
-import numpy as np
-values = np.arange(64, dtype=np.float32)
-pointer = ctypes.c_void_p(values.ctypes.data)
-arguments = (ctypes.c_void_p * 1)(ctypes.addressof(pointer))
-ctypes.CDLL({str(library)!r}).reverse_without_barrier_float(1, 64, 512, 1, arguments)
-"""
-    run = run_watched(code, LD_PRELOAD=preload, TSAN_OPTIONS="exitcode=66")
-    assert run.returncode == 66 and "data race" in run.stderr and "reverse_without_barrier" in run.stderr
+    cleared = "sums[i] = T(0);\n"
+    barrier = f"{cleared}    __syncthreads();\n"
+    assert kernel_source().count(barrier) == 1
+    run = raced(tmp_path, train_small, kernel_source().replace(barrier, cleared))
+    assert run.returncode == 66 and "data race" in run.stderr and " update<float>" in run.stderr

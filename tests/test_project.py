@@ -76,7 +76,12 @@ def pip_dependencies(*extras: str) -> dict[str, str]:
 def test_environment_file_gives_what_the_project_asks_for() -> None:
     conda, pip = conda_dependencies(), pip_dependencies("cuda", "test")
     del pip["nvidia-cuda-runtime"]  # comes with conda-forge's cupy
-    names = (("cupy-cuda13x", "cupy"), ("nvidia-cuda-nvrtc", "cuda-nvrtc"), ("nvidia-cuda-nvdisasm", "cuda-nvdisasm"), ("playwright", "playwright-python"))
+    names = (
+        ("cupy-cuda13x", "cupy"),
+        ("nvidia-cuda-nvrtc", "cuda-nvrtc"),
+        ("nvidia-cuda-nvdisasm", "cuda-nvdisasm"),
+        ("playwright", "playwright-python"),
+    )
     for name, on_conda_forge in names:
         pip[on_conda_forge] = pip.pop(name)
     assert conda == pip | {"python": PROJECT["requires-python"], "pip": ""}

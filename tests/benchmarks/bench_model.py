@@ -71,10 +71,14 @@ class Gpu:
 
 #: Latencies after Jia et al. (2019) for the T4 and Luo et al. (2024) for the others, rounded.
 GPUS = (
-    Gpu("T4", "sm_75", 40, 1.59e9, 320e9, 1.27e12, 4e6, 32, 16, 64 << 10, 2, (0, 4, 12, 20, 40, 40, 500, 22, 32, 188, 190)),
-    Gpu("RTX 4090", "sm_89", 128, 2.52e9, 1008e9, 5e12, 72e6, 48, 24, 100 << 10, 2, (0, 4, 12, 20, 40, 40, 500, 30, 43, 273, 280)),
-    Gpu("A100", "sm_80", 108, 1.41e9, 1555e9, 4.4e12, 40e6, 64, 32, 164 << 10, 32, (0, 4, 12, 20, 8, 40, 150, 29, 38, 262, 270)),
-    Gpu("H100", "sm_90", 132, 1.755e9, 3350e9, 5.6e12, 50e6, 64, 32, 228 << 10, 64, (0, 4, 12, 20, 8, 40, 150, 29, 41, 263, 270)),
+    Gpu("T4", "sm_75", 40, 1.59e9, 320e9, 1.27e12, 4e6, 32, 16, 64 << 10, 2,
+        (0, 4, 12, 20, 40, 40, 500, 22, 32, 188, 190)),
+    Gpu("RTX 4090", "sm_89", 128, 2.52e9, 1008e9, 5e12, 72e6, 48, 24, 100 << 10, 2,
+        (0, 4, 12, 20, 40, 40, 500, 30, 43, 273, 280)),
+    Gpu("A100", "sm_80", 108, 1.41e9, 1555e9, 4.4e12, 40e6, 64, 32, 164 << 10, 32,
+        (0, 4, 12, 20, 8, 40, 150, 29, 38, 262, 270)),
+    Gpu("H100", "sm_90", 132, 1.755e9, 3350e9, 5.6e12, 50e6, 64, 32, 228 << 10, 64,
+        (0, 4, 12, 20, 8, 40, 150, 29, 41, 263, 270)),
 )  # fmt: skip
 #: What a device is compiled for, and how many registers its multiprocessors have.
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_120")
@@ -234,7 +238,8 @@ def main() -> None:
         for n in groups:
             print(f"samples/s, {n} side by side: " + ", ".join(f"{g.name} {rates[g.name, n][0]:,.0f}" for g in GPUS))
             if measured := MEASURED.get((dataset, delta_t, n)):
-                print(f"  measured on an H100: {measured:,}; predicted are {rates['H100', n][0] / measured:.2f} times as many")
+                quotient = rates["H100", n][0] / measured
+                print(f"  measured on an H100: {measured:,}; predicted are {quotient:.2f} times as many")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,19 @@
 // What the kernels use of CUDA C++, on the CPU, with a real thread for each of CUDA's, for a race detector: barriers of
 // blocks and warps are real, and blocks run side by side, some at a time. Threads of a warp go on each by itself, as they
 // may on a GPU: what needs __syncwarp and lacks it is a race. cuda_on_cpu.h is the faster one.
+//
+// It makes a program, not a library: a race detector wants a process to itself. The program does launches again that
+// emulated.RecordingDevice has written down.
 #pragma once
 #include <algorithm>
 #include <barrier>
 #include <cmath>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -98,3 +105,34 @@ int launch(unsigned n_blocks, unsigned n_threads, unsigned shared_bytes, unsigne
 
 inline void __syncthreads() { emulator::own->together.arrive_and_wait(); }
 inline void __syncwarp() { emulator::own->warps[threadIdx.x / LANES]->arrive_and_wait(); }
+
+namespace emulator {
+
+typedef int (*Launcher)(unsigned n_blocks, unsigned n_threads, unsigned shared_bytes, unsigned seed, void** arguments);
+
+// Do the launches of a file: of each its name, its sizes and its arguments, arrays with what was in them before.
+inline int replay(const char* path, const std::map<std::string, Launcher>& launchers) {
+    FILE* const file = std::fopen(path, "rb");
+    char name[64];
+    uint32_t sizes[4];
+    int n = 0;
+    while (std::fread(name, sizeof name, 1, file) == 1 && std::fread(sizes, sizeof sizes, 1, file) == 1) {
+        std::vector<std::vector<uint64_t>> held(sizes[3]);
+        std::vector<void*> places(sizes[3]), arguments(sizes[3]);
+        for (uint32_t i = 0; i < sizes[3]; ++i) {
+            uint64_t head[2];  // whether it is an array; bytes
+            if (std::fread(head, sizeof head, 1, file) != 1) return 1;
+            held[i].resize(head[1] / 8 + 1);
+            if (head[1] && std::fread(held[i].data(), head[1], 1, file) != 1) return 1;
+            places[i] = held[i].data();
+            arguments[i] = head[0] ? (void*)&places[i] : places[i];
+        }
+        if (launchers.at(name)(sizes[0], sizes[1], sizes[2], 1, arguments.data())) return 1;
+        ++n;
+    }
+    std::fclose(file);
+    std::printf("%d launches\n", n);
+    return 0;
+}
+
+}  // namespace emulator
