@@ -102,6 +102,9 @@ bench: $(STAMP) ## measure samples per second, how fast explorers answer, what a
 	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_explore.py)
 	$(if $(AGAINST),,$(BIN)/python tests/benchmarks/bench_sweep.py)
 
+bench-model: $(STAMP) ## count what a training step does on a GPU, and predict its time; needs none
+	$(BIN)/python tests/benchmarks/bench_model.py
+
 dashboard: $(STAMP) ## open the explorers in a browser, without code
 	$(BIN)/bats-lab dashboard
 
@@ -119,5 +122,5 @@ clean: ## remove the environment and all caches; results stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find bats_lab tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help setup setup-cuda sweep test test-browser test-gpu test-thorough soak sanitize check format bench dashboard \
+.PHONY: help setup setup-cuda sweep test test-browser test-gpu test-thorough soak sanitize check format bench bench-model dashboard \
   screenshots lab lock clean

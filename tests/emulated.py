@@ -17,13 +17,15 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from bats_lab.engine.cuda.device import kernel_source
 
 HEADER = Path(__file__).parent / "emulator" / "cuda_on_cpu.h"
+#: Each CUDA thread is a thread, for a race detector.
+THREADS = HEADER.with_name("threads_on_cpu.h")
 KERNEL = re.compile(r"template <typename T>\n__global__ void (\w+)\((.*?)\) \{(.*?)\n\}\n", re.DOTALL)
 
 
@@ -65,18 +67,32 @@ def build(
     """Compile kernels and launchers to a library in `folder`, once for each state of their source."""
     source = kernel_source(any_ratio=any_ratio) if source is None else source
     text = f'#include "{HEADER}"\n{source}\n{launchers(source, scalars)}'
-    key = hashlib.sha256((text + HEADER.read_text() + " ".join(options)).encode()).hexdigest()[:16]
-    library = folder / f"kernels-{key}.so"
-    if not library.exists():
+    return _built(folder, text, HEADER, "-O1", "-std=c++17", "-shared", "-fPIC", *options)
+
+
+def build_threads(folder: Path, *, source: str | None = None) -> Path:
+    """Compile a program that does launches for float32 again, each CUDA thread a thread, and tells of races."""
+    source = kernel_source() if source is None else source
+    names = ", ".join(f'{{"{name}", {name}_float}}' for name, _, _ in KERNEL.findall(source))
+    main = f"int main(int, char** files) {{ return emulator::replay(files[1], {{{names}}}); }}\n"
+    text = f'#include "{THREADS}"\n{source}\n{launchers(source, ("float",))}{main}'
+    return _built(folder, text, THREADS, "-O1", "-std=c++20", "-g", "-pthread", "-fsanitize=thread")
+
+
+def _built(folder: Path, text: str, header: Path, *options: str) -> Path:
+    """Compile a text, once for each state of it."""
+    key = hashlib.sha256((text + header.read_text() + " ".join(options)).encode()).hexdigest()[:16]
+    out = folder / f"kernels-{key}.so"
+    if not out.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             code, built = Path(scratch) / "kernels.cpp", Path(scratch) / "kernels.so"
             code.write_text(text)
-            command = [compiler() or "c++", "-std=c++17", "-O1", "-shared", "-fPIC", "-fno-strict-aliasing", "-w"]
+            command = [compiler() or "c++", "-fno-strict-aliasing", "-w"]
             command.append("-U_FORTIFY_SOURCE")  # it takes a jump between fibres for an attack
             subprocess.run([*command, *options, str(code), "-o", str(built)], check=True)
-            os.replace(built, library)
-    return library
+            os.replace(built, out)
+    return out
 
 
 class EmulatedDevice:
@@ -154,3 +170,27 @@ class EmulatedDevice:
 
     def free_bytes(self) -> int:
         return self._total_bytes
+
+
+class RecordingDevice(EmulatedDevice):
+    """Writes down each launch, with what is in its arrays before, for the program of `build_threads`."""
+
+    def __init__(self, folder: Path, file: BinaryIO) -> None:
+        super().__init__(folder)
+        self._file = file
+
+    def launch(
+        self,
+        kernel: str,
+        dtype: np.dtype,
+        n_blocks: int,
+        n_threads: int,
+        arguments: Sequence[Any],
+        shared_bytes: int = 0,
+    ) -> None:
+        self._file.write(f"{kernel}".encode().ljust(64, b"\0"))
+        self._file.write(np.array([n_blocks, n_threads, shared_bytes, len(arguments)], np.uint32).tobytes())
+        for argument in arguments:
+            self._file.write(np.array([isinstance(argument, np.ndarray), argument.nbytes], np.uint64).tobytes())
+            self._file.write(argument.tobytes())
+        super().launch(kernel, dtype, n_blocks, n_threads, arguments, shared_bytes)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import inspect
 import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import machine_code
 import numpy as np
 import pytest
 from backends import usable
-from emulated import EmulatedDevice, build, folder
+from emulated import EmulatedDevice, RecordingDevice, build, build_threads, folder
 from strategies import RULES, assert_same_activity, random_case
 
 from bats_lab import engine
 from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import get_backend
-from bats_lab.engine.cuda.device import KERNELS, CupyDevice, kernel_source
+from bats_lab.engine.cuda.device import KERNELS, CupyDevice, _missing, _told, kernel_source
 from bats_lab.engine.cuda.networks import CudaBackend
 from bats_lab.errors import DeviceError
 from bats_lab.network.feedforward import Network
@@ -31,29 +36,11 @@ from bats_lab.runs.training import input_spikes, train
 
 @pytest.fixture(scope="module")
 def nvrtc() -> ctypes.CDLL:
-    """CUDA's compiler as a library, from its package or the system; it needs neither GPU nor driver."""
-    for place in map(Path, sys.path):
-        for library in sorted(place.glob("nvidia/*/lib/libnvrtc.so.*")):
-            for builtins in library.parent.glob("libnvrtc-builtins.so.*"):
-                ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)  # it is looked for by its bare name
-            return ctypes.CDLL(str(library))
-    pytest.skip("needs the package nvidia-cuda-nvrtc")
-
-
-def compile_kernels(nvrtc: ctypes.CDLL, architecture: str, scalar: str, any_ratio: bool) -> str:
-    """Compile all kernels for a type; return the compiler's log, which is empty where all is well."""
-    program, source = ctypes.c_void_p(), kernel_source(any_ratio=any_ratio).encode()
-    assert not nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
-    for kernel in KERNELS:
-        assert not nvrtc.nvrtcAddNameExpression(program, f"{kernel}<{scalar}>".encode())
-    options = (ctypes.c_char_p * 2)(f"--gpu-architecture={architecture}".encode(), b"--std=c++17")
-    status = nvrtc.nvrtcCompileProgram(program, 2, options)
-    size = ctypes.c_size_t()
-    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    nvrtc.nvrtcGetProgramLog(program, log)
-    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return log.value.decode() + (f"\nstatus {status}" if status else "")
+    """CUDA's compiler as a library, from its package; it needs neither GPU nor driver."""
+    library = machine_code.nvrtc()
+    if library is None:
+        pytest.skip("needs the package nvidia-cuda-nvrtc")
+    return library
 
 
 @pytest.mark.parametrize(
@@ -61,11 +48,19 @@ def compile_kernels(nvrtc: ctypes.CDLL, architecture: str, scalar: str, any_rati
 )
 @pytest.mark.parametrize("any_ratio", [False, True])
 def test_kernels_compile_without_a_warning(nvrtc: ctypes.CDLL, architecture: str, scalar: str, any_ratio: bool) -> None:
-    assert compile_kernels(nvrtc, architecture, scalar, any_ratio) == ""
+    _, log = machine_code.compiled(nvrtc, architecture, scalar, any_ratio=any_ratio)
+    assert log == ""
 
 
 def test_every_kernel_is_listed() -> None:
     assert tuple(re.findall(r"__global__ void (\w+)\(", kernel_source())) == KERNELS
+
+
+def test_functions_of_one_type_are_what_cupy_compiles() -> None:
+    for scalar in ("float", "double"):
+        source = kernel_source(scalar)
+        assert tuple(re.findall(r'extern "C" __global__ void (\w+)\(', source)) == KERNELS
+        assert source.startswith(f"typedef {scalar} T;") and "<typename T>\n__global__" not in source
 
 
 def test_kernels_include_no_header() -> None:
@@ -114,6 +109,24 @@ def test_training_ends_where_it_ends_on_the_cpu(cuda_backend: str) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
 
 
+def test_optimised_code_with_fused_sums_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's compiler fuses products and sums, and leaves undefined what is not initialised."""
+    usable("emulated")
+    library = build(folder(), "-O2", "-ffp-contract=fast", *(["-mfma"] if fuses() else []), scalars=("double",))
+    backend = CudaBackend(EmulatedDevice(folder(), library=str(library)))
+    monkeypatch.setitem(engine._BACKENDS, "optimised", lambda: backend)
+    for rule in RULES:
+        case = random_case(7, rule, sizes=(40, 60, 20, 5), samples=4, delta_t=0.002, thresholds=[0.1, 0.13, 0.2])
+        for here, there in zip(case.gradients("optimised"), case.gradients("cpu"), strict=True):
+            np.testing.assert_allclose(here, there, rtol=0, atol=1e-9 * np.abs(there).max())
+
+
+def fuses() -> bool:
+    """Return whether this processor has fused products and sums that a compiler has to be told of."""
+    information = Path("/proc/cpuinfo")
+    return information.exists() and " fma " in information.read_text()
+
+
 # Launches
 
 
@@ -157,11 +170,64 @@ def test_device_that_is_not_there_is_named_with_what_to_install() -> None:
     try:
         found = get_backend("cuda")
     except DeviceError as error:
-        assert re.match(r"The device cuda needs (CuPy|NVIDIA's driver|a driver|a CUDA device)", str(error))
+        assert re.match(r"The device cuda needs (CuPy|one CuPy|NVIDIA's driver|a driver|a CUDA device)", str(error))
         assert re.search(r"pip install|install driver|nvidia-smi", str(error)) and "\n" not in str(error)
         assert get_backend("auto").name == "cpu"
     else:
         assert get_backend("auto") is found
+
+
+@pytest.mark.parametrize(
+    ("platform", "driver", "installed", "what"),
+    [
+        ("win32", 13000, {}, "WSL2"),
+        ("darwin", 0, {}, "macOS"),
+        ("linux", 0, {}, "NVIDIA's driver"),
+        ("linux", 11080, {}, "for CUDA 11; install driver 580 or later"),
+        ("linux", 12040, {}, "not installed; for the driver here: pip install 'bats-lab[cuda12]'"),
+        ("linux", 13000, {}, "not installed; for the driver here: pip install 'bats-lab[cuda]'"),
+        ("linux", 12040, {"cupy-cuda13x": "14.2.0"}, "uninstall -y cupy-cuda13x, then pip install 'bats-lab[cuda12]'"),
+        ("linux", 13000, {"cupy-cuda12x": "13.3.0"}, "needs CuPy 13.6 or later, and this is 13.3.0; first"),
+        ("linux", 13000, {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"}, "-y cupy-cuda12x cupy-cuda13x"),
+    ],
+)  # fmt: skip
+def test_message_tells_what_fits_the_driver(platform: str, driver: int, installed: dict[str, str], what: str) -> None:
+    message = _missing(platform, driver, installed)
+    assert message and what in message and "\n" not in message and message.startswith("The device cuda needs ")
+
+
+def test_long_compilation_is_told_with_its_time(capfd: pytest.CaptureFixture[str]) -> None:
+    with _told("working", after=10.0):
+        pass
+    assert capfd.readouterr().err == ""
+    with _told("working", after=0.05):
+        time.sleep(0.3)
+        assert capfd.readouterr().err == "working …\n"
+    assert re.fullmatch(r"working: it took 0\.\d s\n", capfd.readouterr().err)
+
+
+class BrokenCapture:
+    """A stream as CUDA's is while a graph is captured: once a launch has failed, the end fails with another error."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def begin_capture(self) -> None: ...
+
+    def end_capture(self) -> None:
+        raise RuntimeError("cudaErrorStreamCaptureInvalidated")
+
+
+def test_launch_that_fails_in_a_graph_is_not_hidden_by_the_end_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ValueError("too many threads")
+
+    device = object.__new__(CupyDevice)
+    monkeypatch.setattr(CupyDevice, "_errors", lambda self: contextlib.nullcontext())
+    monkeypatch.setitem(vars(device), "_stream", BrokenCapture())
+    with pytest.raises(ValueError, match="too many threads"):
+        device.record(fail)
 
 
 def test_emulated_device_offers_what_the_real_one_does() -> None:
@@ -216,31 +282,79 @@ def test_emulator_finds_races_and_barriers_that_threads_do_not_share(tmp_path: P
     assert launch("meet_apart", 1)[0] == 1
 
 
-def test_kernels_read_and_write_within_their_arrays() -> None:
-    """Address and undefined-behaviour sanitizers watch in a process of its own."""
-    usable("emulated")
-    names = ("libasan.so", "libubsan.so", "libstdc++.so")
-    found = [subprocess.run(["c++", f"-print-file-name={n}"], capture_output=True, text=True).stdout for n in names]
-    libraries = [path.strip() for path in found]
-    if not all(map(os.path.isabs, libraries)):
-        pytest.skip("needs the compiler's sanitizers")
-    options = "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=float-divide-by-zero"
-    library = build(folder(), *options, scalars=("float",))
-    code = f"""
+#: Trains small networks of all rules on the library named, in a process of its own.
+WATCHED = """
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {tests!r})
 import numpy as np
 from emulated import EmulatedDevice, folder
 from strategies import RULES, random_case
 from bats_lab import engine
 from bats_lab.engine.cuda.networks import CudaBackend
-backend = CudaBackend(EmulatedDevice(folder(), library={str(library)!r}))
+backend = CudaBackend(EmulatedDevice(folder(), library={library!r}))
 engine._BACKENDS["watched"] = lambda: backend
 for rule in RULES:
     case = random_case(0, rule, sizes=(30, 33, 20, 3), max_spikes=[4, 30, 3])
     case.gradients("watched", "float32")
 print("done")
 """
-    environment = os.environ | {"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+def sanitizers(*names: str) -> str:
+    """Return the compiler's libraries of these names, to be loaded before all others, or skip the test."""
+    found = [subprocess.run(["c++", f"-print-file-name={n}"], capture_output=True, text=True).stdout for n in names]
+    libraries = [path.strip() for path in found]
+    if not all(map(os.path.isabs, libraries)):
+        pytest.skip("needs the compiler's sanitizers")
+    return ":".join(libraries)
+
+
+def run_watched(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_kernels_read_and_write_within_their_arrays() -> None:
+    """Address and undefined-behaviour sanitizers watch in a process of its own."""
+    usable("emulated")
+    preload = sanitizers("libasan.so", "libubsan.so", "libstdc++.so")
+    options = "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=float-divide-by-zero"
+    library = build(folder(), *options, scalars=("float",))
+    code = WATCHED.format(tests=str(Path(__file__).parent), library=str(library))
+    run = run_watched(code, LD_PRELOAD=preload, ASAN_OPTIONS="detect_leaks=0")
     assert run.stdout.strip() == "done", run.stderr[-3000:]
+
+
+def test_no_two_threads_of_a_kernel_meet_in_memory(tmp_path: Path) -> None:
+    """Each CUDA thread is a thread, barriers of blocks and warps are real, and a race detector watches."""
+    usable("emulated")
+    run = raced(tmp_path, train_small)
+    assert run.returncode == 0 and int(run.stdout.split()[0]) > 20, run.stderr[:3000]
+
+
+def train_small(device: EmulatedDevice) -> None:
+    """Run a training step of two networks of three layers in continuous time, and one of rule defer on a grid."""
+    for rule, delta_t in (("drop", 0.0), ("defer", 0.004)):
+        case = random_case(0, rule, sizes=(30, 33, 20, 3), samples=3, max_spikes=[4, 9, 3], delta_t=delta_t)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(engine._BACKENDS, "recorded", lambda: CudaBackend(device))
+            case.gradients("recorded", "float32")
+
+
+def raced(folder_of_test: Path, work: Callable[[EmulatedDevice], None], source: str | None = None) -> Any:
+    """Do some work on the emulated device, then its launches again under the race detector; return what that says."""
+    sanitizers("libtsan.so")
+    path = folder_of_test / "launches"
+    with path.open("wb") as file:
+        work(RecordingDevice(folder(), file))
+    program = build_threads(folder(), source=source)
+    environment = os.environ | {"TSAN_OPTIONS": "exitcode=66"}
+    return subprocess.run([program, path], capture_output=True, text=True, env=environment)
+
+
+def test_race_detector_finds_a_missing_barrier(tmp_path: Path) -> None:
+    usable("emulated")
+    cleared = "sums[i] = T(0);\n"
+    barrier = f"{cleared}    __syncthreads();\n"
+    assert kernel_source().count(barrier) == 1
+    run = raced(tmp_path, train_small, kernel_source().replace(barrier, cleared))
+    assert run.returncode == 66 and "data race" in run.stderr and " update<float>" in run.stderr

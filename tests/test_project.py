@@ -74,8 +74,14 @@ def pip_dependencies(*extras: str) -> dict[str, str]:
 
 
 def test_environment_file_gives_what_the_project_asks_for() -> None:
-    conda, pip = conda_dependencies(), pip_dependencies("test", "cuda")
-    names = (("cupy-cuda13x", "cupy"), ("nvidia-cuda-nvrtc", "cuda-nvrtc"), ("playwright", "playwright-python"))
+    conda, pip = conda_dependencies(), pip_dependencies("cuda", "test")
+    del pip["nvidia-cuda-runtime"]  # comes with conda-forge's cupy
+    names = (
+        ("cupy-cuda13x", "cupy"),
+        ("nvidia-cuda-nvrtc", "cuda-nvrtc"),
+        ("nvidia-cuda-nvdisasm", "cuda-nvdisasm"),
+        ("playwright", "playwright-python"),
+    )
     for name, on_conda_forge in names:
         pip[on_conda_forge] = pip.pop(name)
     assert conda == pip | {"python": PROJECT["requires-python"], "pip": ""}
@@ -93,7 +99,7 @@ def test_lock_file_holds_every_dependency_in_its_range() -> None:
         requirement = Requirement(text)
         assert requirement.url is None
         locked.setdefault(canonicalize_name(requirement.name), []).append(str(requirement.specifier)[2:])
-    for name, specifier in pip_dependencies("test", "cuda").items():
+    for name, specifier in pip_dependencies("cuda", "cuda12", "test").items():
         assert locked[name] and all(SpecifierSet(specifier).contains(version) for version in locked[name]), name
 
 

@@ -22,7 +22,11 @@ static Index3 threadIdx, blockIdx, blockDim, gridDim;
 
 #define __global__ static
 #define __device__
+#ifdef LANES_OF_PTX
+#define LANES LANES_OF_PTX
+#else
 #define LANES 4
+#endif
 #define SHARED_ARRAY(type, name) type* name = reinterpret_cast<type*>(emulator::shared.data())
 
 using std::exp;
@@ -76,6 +80,9 @@ static std::function<void()> body;
 static Fibre* current = nullptr;
 static jmp_buf scheduler;
 static ucontext_t main_context;
+// What is to be done when threads from `begin` on have met at a barrier, and the number of a launch's first block.
+static void (*released)(unsigned begin, unsigned end) = nullptr;
+static unsigned first_block = 0;
 
 inline void enter() {
     body();
@@ -134,12 +141,14 @@ inline int run_block_with_barriers(unsigned n_threads, std::mt19937& random) {
         for (unsigned warp = 0; warp < n_threads; warp += LANES) {
             const unsigned end = std::min(warp + LANES, n_threads);
             if (!together(warp, end)) return 1;
-            if (fibres[warp].barrier < 0)
-                for (unsigned i = warp; i < end; ++i) fibres[i].barrier = 0, goes_on = true;
+            if (fibres[warp].barrier >= 0) continue;
+            if (released) released(warp, end);
+            for (unsigned i = warp; i < end; ++i) fibres[i].barrier = 0, goes_on = true;
         }
         if (goes_on) continue;
         if (!together(0, n_threads)) return 1;
         if (fibres[0].ended) return 0;
+        if (released) released(0, n_threads);
         for (unsigned i = 0; i < n_threads; ++i) fibres[i].barrier = 0;
     }
 }
@@ -153,7 +162,7 @@ int launch(unsigned n_blocks, unsigned n_threads, unsigned shared_bytes, unsigne
     shared.resize(shared_bytes / sizeof(double) + 1);
     body = run;
     for (unsigned block : shuffled(n_blocks, random)) {
-        blockIdx.x = block;
+        blockIdx.x = first_block + block;
         std::memset(shared.data(), 0xA5, shared.size() * sizeof(double));
         if (barriers) {
             if (run_block_with_barriers(n_threads, random)) return 1;

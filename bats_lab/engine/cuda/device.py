@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
-from collections.abc import Callable, Sequence
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from bats_lab.errors import DeviceError
 from bats_lab.spikes.grid import GRID_TOLERANCE
@@ -18,6 +26,9 @@ __all__ = ["KERNELS", "NONE", "CupyDevice", "Device", "kernel_source", "missing"
 
 #: A null pointer, as an argument of a kernel.
 NONE = np.uintp(0)
+
+#: Oldest version of CuPy that loads with the NumPy this package asks for.
+OLDEST_CUPY = (13, 6)
 
 #: Kernel files, in the order in which they are joined.
 SOURCES = ("common.cu", "forward.cu", "order.cu", "read_out.cu", "backward.cu")
@@ -35,15 +46,20 @@ KERNELS = (
 )
 
 
-def kernel_source(*, any_ratio: bool = False) -> str:
+def kernel_source(scalar: str | None = None, *, any_ratio: bool = False) -> str:
     """Return the CUDA C++ source of all kernels, which knows the tables of :mod:`bats_lab.spikes` by their names.
 
-    With `any_ratio` it is that for neurons of any time constants; without, it has nothing but the closed form.
+    With `scalar`, ``float`` or ``double``, kernels are functions of C for that type in place of templates: only what
+    those are compiled to is kept on disk by every version of CuPy. With `any_ratio` it is the source for neurons of any
+    time constants; without, it has nothing but the closed form.
     """
     folder = Path(__file__).parent / "kernels"
     rules = f"enum {{ {', '.join(name.upper() for name in RULES)} }};"
     tables = f"{rules}\n#define GRID_TOLERANCE {GRID_TOLERANCE!r}\n#define ANY_RATIO {any_ratio:d}\n"
-    return tables + "".join((folder / name).read_text(encoding="utf-8") for name in SOURCES)
+    source = tables + "".join((folder / name).read_text(encoding="utf-8") for name in SOURCES)
+    if scalar is None:
+        return source
+    return f"typedef {scalar} T;\n" + source.replace("template <typename T>\n__global__", 'extern "C" __global__')
 
 
 class Device(Protocol):
@@ -126,12 +142,11 @@ class CupyDevice:
         scalar = "float" if dtype == np.float32 else "double"
         if (KERNELS[0], scalar, any_ratio) in self._functions:
             return
-        with self._errors():
-            names = [f"{kernel}<{scalar}>" for kernel in KERNELS]
-            source = kernel_source(any_ratio=any_ratio)
-            module = self._cupy.RawModule(code=source, options=("--std=c++17",), name_expressions=names)
-            for kernel, name in zip(KERNELS, names, strict=True):
-                function = module.get_function(name)
+        with self._errors(), _told(f"compiling the kernels of the GPU for {dtype.name}, once"):
+            source = kernel_source(scalar, any_ratio=any_ratio)
+            module = self._cupy.RawModule(code=source, options=("--std=c++17",))
+            for kernel in KERNELS:
+                function = module.get_function(kernel)
                 function.num_regs  # noqa: B018  (loads it: nothing may be loaded while a graph is recorded)
                 self._functions[kernel, scalar, any_ratio] = function
 
@@ -147,8 +162,9 @@ class CupyDevice:
 
     def upload(self, array: np.ndarray) -> Any:
         """Copy an array to the device."""
-        with self._errors(), self._stream:
-            return self._cupy.asarray(np.ascontiguousarray(array))
+        out = self.empty(array.shape, array.dtype)
+        self.fill(out, array)
+        return out
 
     def download(self, array: Any) -> np.ndarray:
         """Copy an array, or part of one, from the device, after all that was launched before."""
@@ -156,8 +172,10 @@ class CupyDevice:
             return self._cupy.ascontiguousarray(array).get(stream=self._stream)
 
     def fill(self, array: Any, values: np.ndarray) -> None:
-        """Copy values into an array of the device."""
+        """Copy values into an array of the device, or into part of one."""
         with self._errors():
+            # Through the driver's own small buffer: of page-locked memory, which asarray goes through, CuPy gives
+            # nothing back.
             array.set(np.ascontiguousarray(values, array.dtype), stream=self._stream)
             self._stream.synchronize()  # `values` may be gone or changed afterwards
 
@@ -191,8 +209,12 @@ class CupyDevice:
             self._stream.begin_capture()
             try:
                 work()
-            finally:
-                graph = self._stream.end_capture()
+            except BaseException:
+                # The capture is broken by what failed, and says so: that must not hide what it was.
+                with contextlib.suppress(Exception):
+                    self._stream.end_capture()
+                raise
+            graph = self._stream.end_capture()
 
         def replay() -> None:
             with self._errors():
@@ -233,31 +255,94 @@ class _DeviceErrors(AbstractContextManager[None]):
             raise DeviceError(f"The GPU failed: {error}") from error
         if type(error).__name__ in ("CompileException", "NVRTCError", "DynamicLibNotFoundError"):
             first = str(error).strip().splitlines()[0]
+            extra = _extra(_driver() or self._cupy.cuda.runtime.driverGetVersion())
             raise DeviceError(
-                f"The kernels could not be compiled ({first}); pip install 'bats-lab[cuda]' brings CUDA's compiler."
+                f"The kernels could not be compiled ({first}); pip install 'bats-lab[{extra}]' brings CUDA's compiler."
             ) from error
+
+
+@contextlib.contextmanager
+def _told(what: str, after: float = 0.5) -> Iterator[None]:
+    """Tell on standard error of what takes more than `after` seconds, and in the end how long it took."""
+
+    def tell(text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()
+
+    begin, timer = time.monotonic(), threading.Timer(after, tell, (f"{what} …",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if (took := time.monotonic() - begin) > after:
+            tell(f"{what}: it took {took:.1f} s")
+
+
+def _driver() -> int:
+    """Return the CUDA version of the driver, 13000 for 13.0, or 0 where there is none; it needs no CuPy."""
+    version = ctypes.c_int(0)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    return version.value
+
+
+def _extra(driver: int) -> str:
+    """Return the extra of this package that fits a driver's CUDA version."""
+    return "cuda12" if 0 < driver < 13000 else "cuda"
 
 
 def missing() -> str | None:
     """Say in one sentence what is missing for the device ``cuda`` and what helps, or return None."""
+    return _missing(sys.platform, _driver(), _installed())
+
+
+def _installed() -> dict[str, str]:
+    """Return names and versions of the installed packages that bring CuPy."""
+    named = {package.name.lower(): package.version for package in metadata.distributions()}
+    return {name: version for name, version in named.items() if re.fullmatch(r"cupy(-cuda\d+x)?", name)}
+
+
+def _missing(platform: str, driver: int, installed: dict[str, str]) -> str | None:
+    """Say what is missing on a platform, for a driver (CUDA's version, 0: none), with so many packages of CuPy."""
+    if platform == "win32":
+        return "The device cuda needs Linux: on Windows install WSL2, which sees the GPU, and bats-lab inside it."
+    if platform == "darwin":
+        return "The device cuda needs an NVIDIA GPU, and CUDA does not exist on macOS; the device cpu works here."
+    if driver == 0:
+        return (
+            "The device cuda needs NVIDIA's driver, and there is none here; install driver 580 or later, and then: "
+            "pip install 'bats-lab[cuda]'."
+        )
+    if driver < 12000:
+        return (
+            f"The device cuda needs a driver for CUDA 12 or later, and this one is for CUDA {driver // 1000}; "
+            "install driver 580 or later."
+        )
+    install = f"pip install 'bats-lab[{_extra(driver)}]'"
+    if not installed:
+        return f"The device cuda needs CuPy, which is not installed; for the driver here: {install}."
+    remove = f"pip uninstall -y {' '.join(sorted(installed))}"
+    if len(installed) > 1:
+        return f"The device cuda needs one CuPy, and there are {len(installed)}; first {remove}, then {install}."
+    ((name, version),) = installed.items()
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_CUPY:
+        oldest = ".".join(map(str, OLDEST_CUPY))
+        return f"The device cuda needs CuPy {oldest} or later, and this is {version}; first {remove}, then {install}."
+    if name == "cupy-cuda13x" and driver < 13000:
+        return (
+            f"The device cuda needs CuPy for CUDA 12, for which the driver here is, and {name} is for CUDA 13; "
+            f"first {remove}, then {install}, or install driver 580 or later."
+        )
     try:
         import cupy
-    except ImportError as error:
-        if not isinstance(error, ModuleNotFoundError):
-            return f"The device cuda needs CuPy, which cannot be loaded ({error}); pip install 'bats-lab[cuda]' again."
-        return "The device cuda needs CuPy, which is not installed: pip install 'bats-lab[cuda]' (driver 580 or later)."
-    try:
-        driver = cupy.cuda.runtime.driverGetVersion()
-        if driver == 0:
-            return "The device cuda needs NVIDIA's driver, and there is none here; install driver 580 or later."
-        built = cupy.cuda.runtime.runtimeGetVersion()
-        if driver // 1000 < built // 1000:
-            return (
-                f"The device cuda needs a driver for CUDA {built // 1000}, and this one is for CUDA {driver // 1000}; "
-                f"install a newer driver, or CuPy for CUDA {driver // 1000} (pip install cupy-cuda{driver // 1000}x)."
-            )
+
         if cupy.cuda.runtime.getDeviceCount() == 0:
             return "The device cuda needs a CUDA device, and the driver finds none; see nvidia-smi."
+    except ImportError as error:
+        return f"The device cuda needs CuPy, which cannot be loaded ({error}); first {remove}, then {install}."
     except Exception as error:  # CuPy's own classes, which differ between versions
         return f"The device cuda needs a CUDA device that works, and CuPy says: {error}; see nvidia-smi."
     return None

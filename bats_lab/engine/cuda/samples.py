@@ -111,6 +111,20 @@ def _group_samples(events, physics, groups, group):
         _number_groups(events.times, groups.first[offset:], groups.time[offset:], groups.n_groups[i, ALL], begin, own)
 
 
+def _joined(device: Device, pieces: list[np.ndarray]) -> Any:
+    """Copy pieces to the device as one array; each is freed as soon as it is there."""
+    size, dtype = sum(map(len, pieces)), pieces[0].dtype
+    out = device.zeros(max(size, 1), dtype)  # one element stands for none, which would have no address
+    end = size
+    while pieces:
+        piece = pieces.pop()
+        if len(piece) == 0:
+            continue
+        device.fill(out[end - len(piece) : end], piece)
+        end -= len(piece)
+    return out
+
+
 class Samples:
     """Input spikes of many samples on the device, for each network of a group; networks may share them.
 
@@ -157,11 +171,7 @@ class Samples:
                 n_ticks += len(order)
             of_train.append(place * self.n_samples)
             of_grid.append(grids[grid] * self.n_samples)
-        self._arrays = {
-            # An array of one element stands for an empty one, which has no address.
-            name: device.upload(np.concatenate(pieces) if sum(map(len, pieces)) else np.zeros(1, pieces[0].dtype))
-            for name, pieces in parts.items()
-        }
+        self._arrays = {name: _joined(device, pieces) for name, pieces in parts.items()}
         self._n_networks = len(spikes)
         self._first_sample, self._first_gridded = (device.upload(np.array(x, np.int64)) for x in (of_train, of_grid))
         self._labels = None if labels is None else device.upload(np.asarray(labels, np.int32))
