@@ -26,7 +26,9 @@ def nvrtc() -> ctypes.CDLL | None:
     return None
 
 
-def compiled(nvrtc: ctypes.CDLL, architecture: str, scalar: str, *options: str, any_ratio: bool = False) -> tuple[bytes, str]:
+def compiled(
+    nvrtc: ctypes.CDLL, architecture: str, scalar: str, *options: str, any_ratio: bool = False
+) -> tuple[bytes, str]:
     """Compile all kernels for a type as CuPy does; return machine code (PTX for compute_90) and the log."""
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     source = kernel_source(scalar, any_ratio=any_ratio).encode()

@@ -48,7 +48,7 @@ def simulate_twin(network: Network, spikes: Spikes, *, bits: int = 8) -> pd.Data
     ImportError
         If SANA-FE is not installed.
     ValueError
-        If the spikes are not on a time grid.
+        If the spikes are not on a time grid, or a membrane is not twice as slow as its synapses.
 
     Notes
     -----
@@ -58,8 +58,10 @@ def simulate_twin(network: Network, spikes: Spikes, *, bits: int = 8) -> pd.Data
     """
     if not spikes.delta_t:
         raise ValueError("spikes are in continuous time; a chip with a clock needs a time grid.")
+    constants = [network.networks.neurons[0].time_constants(k) for k in range(network.n_layers)]
+    if not all(own.closed for own in constants):
+        raise ValueError("The network's membranes must be twice as slow as its synapses, in every layer.")
     sanafe = importlib.import_module("sanafe")
-    tau, d = 2 * network.tau_syn, math.exp(-spikes.delta_t / (2 * network.tau_syn))
     n_ticks = ticks_within(network.duration, spikes.delta_t)
     weights = quantize_weights(network.weights, bits)
     rows = []
@@ -75,7 +77,8 @@ def simulate_twin(network: Network, spikes: Spikes, *, bits: int = 8) -> pd.Data
             below[i].set_attributes(soma_hw_name=f"loihi_inputs[{i % 1024}]", model_attributes=attributes)
         used = _map(below, network.sizes[0], cores, math.ceil(network.sizes[0] / 1024))
         for k, (w, threshold) in enumerate(zip(weights, network.thresholds, strict=True)):
-            scale = _THRESHOLD * tau / threshold
+            tau = constants[k].mem
+            scale, d = _THRESHOLD * tau / threshold, math.exp(-spikes.delta_t / tau)
             neuron = {"threshold": _THRESHOLD, "leak_decay": d, "input_decay": d * d, "reset_mode": "soft"}
             layer = model.create_neuron_group(
                 f"layer_{k}", len(w), model_attributes=neuron, soma_hw_name="loihi_lif", log_spikes=True

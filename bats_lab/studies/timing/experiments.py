@@ -139,8 +139,7 @@ def _accuracy(network: Network, spikes: Spikes, labels: np.ndarray, config: Conf
         kept, size = times < config.duration, {"n_samples": len(spikes), "n_neurons": spikes.n_neurons}
         spikes = Spikes.from_events(sample[kept], neuron[kept], times[kept], **size)
     spikes = replace(spikes, times=spikes.times.astype(config.dtype))
-    targets = {"target_true": config.target_true, "target_false": config.target_false}
-    return evaluate(network, spikes, labels, rule=rule, batch_size=config.test_batch_size, **targets).accuracy
+    return evaluate(network, spikes, labels, rule=rule, batch_size=config.test_batch_size).accuracy
 
 
 def input_spectrum(spikes: Spikes, labels: np.ndarray, frequencies: Sequence[float] | np.ndarray) -> xr.Dataset:
