@@ -90,7 +90,7 @@ class CountedDevice(EmulatedDevice):
         super().__init__(
             folder(), library=str(self._build(ptx.program(text, list(self.kernels.values()), str(RUNTIME))))
         )
-        self._library.set_latencies(*(np.asarray(a, np.float32).ctypes for a in (latencies, issue)))
+        self._libraries[False].set_latencies(*(np.asarray(a, np.float32).ctypes for a in (latencies, issue)))
         self.launches: list[Launch] = []
 
     @staticmethod
@@ -134,12 +134,14 @@ class CountedDevice(EmulatedDevice):
         n_threads: int,
         arguments: Sequence[Any],
         shared_bytes: int = 0,
+        *,
+        any_ratio: bool = False,
     ) -> None:
-        assert dtype == np.float32
+        assert dtype == np.float32 and not any_ratio
         held = [np.array(a.ctypes.data if isinstance(a, np.ndarray) else a) for a in arguments]
         pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
         found = _Found()
-        launch = getattr(self._library, f"launch_{kernel}")
+        launch = getattr(self._libraries[False], f"launch_{kernel}")
         failed = launch(n_blocks, n_threads, shared_bytes, next(self._seeds), pointers, ctypes.byref(found))
         assert not failed, f"the threads of {kernel} came to different barriers"
         stretches = self.kernels[kernel].stretches
