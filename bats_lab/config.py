@@ -320,6 +320,9 @@ class Config:
     auto_threshold: bool | None = _param(
         None, "1", "set thresholds from the data, so that all layers spike; None: where no preset fits", added=True
     )
+    wake_classes: bool | None = _param(
+        None, "1", "raise the weights of output neurons that fell silent; None: where no preset fits", added=True
+    )
     # training
     epochs: int = _preset("1", "passes over the training set", _count)
     batch_size: int = _preset("1", "training samples per update", _count)
