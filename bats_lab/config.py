@@ -225,9 +225,9 @@ class Config:
 
     A value that is not allowed is refused on construction. Parameters whose default is None take the
     value of the data set's preset (Table 1 of the thesis, or found by search), so a finished `Config` holds no None
-    but in `n_train` and `n_test`, where None means all samples, and in `auto_threshold`, where it means: for data of
-    one's own that the thresholds of the preset do not fit, if they are those of the run. `threshold_hidden` and
-    `max_spikes_hidden` take one entry for all hidden layers.
+    but in `n_train` and `n_test`, where None means all samples, and in `auto_threshold` and `wake_classes`, where it
+    means: for data of one's own that the thresholds of the preset do not fit, if they are those of the run.
+    `threshold_hidden` and `max_spikes_hidden` take one entry for all hidden layers.
 
     Raises
     ------
@@ -321,7 +321,7 @@ class Config:
         None, "1", "set thresholds from the data, so that all layers spike; None: where no preset fits", added=True
     )
     wake_classes: bool | None = _param(
-        None, "1", "raise the weights of output neurons that fell silent; None: where no preset fits", added=True
+        None, "1", "raise the weights of silent output neurons between epochs; None: where no preset fits", added=True
     )
     # training
     epochs: int = _preset("1", "passes over the training set", _count)

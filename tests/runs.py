@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,3 +91,20 @@ def make_run(*, n_pixels: int = 12, n_epochs: int | None = None, **parameters: A
     origin = dict.fromkeys(names, "text") | {"environment": "{}"}
     records = made_up_records(config)[:n_epochs]
     return assemble(config, data, records, network, origin | {"config": config.to_json()})
+
+
+def patterns(shape: tuple[int, ...], top: int = 255, white: float = 0.3) -> dict[str, np.ndarray]:
+    """Three classes of images, each a pattern of its own with noise, as arrays of an .npz file."""
+    rng = np.random.default_rng(0)
+    ideal = rng.random((3, *shape)) < white
+    arrays = {}
+    for split, n in (("train", 300), ("test", 60)):
+        labels = np.arange(n) % 3
+        noise = rng.random((n, *shape)) < min(white / 3, 0.1)
+        arrays |= {f"x_{split}": ((ideal[labels] ^ noise) * top).astype(np.uint8), f"y_{split}": labels}
+    return arrays
+
+
+def own(tmp_path: Path, shape: tuple[int, ...], **changes: object) -> str:
+    np.savez(tmp_path / "own.npz", **(patterns(shape) | changes))  # type: ignore[arg-type]
+    return str(tmp_path / "own.npz")

@@ -174,7 +174,8 @@ def test_every_parameter_of_a_run_is_an_option_with_its_default(call: Any, comma
     _, out, _ = call(command, "--help")
     [text] = re.findall(rf"^  {option(parameter)} .*?(?=^  -|\Z)", out, re.MULTILINE | re.DOTALL)
     text = " ".join(text.split())
-    words = {"auto_threshold": "where no preset fits", "tau_mem": "twice the synaptic one"}
+    fits = "where no preset fits"
+    words = {"auto_threshold": fits, "wake_classes": fits, "tau_mem": "twice the synaptic one"}
     none = {**words, "tau_syn_layers": "tau_syn in all"}.get(parameter.name, "all")
     default = "the data set's preset" if parameter.from_preset else none if parameter.default is None else None
     assert f"default: {parameter.default if default is None else default})" in text
@@ -198,7 +199,7 @@ def test_parameters_are_read_as_python_would_write_them() -> None:
         "threshold_output": "3", "max_spikes_hidden": "7-8", "max_spikes_output": "9", "weight_scale": "2",
         "weight_shift_output": "0.5",
         "weight_bits": "32", "fraction_bits": "3",
-        "auto_threshold": "True",
+        "auto_threshold": "True", "wake_classes": "True",
         "epochs": "3", "batch_size": "4", "test_batch_size": "5", "learning_rate": "1e-3", "learning_rate_decay": ".5",
         "learning_rate_interval": "2", "learning_rate_min": "1e-05", "beta_1": "0.5", "beta_2": "0.6",
         "epsilon": "1e-7", "target_true": "14", "target_false": "2.5", "seed": "6", "dtype": "float64",

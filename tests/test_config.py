@@ -95,6 +95,7 @@ REFUSED: dict[str, list[Any]] = {
     "weight_bits": [0, 1, 17, 31, 33, -4],
     "fraction_bits": [-1, 17],
     "auto_threshold": [],
+    "wake_classes": [],
     "epochs": [0, -1],
     "batch_size": [0, -1],
     "test_batch_size": [0, -1],
@@ -371,7 +372,7 @@ def test_identity_of_runs_of_before_a_parameter_was_added_is_what_it_was() -> No
     told = Config(seed=3).to_dict()
     del told["estimator"], told["surrogate_width"], told["validation_fraction"], told["auto_threshold"]
     del told["error_counts"], told["error_layers"], told["tau_mem"], told["tau_syn_layers"]
-    del told["weight_bits"], told["fraction_bits"]
+    del told["weight_bits"], told["fraction_bits"], told["wake_classes"]
     assert Config.from_dict(told) == Config(seed=3)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import made_up_data
+from runs import made_up_data, own, patterns
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
@@ -16,23 +16,6 @@ from bats_lab.runs.files import is_finished, open_run, save_run
 from bats_lab.runs.kept import neuron_of
 from bats_lab.runs.thresholds import HIDDEN_RATE, OUTPUT_RATE, find_thresholds, settle_thresholds
 from bats_lab.spikes.encoding import encode_images
-
-
-def patterns(shape: tuple[int, ...], top: int = 255, white: float = 0.3) -> dict[str, np.ndarray]:
-    """Three classes of images, each a pattern of its own with noise, as arrays of an .npz file."""
-    rng = np.random.default_rng(0)
-    ideal = rng.random((3, *shape)) < white
-    arrays = {}
-    for split, n in (("train", 300), ("test", 60)):
-        labels = np.arange(n) % 3
-        noise = rng.random((n, *shape)) < min(white / 3, 0.1)
-        arrays |= {f"x_{split}": ((ideal[labels] ^ noise) * top).astype(np.uint8), f"y_{split}": labels}
-    return arrays
-
-
-def own(tmp_path: Path, shape: tuple[int, ...], **changes: object) -> str:
-    np.savez(tmp_path / "own.npz", **(patterns(shape) | changes))  # type: ignore[arg-type]
-    return str(tmp_path / "own.npz")
 
 
 @pytest.mark.parametrize("hidden", [(40,), (40, 30)])

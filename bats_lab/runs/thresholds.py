@@ -29,7 +29,8 @@ def settle_thresholds(config: Config, data: ImageData) -> Config:
 
     It asks by `auto_threshold`; where that is left open, by data of one's own, if the thresholds are those of the
     preset and do not fit: samples are not of 784 pixels, or a layer of the untrained network spikes less than a quarter
-    as often as it should, or more than four times as often.
+    as often as it should, or more than four times as often. Such a run wakes silent classes too, unless `wake_classes`
+    says something else (:mod:`bats_lab.runs.waking`).
     """
     wanted = config.auto_threshold
     if wanted is None:
@@ -39,7 +40,8 @@ def settle_thresholds(config: Config, data: ImageData) -> Config:
     if not wanted:
         return config
     *hidden, output = find_thresholds(config, data)
-    return config.replace(threshold_hidden=hidden, threshold_output=output, auto_threshold=False)
+    wake = config.auto_threshold is None if config.wake_classes is None else config.wake_classes
+    return config.replace(threshold_hidden=hidden, threshold_output=output, auto_threshold=False, wake_classes=wake)
 
 
 def find_thresholds(config: Config, data: ImageData) -> tuple[float, ...]:

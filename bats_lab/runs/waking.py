@@ -22,7 +22,7 @@ _DOUBLINGS, _HALVINGS = 60, 6
 
 
 def silent_classes(records: Sequence[EpochRecord], labels: np.ndarray) -> list[int]:
-    """List the classes with training samples whose output neuron sent no spike in the whole last epoch of training.
+    """List the classes that training told less often than by chance in its last epoch, maybe since they are silent.
 
     Parameters
     ----------
@@ -52,14 +52,15 @@ def wake_classes(state: State, config: Config, inputs: Spikes, labels: np.ndarra
     labels : ndarray of int, (sample,)
         Their classes.
     classes : sequence of int
-        Classes of the silent neurons.
+        Classes whose neurons may be silent.
 
     Returns
     -------
     State
-        The weights w_j of each such neuron have become w_j + b·n̄, where n̄ is how often each neuron of the layer before
-        spikes for a sample of class j, on average over the first 100 of them, and b the least factor (to 2 %) with
-        which neuron j sends a spike for such a sample on average. Where no factor does, w_j is what it was.
+        The weights w_j of each neuron that sends no spike for the samples shown have become w_j + b·n̄, where n̄ is how
+        often each neuron of the layer before spikes for a sample of class j, on average over the first 100 of them, and
+        b the least factor (to 2 %) with which neuron j sends a spike for such a sample on average. Where no factor
+        does, w_j is what it was.
 
     Notes
     -----
@@ -71,7 +72,7 @@ def wake_classes(state: State, config: Config, inputs: Spikes, labels: np.ndarra
         (weights[0].shape[1], *(len(w) for w in weights)),
         thresholds=config.thresholds,
         max_spikes=config.max_spikes,
-        tau_syn=config.tau_syn,
+        **config.time_constants,
         duration=config.duration,
         weights=weights,
         dtype=config.dtype,
@@ -91,11 +92,12 @@ def _woken(own: np.ndarray, direction: np.ndarray, shown: Spikes, config: Config
     """Return the weights of one output neuron, raised along a direction until it spikes for the samples shown."""
     if not direction.any():
         return own
+    constants = {k: v[-1] if isinstance(v, tuple) else v for k, v in config.time_constants.items()}
     neuron = Network(
         (len(own), 1),
         thresholds=[config.threshold_output],
         max_spikes=[config.max_spikes_output],
-        tau_syn=config.tau_syn,
+        **constants,
         duration=config.duration,
         dtype=config.dtype,
         device="cpu",
