@@ -70,18 +70,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 # Recipes for data sets of events, found on validation samples. Thresholds are low, since few inputs spike, and that of
 # the output is no higher than lets every output neuron spike before training: a silent one would never learn. With
 # weights that are negative as often as positive no threshold is low enough for nine of them under every seed.
-PRESETS["yin_yang"] = {
+_EVENTS = {"weight_scale": 1.0, "learning_rate_interval": 20, "learning_rate_min": 0.0}
+PRESETS["yin_yang"] = _EVENTS | {
     "duration": 0.2,
     "tau_syn": 0.015,
-    "weight_scale": 1.0,
     "weight_shift_output": 0.0,
     "epochs": 100,
     "hidden": (300,),
     "batch_size": 100,
     "learning_rate": 0.003,
     "learning_rate_decay": 0.4,
-    "learning_rate_interval": 20,
-    "learning_rate_min": 0.0,
     "threshold_hidden": (0.007,),
     "threshold_output": 0.012,
     "max_spikes_hidden": (10,),
@@ -89,18 +87,15 @@ PRESETS["yin_yang"] = {
     "target_true": 20.0,
     "target_false": 6.0,
 }
-PRESETS["japanese_vowels"] = {
+PRESETS["japanese_vowels"] = _EVENTS | {
     "duration": 0.25,
     "tau_syn": 0.03,
-    "weight_scale": 1.0,
     "weight_shift_output": 0.1,
     "epochs": 80,
     "hidden": (400,),
     "batch_size": 20,
     "learning_rate": 0.01,
     "learning_rate_decay": 0.5,
-    "learning_rate_interval": 20,
-    "learning_rate_min": 0.0,
     "threshold_hidden": (0.8,),
     "threshold_output": 0.04,
     "max_spikes_hidden": (30,),
