@@ -13,7 +13,7 @@ from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.network.feedforward import Network
 from bats_lab.runs.thresholds import settle_thresholds
 from bats_lab.runs.training import input_spikes, train, train_group
-from bats_lab.runs.waking import WOKEN_RATE, silent_classes, wake_classes
+from bats_lab.runs.waking import WOKEN_RATE, missed_classes, wake_classes
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_class_of_a_silent_neuron_is_learned(data: ImageData) -> None:
     start = silenced(config, data)
     lost = train(config, data, device="cpu", start=start).records[-1]
     learned = train(config.replace(wake_classes=True), data, device="cpu", start=start).records[-1]
-    assert lost.test.confusion[1, 1] == 0 and silent_classes([lost], data.y_train) == [1]
+    assert lost.test.confusion[1, 1] == 0 and missed_classes([lost], data.y_train) == [1]
     assert learned.test.confusion[1, 1] > 0.8 * learned.test.confusion[1].sum()
-    assert silent_classes([], data.y_train) == silent_classes([learned], data.y_train) == []
+    assert missed_classes([], data.y_train) == missed_classes([learned], data.y_train) == []
 
 
 def test_woken_networks_do_not_depend_on_their_group(data: ImageData) -> None:

@@ -198,6 +198,10 @@ def test_words_are_of_clocked_chips_and_of_the_cpu(data: ImageData) -> None:
     spikes = input_spikes(data.x_test[:5], CHIP.replace(weight_bits=32, rule="graded"))
     with pytest.raises(ValueError, match="rule is graded with weight_bits 4; words of few bits need rule clocked"):
         evaluate(random_network("float32"), spikes, data.y_test[:5], rule="graded", weight_bits=4)
+    slow = Network((2, 1), thresholds=[0.2], max_spikes=[9], tau_syn=0.13, tau_mem=0.4, duration=0.2, device="cpu")
+    spikes = discretize_spikes(Spikes.from_padded(np.array([[[0.01], [0.02]]])), 0.02)
+    with pytest.raises(ValueError, match="weight_bits is 4; in words of few bits a membrane must be twice as slow"):
+        evaluate(slow, spikes, np.array([0]), rule="clocked", weight_bits=4)
 
 
 def test_a_gpu_says_that_it_has_no_words(data: ImageData) -> None:

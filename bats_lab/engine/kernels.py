@@ -40,5 +40,7 @@ def compile_kernels(device: str = "auto", dtypes: Sequence[str] = ("float32",)) 
         networks = backend.networks(shape, [neurons], [np.ones((1, 2, 2))] * 2, threads=1)
         samples = networks.load([replace(spikes, times=spikes.times.astype(dtype))], np.zeros(1, np.int64))
         networks.train(samples, [Mode("defer")], [np.zeros(1, np.int64)], batch_size=1, learning_rates=[0.0])
+        if backend.name == "cpu":  # words of few bits
+            networks.evaluate(samples, [Mode("clocked", weight_bits=2)], batch_size=1)
         networks.inspect()
         _compiled.add((backend.name, dtype))

@@ -29,7 +29,7 @@ from bats_lab.runs.limits import check_window
 from bats_lab.runs.optimiser import Adam
 from bats_lab.runs.records import EpochRecord, measured
 from bats_lab.runs.thresholds import settle_thresholds
-from bats_lab.runs.waking import silent_classes, wake_classes
+from bats_lab.runs.waking import missed_classes, wake_classes
 from bats_lab.spikes.encoding import encode_on_grid, n_channels, n_events
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
 from bats_lab.spikes.trains import Spikes
@@ -455,7 +455,7 @@ class _Group:
             rates = [Adam.from_config(c).rate(epoch) for c, epoch in zip(configs, epochs, strict=True)]
             begin = time.perf_counter()
             for rank, i in enumerate(at_work):
-                if classes := self._silent(i):
+                if classes := self._missed(i):
                     inputs, labels = self.inputs["train"][i], self.parts["train"].labels
                     group.set_state(rank, wake_classes(group.state(rank), self.configs[i], inputs, labels, classes))
             sums = {
@@ -509,9 +509,9 @@ class _Group:
         group.release()
         return goes_on
 
-    def _silent(self, i: int) -> list[int]:
-        """Return the classes of a run whose output neurons are to be woken before its next epoch."""
-        return silent_classes(self.records[i], self.parts["train"].labels) if self.configs[i].wake_classes else []
+    def _missed(self, i: int) -> list[int]:
+        """Return the classes of a run whose output neurons are woken before its next epoch, if they are silent."""
+        return missed_classes(self.records[i], self.parts["train"].labels) if self.configs[i].wake_classes else []
 
     def _order(self, config: Config, epoch: int) -> np.ndarray:
         """Return the order in which a run sees its training samples in an epoch."""

@@ -12,7 +12,7 @@ from bats_lab.network.feedforward import Network
 from bats_lab.runs.records import EpochRecord
 from bats_lab.spikes.trains import Spikes
 
-__all__ = ["silent_classes", "wake_classes"]
+__all__ = ["missed_classes", "wake_classes"]
 
 #: Spikes that a woken neuron sends, on average, for a sample of its class.
 WOKEN_RATE = 1.0
@@ -21,7 +21,7 @@ _SAMPLES = 100  # of a class, by which its neuron is woken
 _DOUBLINGS, _HALVINGS = 60, 6
 
 
-def silent_classes(records: Sequence[EpochRecord], labels: np.ndarray) -> list[int]:
+def missed_classes(records: Sequence[EpochRecord], labels: np.ndarray) -> list[int]:
     """List the classes that training told less often than by chance in its last epoch, maybe since they are silent.
 
     Parameters

@@ -69,7 +69,7 @@ class Gpu:
     latencies: tuple[float, ...]
 
 
-#: Latencies after Jia et al. (2019) for the T4 and Luo et al. (2024) for the others, rounded.
+#: Latencies about those of Jia et al. (2019) for the T4 and Luo et al. (2024) for the others, not held against them.
 GPUS = (
     Gpu("T4", "sm_75", 40, 1.59e9, 320e9, 1.27e12, 4e6, 32, 16, 64 << 10, 2,
         (0, 4, 12, 20, 40, 40, 500, 22, 32, 188, 190)),

@@ -123,9 +123,20 @@ class CpuNetworks:
     # -- one network, one batch
 
     def _round(self, network: int, mode: Mode, *, choose_scale: bool) -> None:
-        """Round a network's weights to the words in which it is run; the weights themselves stay."""
+        """Round a network's weights to the words in which it is run; the weights themselves stay.
+
+        Raises
+        ------
+        ValueError
+            If a membrane is not twice as slow as its synapses: there are no states of few bits for others.
+        """
         if mode.weight_bits == TRAINED:
             return
+        if not all(self.neurons[network].time_constants(i).closed for i in range(len(self._layers))):
+            raise ValueError(
+                f"weight_bits is {mode.weight_bits}; in words of few bits a membrane must be twice as slow as its "
+                f"synapses."
+            )
         for i, layer in enumerate(self._layers):
             own = layer.weights[network]
             if choose_scale:
