@@ -132,8 +132,8 @@ def memory_access(n_bytes: npt.ArrayLike, bits: npt.ArrayLike) -> Any:
 
     Examples
     --------
-    >>> float(memory_access(8 * 1024, 64)), float(memory_access(2**24, 8))
-    (1e-11, 1.25e-11)
+    >>> [f"{1e12 * float(memory_access(size, bits)):.4g} pJ" for size, bits in ((8 * 1024, 64), (2**24, 8))]
+    ['10 pJ', '12.5 pJ']
     """
     joules = np.exp(np.interp(np.log(np.maximum(_numbers(n_bytes), 1.0)), np.log(_SRAM_BYTES), np.log(_SRAM_JOULES)))
     return _numbers(bits) / 64 * (n_bytes.copy(data=joules) if isinstance(n_bytes, xr.DataArray) else joules)
