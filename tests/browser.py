@@ -175,6 +175,7 @@ class Page:
 
         # JupyterLab forgets what it was told to run before it has reached its kernel: then press again, as one would.
         for attempt in range(3):
+            self.answer_dialogs()
             self.page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
             self.page.get_by_text("Run All Cells", exact=True).click()
             try:
@@ -191,6 +192,13 @@ class Page:
         )
         self.fail_on_tracebacks()
         self.wait_for_pictures()
+
+    def answer_dialogs(self) -> None:
+        """Take the kernel that JupyterLab offers where it asks for one, as it does on a busy machine; fail on others."""
+        for dialog in self.page.locator("dialog.jp-Dialog").all():
+            assert "Select Kernel" in (text := dialog.inner_text()), f"JupyterLab asks: {text}"
+            dialog.locator("button.jp-mod-accept").click()
+            self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
 
     def fail_on_tracebacks(self) -> None:
         """Fail if a cell ended in an error."""
@@ -225,7 +233,7 @@ class Page:
     def move(self, control: Any, picture: Any, name: str = "control") -> None:
         """Move a control once, and check that a picture changes."""
         control.scroll_into_view_if_needed()
-        before = snapshot(picture)
+        before = settled(picture)
         if control.locator(_HANDLE).count():
             _move_slider(self.page, control)
         elif control.locator(_LIST).count():
@@ -261,9 +269,9 @@ def _move_slider(page: Any, control: Any) -> None:
     handle = control.locator(_HANDLE).first
     handle.focus()
     now, first, last = (float(handle.get_attribute(f"aria-value{what}")) for what in ("now", "min", "max"))
-    # Five steps, since one may pass over nothing. From the end, where most spikes are long over, back to the middle: at
-    # the start nothing is seen of what other controls change.
-    for key in ["PageUp"] if now < last else ["Home", *["PageUp"] * int((last - first) / 10)]:
+    # Five steps, since one may pass over nothing. From the end, where most spikes are long over, back to before the
+    # middle, where the last pixels still spike: at the start nothing is seen of what other controls change.
+    for key in ["PageUp"] if now < last else ["Home", *["PageUp"] * int((last - first) / 12.5)]:
         page.keyboard.press(key)
 
 
@@ -281,6 +289,19 @@ def snapshot(element: Any) -> np.ndarray:
     from PIL import Image  # tests of the engine run where it is missing
 
     return np.asarray(Image.open(io.BytesIO(element.screenshot(animations="disabled"))).convert("RGB"))
+
+
+def settled(element: Any, seconds: float = 15.0) -> np.ndarray:
+    """Return the pixels of an element once it has stopped changing: what was done before may still be drawn."""
+    end = time.monotonic() + seconds
+    before = snapshot(element)
+    while time.monotonic() < end:
+        time.sleep(0.3)
+        now = snapshot(element)
+        if np.array_equal(now, before):
+            break
+        before = now
+    return before
 
 
 def wait_for_change(element: Any, before: np.ndarray, name: str, seconds: float = 15.0) -> None:

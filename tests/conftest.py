@@ -222,7 +222,7 @@ def browse(chromium: Any, lab: str, notebooks: Path) -> Iterator[Callable[..., b
     """Return a function that opens a notebook (its name, as "21_rasters") in JupyterLab, in a fresh browser window."""
     windows = []
 
-    def open_notebook(name: str, *, width: int = 1280, height: int = 900) -> browser.Page:
+    def open_notebook(name: str, *, width: int = 1280, height: int = 1800) -> browser.Page:
         assert (notebooks / f"{name}.ipynb").is_file(), f"there is no notebook {name}"
         windows.append(chromium.new_context(viewport={"width": width, "height": height}))
         page = browser.Page(windows[-1].new_page())

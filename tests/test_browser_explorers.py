@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import ROOT, Page, served, snapshot, wait_for_change, with_parameters
+from browser import ROOT, Page, served, settled, snapshot, wait_for_change, with_parameters
 from deployments import make_deployment, save_deployment
 
 pytestmark = pytest.mark.browser
@@ -43,7 +43,7 @@ def test_every_control_of_the_chip_changes_the_picture(
     with_parameters(ROOT / "notebooks" / "26_chip.ipynb", notebooks / "26_chip.ipynb", results_dir=str(tmp_path))
     page = browse("26_chip")
     page.run_all()
-    names = {"data set", "rule", "shown", "images", "hardware", "updates", "Δt", "bits", "look at"}
+    names = {"data set", "rule", "shown", "images", "hardware", "energy", "Δt", "bits", "look at"}
     assert set(page.move_every_control()) == names
     page.check()
 
@@ -106,10 +106,10 @@ def test_dashboard_is_served_and_follows_its_controls(
         assert fills_its_room(page, 1280)
         page.page.set_viewport_size({"width": 1900, "height": 1000})
         assert fills_its_room(page, 1900)
-        before = snapshot(page.picture())
+        before = settled(page.picture())
         page.page.get_by_text("dark", exact=True).click()
         wait_for_change(page.picture(), before, "dark")
-        assert snapshot(page.picture()).mean() < 60
+        assert settled(page.picture()).mean() < 60
         with page.page.expect_download() as saved:
             page.explorers[0].locator("[title='Save as SVG']").first.click()
         assert "time of the first spike" in Path(saved.value.path()).read_text()

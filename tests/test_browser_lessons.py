@@ -10,7 +10,7 @@ from browser import Page, snapshot, wait_for_change
 pytestmark = pytest.mark.browser
 
 CONTROLS = {
-    "02_time_step": {"time step Δt", "rule", "τₛ (ms)", "threshold", "time (ms)", "look at"}
+    "02_time_step": {"time step Δt", "rule", "τₛ (ms)", "τ/τₛ", "threshold", "time (ms)", "look at"}
     | {f"{what} {i}{unit}" for i in range(1, 5) for what, unit in (("input", " (ms)"), ("weight", ""))},
     "03_learning_through_spikes": {"time step Δt", "rule", "weight", "moved by", "step h of the quotient", "look at"},
 }

@@ -224,7 +224,7 @@ class _Look:
         seen.set_image("image", image.astype(float))
         values = learned[min(neuron, len(learned) - 1)].reshape(self.shape)
         looked_for.set_image("weights", values, limit=color_limit(values))
-        looked_for.title(f"what neuron {neuron} has learned")
+        looked_for.title(f"weights of neuron {neuron}")
         row, column = divmod(pixel, self.shape[1])
         for panel in (seen, looked_for):
             corners = {"left": column - 0.5, "bottom": row - 0.5, "right": column + 0.5, "top": row + 0.5}
