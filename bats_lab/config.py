@@ -104,7 +104,7 @@ PRESETS["japanese_vowels"] = _EVENTS | {
     "target_false": 15.0,
 }
 # Data sets of events, which nothing is encoded for.
-_OF_EVENTS = ("yin_yang", "japanese_vowels")
+_OF_EVENTS = ("yin_yang", "japanese_vowels", "spoken_digits")
 #: Units of time and their power of ten.
 _UNITS = {"ns": "e-9", "us": "e-6", "µs": "e-6", "ms": "e-3", "s": ""}
 # Parameters with an entry for each hidden layer; one entry stands for all layers.

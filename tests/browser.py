@@ -194,7 +194,7 @@ class Page:
         self.wait_for_pictures()
 
     def answer_dialogs(self) -> None:
-        """Take the kernel that JupyterLab offers where it asks for one, as it does on a busy machine; fail on others."""
+        """Take the kernel that JupyterLab offers where it asks for one, as if busy; fail on others."""
         for dialog in self.page.locator("dialog.jp-Dialog").all():
             assert "Select Kernel" in (text := dialog.inner_text()), f"JupyterLab asks: {text}"
             dialog.locator("button.jp-mod-accept").click()

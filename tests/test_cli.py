@@ -618,7 +618,7 @@ def test_data_list_tells_what_is_there(call: Any, tmp_path: Path) -> None:
     states = {line.split()[0]: line.split()[1] for line in lines}
     assert status == 0 and last == f"data directory: {tmp_path}"
     assert states == {"mnist_small": "embedded", "yin_yang": "computed", "japanese_vowels": "computed"} | dict.fromkeys(
-        ("mnist", "fashion_mnist", "emnist"), "missing"
+        ("mnist", "fashion_mnist", "emnist", "spoken_digits"), "missing"
     )
 
 

@@ -12,8 +12,11 @@ from bats_lab.cli import main
 from bats_lab.data import cochlea, spoken
 from bats_lab.data.cochlea import RATE, hear, membrane_velocity, transfer
 from bats_lab.data.datasets import hash_arrays, load_dataset
+from bats_lab.data.download import download_dataset
 from bats_lab.data.readers import read_own
+from bats_lab.data.registry import made_file
 from bats_lab.data.spoken import TEST_VOICES, VOICES, WORDS, make_spoken_digits, speak
+from bats_lab.data.status import list_datasets, verify_dataset
 from bats_lab.errors import DataError
 
 CHANNELS = 36
@@ -103,6 +106,29 @@ def test_what_cannot_be_made_is_refused(
     assert (
         main(["data", "make", "mnist"]) != 0 and "'mnist' cannot be made; spoken_digits can." in capsys.readouterr().err
     )
+
+
+def test_made_data_set_goes_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = {"data_dir": tmp_path}
+    with pytest.raises(DataError, match="'bats-lab data make spoken_digits' makes it, which takes hours"):
+        load_dataset("spoken_digits", **place)
+    with pytest.raises(DataError, match="is not published anywhere; 'bats-lab data make"):
+        download_dataset("spoken_digits", **place)
+    assert verify_dataset("spoken_digits", **place).state == "missing"
+    made_file("spoken_digits", tmp_path).parent.mkdir()
+    y, n = np.arange(20), np.arange(20)
+    events = {f"{key}_{split}": n for key in ("sample", "channel") for split in ("train", "test")}
+    events |= {f"time_{split}": 1000 * n for split in ("train", "test")}
+    np.savez(made_file("spoken_digits", tmp_path), y_train=y, y_test=y, unit="us", n_channels=700, **events)
+    with pytest.warns(UserWarning, match="20 and 20 samples, not 8,400 and 1,680"):
+        data = load_dataset("spoken_digits", **place)
+    assert data.class_names[10:12] == ("null", "eins") and data.last_time == pytest.approx(0.019)
+    assert not data.official and data.x_train.n_neurons == 700
+    listed = {status.name: status for status in list_datasets(tmp_path)}["spoken_digits"]
+    assert listed.state == "found" and verify_dataset("spoken_digits", **place).files[0].n_entries == 40
+    made_file("spoken_digits", tmp_path).write_bytes(b"damaged")
+    assert main(["data", "verify", "spoken_digits", "--data-dir", str(tmp_path)]) == 1
+    assert "spoken_digits.npz: damaged (" in capsys.readouterr().out
 
 
 @SPEAKS

@@ -301,7 +301,7 @@ def data_make(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.made!r} cannot be made; spoken_digits can.")
     path = make_spoken_digits(samples=args.samples, seed=args.seed, data_dir=args.data_dir, report=print)
     print(f"spoken_digits (synthetic speech): {path}")
-    print(f"to learn it: bats-lab run --dataset {path} --duration 1.6")
+    print("to learn it: bats-lab run --dataset spoken_digits")
     return OK
 
 

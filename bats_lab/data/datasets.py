@@ -18,7 +18,16 @@ import numpy as np
 
 from bats_lab.data.download import download_dataset
 from bats_lab.data.readers import read_npz, read_own, read_sound
-from bats_lab.data.registry import ARRAYS, DATASETS, EMBEDDED, data_directory, dataset_info, find_files, own_file
+from bats_lab.data.registry import (
+    ARRAYS,
+    DATASETS,
+    EMBEDDED,
+    data_directory,
+    dataset_info,
+    find_files,
+    made_file,
+    own_file,
+)
 from bats_lab.errors import DataError
 from bats_lab.spikes.trains import Spikes
 
@@ -149,6 +158,8 @@ def _load(
         class_names = info.class_names
         if info.make:
             arrays, scale = info.make(), "times in s"
+        elif info.made:
+            arrays, scale, differences = _read_made(name, data_dir)
         elif name == "mnist_small":
             with resources.as_file(EMBEDDED / "mnist_small.npz") as path:
                 arrays, _, _ = read_npz(path)
@@ -209,6 +220,18 @@ def _classes_without_samples(arrays: dict[str, Any], class_names: Sequence[str])
         to = "np.unique(labels, return_inverse=True)[1]"
         said[:1] = [f"{said[0]}: labels have gaps; number the {len(found)} classes there are from 0, as {to} does"]
     return said
+
+
+def _read_made(name: str, data_dir: str | Path | None) -> tuple[dict[str, Any], str, list[str]]:
+    """Return the arrays of a data set that was made here, their scale, and what differs from the whole one."""
+    path, info = made_file(name, data_dir), dataset_info(name)
+    if not path.is_file():
+        raise DataError(f"{name} is not in {path.parent}; 'bats-lab data make {name}' makes it, which takes hours.")
+    arrays, _, scale = read_own(path)
+    n_samples = len(arrays["y_train"]), len(arrays["y_test"])
+    different = n_samples != info.n_samples
+    text = "{:,} and {:,} samples, not {:,} and {:,}".format(*n_samples, *info.n_samples)
+    return arrays, scale, [text] if different else []
 
 
 def _read_files(

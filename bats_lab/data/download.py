@@ -57,6 +57,8 @@ def download_dataset(
     info = dataset_info(name)
     folder = data_directory(data_dir) / name
     status = verify_dataset(name, data_dir)
+    if info.made:
+        raise DataError(f"{name} is not published anywhere; 'bats-lab data make {name}' makes it, which takes hours.")
     if status.ok:
         return folder if info.files else Path(str(EMBEDDED))
     wanted = [f for f, s in zip(info.files, status.files, strict=True) if s.state in ("missing", "damaged")]

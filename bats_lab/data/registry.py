@@ -25,6 +25,7 @@ __all__ = [
     "data_directory",
     "dataset_info",
     "find_files",
+    "made_file",
     "own_file",
 ]
 
@@ -60,6 +61,8 @@ class DatasetInfo:
     files: tuple[IdxFile, ...] = ()  #: the official files; none for the embedded data set
     mirrors: tuple[str, ...] = ()  #: URLs of folders that hold the files, or of zip archives that contain them
     make: Callable[[], dict[str, Any]] | None = None  #: what computes the four arrays, where they are not read
+    made: str = ""  #: the one file, of events, that ``bats-lab data make`` writes
+    n_samples: tuple[int, int] = (0, 0)  #: training and test samples of such a file
     transposed: bool = False  #: whether the files hold rows and columns of the images swapped
 
 
@@ -142,6 +145,15 @@ DATASETS: dict[str, DatasetInfo] = {
         tuple(map(str, range(1, 10))),
         make=japanese_vowels,
     ),
+    "spoken_digits": DatasetInfo(
+        "Spoken digits of espeak-ng, 8,400 and 1,680, English and German, heard by a model of the ear; synthetic",
+        (
+            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+            *("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"),
+        ),
+        made="spoken_digits.npz",
+        n_samples=(8_400, 1_680),
+    ),
 }
 
 
@@ -173,6 +185,11 @@ def data_directory(data_dir: str | Path | None = None) -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("bats_lab") / "data"
+
+
+def made_file(name: str, data_dir: str | Path | None = None) -> Path:
+    """Return where the file of a data set lies that ``bats-lab data make`` writes; it need not exist."""
+    return data_directory(data_dir) / name / dataset_info(name).made
 
 
 def find_files(name: str, file: IdxFile, data_dir: str | Path | None = None) -> list[Path]:

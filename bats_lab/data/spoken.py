@@ -15,17 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from bats_lab.data.cochlea import CHANNELS, N_SAMPLES, RATE, hear
-from bats_lab.data.registry import data_directory
+from bats_lab.data.registry import DATASETS, made_file
 from bats_lab.errors import DataError
 from bats_lab.files import write_whole
 
 __all__ = ["TEST_VOICES", "VOICES", "WORDS", "make_spoken_digits", "speak"]
 
 #: What is said, class by class, by the voice of the language.
-WORDS = {
-    "en": ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
-    "de": ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"],
-}
+WORDS = {"en": DATASETS["spoken_digits"].class_names[:10], "de": DATASETS["spoken_digits"].class_names[10:]}
 #: Accents of each language, one of which is drawn.
 _ACCENTS = {"en": ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp"), "de": ("de",)}
 #: Variants of eSpeak NG that stand for speakers; the last four are in the test samples only.
@@ -113,8 +110,7 @@ def make_spoken_digits(
         raise ValueError(f"samples is {samples}; it must be a multiple of {whole}: every voice says every word.")
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must be at least 0.")
-    folder = data_directory(data_dir) / "spoken_digits"
-    out = folder / "spoken_digits.npz" if path is None else Path(path)
+    out = made_file("spoken_digits", data_dir) if path is None else Path(path)
     parts = out.with_name(f".{out.stem}-{samples}-{seed}")
     # What is missing is said before any work; in place of a voice that it lacks eSpeak NG speaks with another.
     if len({speak(WORDS["en"][7], f"en-us+{voice}").tobytes() for voice in VOICES}) < len(VOICES):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bats_lab.data.readers import read_sound
-from bats_lab.data.registry import DATASETS, IdxFile, dataset_info, find_files
+from bats_lab.data.readers import read_own, read_sound
+from bats_lab.data.registry import DATASETS, IdxFile, dataset_info, find_files, made_file
 from bats_lab.errors import DataError
 
 __all__ = ["DatasetStatus", "FileStatus", "check_file", "list_datasets", "verify_dataset"]
@@ -49,9 +49,14 @@ def list_datasets(data_dir: str | Path | None = None) -> list[DatasetStatus]:
     Examples
     --------
     >>> [status.name for status in list_datasets()]
-    ['mnist_small', 'mnist', 'fashion_mnist', 'emnist', 'yin_yang', 'japanese_vowels']
+    ['mnist_small', 'mnist', 'fashion_mnist', 'emnist', 'yin_yang', 'japanese_vowels', 'spoken_digits']
     """
-    return [_status(name, data_dir, lambda file, _: FileStatus(file.name, "found")) for name in DATASETS]
+    return [
+        _made_status(name, data_dir, lambda path: FileStatus(path.name, "found"))
+        if info.made
+        else _status(name, data_dir, lambda file, _: FileStatus(file.name, "found"))
+        for name, info in DATASETS.items()
+    ]
 
 
 def verify_dataset(name: str, data_dir: str | Path | None = None) -> DatasetStatus:
@@ -68,6 +73,8 @@ def verify_dataset(name: str, data_dir: str | Path | None = None) -> DatasetStat
     'embedded'
     """
     n_classes = len(dataset_info(name).class_names)
+    if dataset_info(name).made:
+        return _made_status(name, data_dir, _check_made)
     return _status(name, data_dir, lambda file, paths: check_file(file, paths, n_classes))
 
 
@@ -78,6 +85,23 @@ def check_file(file: IdxFile, paths: Sequence[Path], n_classes: int) -> FileStat
     except DataError as error:
         return FileStatus(file.name, "damaged", str(error))
     return FileStatus(file.name, "differs" if difference else "official", difference, len(array))
+
+
+def _check_made(path: Path) -> FileStatus:
+    """Read a file that was made here."""
+    try:
+        arrays, _, _ = read_own(path)
+    except DataError as error:
+        return FileStatus(path.name, "damaged", str(error))
+    return FileStatus(path.name, "found", n_entries=sum(len(arrays[f"y_{split}"]) for split in ("train", "test")))
+
+
+def _made_status(name: str, data_dir: str | Path | None, examine: Callable[[Path], FileStatus]) -> DatasetStatus:
+    """Look for the file of a data set that is made here, and `examine` it."""
+    path = made_file(name, data_dir)
+    command = f"'bats-lab data make {name}' makes it"
+    status = examine(path) if path.is_file() else FileStatus(path.name, "missing", command)
+    return DatasetStatus(name, dataset_info(name).description, status.state, (status,))
 
 
 def _status(
