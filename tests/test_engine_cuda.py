@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from bats_lab import engine
 from bats_lab.config import Config
 from bats_lab.data.datasets import load_dataset
 from bats_lab.engine import get_backend
-from bats_lab.engine.cuda.device import KERNELS, CupyDevice, _missing, _told, kernel_source
+from bats_lab.engine.cuda.device import KERNELS, CupyDevice, _installed, _missing, _told, kernel_source
 from bats_lab.engine.cuda.networks import CudaBackend
 from bats_lab.errors import DeviceError
 from bats_lab.network.feedforward import Network
@@ -194,6 +195,20 @@ def test_device_that_is_not_there_is_named_with_what_to_install() -> None:
 def test_message_tells_what_fits_the_driver(platform: str, driver: int, installed: dict[str, str], what: str) -> None:
     message = _missing(platform, driver, installed)
     assert message and what in message and "\n" not in message and message.startswith("The device cuda needs ")
+
+
+def test_installed_cupy_is_found_by_name_without_listing_all_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / "cupy_cuda13x-14.2.0.dist-info").mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: cupy-cuda13x\nVersion: 14.2.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def list_all() -> None:
+        raise AssertionError("takes a fifth of a second, several times a run")
+
+    monkeypatch.setattr(metadata, "distributions", list_all)
+    assert _installed()["cupy-cuda13x"] == "14.2.0"
 
 
 def test_long_compilation_is_told_with_its_time(capfd: pytest.CaptureFixture[str]) -> None:
