@@ -13,7 +13,7 @@ import importlib
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -115,8 +115,7 @@ class Mode(NamedTuple):
     Attributes
     ----------
     rule, output_rule : str
-        Collision rule of all layers, and of the output layer where that has another (to count spikes, not to send
-        errors back through them).
+        Collision rule of all layers, and of the output layer where that has another.
     estimator : Estimator
         What stands for the derivative of the time grid in the backward pass.
     target_true, target_false : float
@@ -233,6 +232,17 @@ class Sums:
     first_time: float = 0.0
     decision_time: float = 0.0
 
+    @classmethod
+    def total(cls, parts: Sequence[Sums]) -> Sums:
+        """Add up what one network did in several passes, at least one."""
+        added: dict[str, Any] = {
+            f.name: sum((getattr(part, f.name) for part in parts[1:]), getattr(parts[0], f.name))
+            for f in fields(cls)
+            if f.name != "fired"
+        }
+        fired = [np.logical_or.reduce(layer) for layer in zip(*(part.fired for part in parts), strict=True)]
+        return cls(fired=fired, **added)
+
     @property
     def answered(self) -> int:
         """Samples with output spikes."""
@@ -298,7 +308,7 @@ class Networks(Protocol):
             What :meth:`load` returned.
         modes : sequence of Mode
         orders : sequence of ndarray of int, (sample,)
-            Order in which each network sees the samples.
+            Order in which each network sees the samples: all of them, or on the CPU a part.
         batch_size : int
             Samples per update; the last batch may be smaller.
         learning_rates : sequence of float

@@ -10,15 +10,15 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData
-from bats_lab.engine import Demand, Mode, Networks, Neurons, Shape, get_backend
+from bats_lab.engine import Demand, Mode, Networks, Neurons, Shape, Sums, get_backend
 from bats_lab.engine.kernels import compile_kernels
 from bats_lab.engine.quantization import TRAINED, quantize_weights
 from bats_lab.errors import DivergedError, StoppedError
@@ -28,11 +28,12 @@ from bats_lab.runs.evaluation import evaluate
 from bats_lab.runs.limits import check_window
 from bats_lab.runs.optimiser import Adam
 from bats_lab.runs.records import EpochRecord, measured
+from bats_lab.runs.samples import input_spikes, inputs_of_group, samples_used, split_training
 from bats_lab.runs.thresholds import settle_thresholds
 from bats_lab.runs.waking import missed_classes, wake_classes
-from bats_lab.spikes.encoding import encode_on_grid, n_channels, n_events
+from bats_lab.spikes.encoding import n_channels, n_events
 from bats_lab.spikes.estimators import ESTIMATORS, Estimator
-from bats_lab.spikes.trains import Spikes
+from bats_lab.spikes.rules import RULES, rule_on
 
 __all__ = [
     "Training",
@@ -41,10 +42,14 @@ __all__ = [
     "group_shape",
     "input_spikes",
     "inputs_of_group",
+    "on_clock",
     "split_training",
     "train",
     "train_group",
 ]
+
+# Batches between two calls of `on_batch`, where each is trained by a call of its own.
+_REPORT_EVERY = 200
 
 
 @dataclass
@@ -86,19 +91,6 @@ def counting_mode(config: Config) -> Mode | None:
     return own._replace(output_rule=config.error_counts)
 
 
-def input_spikes(samples: np.ndarray | Spikes, config: Config) -> Spikes:
-    """Encode samples as a run sees them: images by time to first spike, events as they are, on the run's time grid.
-
-    Parameters
-    ----------
-    samples : ndarray of uint8, (sample, row, column), or Spikes
-        Images, or events in continuous time.
-    config : Config
-        Takes `encoding_window`, `delta_t` and `dtype` from it.
-    """
-    return encode_on_grid(samples, window=config.encoding_window, delta_t=config.delta_t, dtype=config.dtype)
-
-
 def train(
     config: Config,
     data: ImageData,
@@ -110,6 +102,8 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     errors_from: Config | None = None,
     start: Sequence[np.ndarray] | None = None,
+    output_rule: str = "",
+    clocks: Sequence[float] = (),
 ) -> Training:
     """Train a network by exact error backpropagation through spikes.
 
@@ -137,11 +131,19 @@ def train(
     start : sequence of ndarray, (post, pre), or None
         Weights of each layer with which training begins, as those of a trained network; None: random ones. A
         checkpoint does not know them.
+    output_rule : str
+        Collision rule of the output layer where it has another than the run's `rule`, in training and tests; "": that
+        of all layers. Both may be ``defer``, or neither. A checkpoint does not know it.
+    clocks : sequence of float
+        Time steps in seconds of which one is drawn for each batch, all as likely (0: continuous time), so that one
+        network learns to run on all of them; tests are at the run's own `delta_t`. Empty: that in training too.
 
     Raises
     ------
     ValueError
-        If `start` does not fit the run's layers, or the device has no words of few bits and the run asks for them.
+        If `start` does not fit the run's layers, or `output_rule` its `rule`; if the device has no words of few bits
+        and the run asks for them, or is not the CPU and there are `clocks`; if these come with a checkpoint or with
+        `errors_from`, or one of them is not allowed in a run.
     DivergedError
         If weights or the loss are no longer finite; it carries the epochs measured before.
     BatsLabError
@@ -157,6 +159,8 @@ def train(
         checkpoints=[checkpoint],
         errors_from=None if errors_from is None else [errors_from],
         start=[start],
+        output_rules=[output_rule],
+        clocks=clocks,
     )
     if isinstance(result, DivergedError):
         raise result
@@ -191,6 +195,8 @@ def train_group(
     checkpoints: Sequence[str | os.PathLike[str] | None] | None = None,
     errors_from: Sequence[Config] | None = None,
     start: Sequence[Sequence[np.ndarray] | None] | None = None,
+    output_rules: Sequence[str] | None = None,
+    clocks: Sequence[float] = (),
 ) -> list[Training | DivergedError]:
     """Train several networks side by side; each gives the numbers that it gives alone.
 
@@ -217,6 +223,10 @@ def train_group(
         For each run as in :func:`train`.
     start : sequence of sequence of ndarray, or None
         For each run as in :func:`train`.
+    output_rules : sequence of str, or None
+        For each run as in :func:`train`.
+    clocks : sequence of float
+        Of all runs, as in :func:`train`; each draws its own, by its seed.
 
     Returns
     -------
@@ -235,7 +245,8 @@ def train_group(
 
     Notes
     -----
-    If not all of the networks fit the device's memory, they are trained in several groups, one after the other.
+    If not all of the networks fit the device's memory, they are trained in several groups, one after the other; with
+    `clocks` each is one of its own.
     """
     if len({group_shape(config) for config in configs}) != 1:
         same = "data set, sizes, spike limits, batch sizes and dtype, and all or none of them errors from other spikes"
@@ -247,82 +258,49 @@ def train_group(
                 f"weight_bits is {config.weight_bits}; words of few bits are trained on the CPU only (--device cpu)."
             )
     begin_with = list(start) if start is not None else [None] * len(configs)
-    configs = [settle_thresholds(config, data) for config in configs]
     paths = [None if path is None else Path(path) for path in checkpoints or [None] * len(configs)]
+    for config, rule in zip(configs, output_rules or [], strict=False):
+        if rule and RULES[rule].delays != RULES[config.rule].delays:
+            raise ValueError(f"output_rule is {rule!r} and rule {config.rule!r}; both may send later, or neither.")
+    if clocks:
+        _check_clocks(configs, clocks, device, any(paths) or errors_from is not None)
+    configs = [settle_thresholds(config, data) for config in configs]
     with get_backend(device).using(threads):
-        size = _fitting([*configs, *(errors_from or [])], data, device)
+        size = 1 if clocks else _fitting([*configs, *(errors_from or [])], data, device)
     compile_kernels(device, [configs[0].dtype])  # before the clock of the first epoch starts
     results: list[Training | DivergedError] = []
     for begin in range(0, len(configs), size):
         report = None if on_epoch is None else lambda i, record, begin=begin: on_epoch(begin + i, record)
         part = slice(begin, begin + size)
         counted = None if errors_from is None else errors_from[part]
-        group = _Group(configs[part], data, device, threads, paths[part], counted, report, begin_with[part])
+        rules = [""] * len(configs[part]) if output_rules is None else output_rules[part]
+        group = _Group(
+            configs[part], data, device, threads, paths[part], counted, report, begin_with[part], rules, clocks
+        )
         results += group.train(on_batch)
     return results
 
 
-def split_training(n_samples: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Split training samples into those that are trained on and those held out, on which choices are made.
-
-    Parameters
-    ----------
-    n_samples : int
-        Training samples there are.
-    fraction : float
-        Fraction that is held out, from 0 to below 1.
-
-    Returns
-    -------
-    trained, held_out : ndarray of int64
-        Indices, ascending. They depend on the two arguments alone: runs of all seeds hold out the same samples.
-
-    Raises
-    ------
-    ValueError
-        If one of the two would be empty though `fraction` is above 0.
-
-    Examples
-    --------
-    >>> split_training(10, 0.2)
-    (array([0, 1, 2, 3, 5, 7, 8, 9]), array([4, 6]))
-    """
-    n_held_out = round(fraction * n_samples)
-    if fraction and not 0 < n_held_out < n_samples:
-        raise ValueError(
-            f"validation_fraction is {fraction:g}; of {n_samples} training samples it must leave at least one on "
-            f"either side."
-        )
-    held_out = np.zeros(n_samples, bool)
-    held_out[np.random.default_rng(0).permutation(n_samples)[:n_held_out]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+def _check_clocks(configs: Sequence[Config], clocks: Sequence[float], device: str, elsewhere: bool) -> None:
+    """Refuse clocks drawn for each batch where they cannot be; a ValueError says why."""
+    if elsewhere:
+        raise ValueError(f"clocks are {list(clocks)}; with them there is no checkpoint, and errors are the run's own.")
+    if get_backend(device).name != "cpu":
+        raise ValueError(f"clocks are {list(clocks)}; they are drawn on the CPU only (--device cpu).")
+    for config in configs:
+        for step in clocks:
+            on_clock(config, step)
 
 
-class _Samples(NamedTuple):
-    """Images or events, and labels, of one part of the data."""
-
-    inputs: np.ndarray | Spikes
-    labels: np.ndarray
-
-
-def _samples_used(config: Config, data: ImageData) -> dict[str, _Samples]:
-    """Return what a run trains on (`train`), tests on (`test`), and holds out (`validation`), if anything."""
-    x_train, y_train = data.x_train[: config.n_train], data.y_train[: config.n_train]
-    parts = {
-        "train": _Samples(x_train, y_train),
-        "test": _Samples(data.x_test[: config.n_test], data.y_test[: config.n_test]),
-    }
-    if config.validation_fraction:
-        trained, held_out = split_training(len(y_train), config.validation_fraction)
-        parts["train"] = _Samples(x_train[trained], y_train[trained])
-        parts["validation"] = _Samples(x_train[held_out], y_train[held_out])
-    return parts
+def on_clock(config: Config, delta_t: float) -> Config:
+    """Return a run at another time step, and under its rule if that is not continuous time, where rules are one."""
+    return config.replace(delta_t=delta_t, rule=rule_on(config.rule, delta_t))
 
 
 def _fitting(configs: Sequence[Config], data: ImageData, device: str) -> int:
     """Return how many of the networks fit the device's memory at once."""
     config = configs[0]
-    parts = _samples_used(config, data)
+    parts = samples_used(config, data)
     demand = Demand(
         shape=_shape(config, n_channels(data.x_train), data.n_classes),
         batch=max(config.batch_size, config.test_batch_size),
@@ -338,9 +316,10 @@ def _shape(config: Config, n_inputs: int, n_outputs: int) -> Shape:
     return Shape((n_inputs, *config.hidden, n_outputs), config.max_spikes, config.dtype)
 
 
-def _mode(config: Config) -> Mode:
+def _mode(config: Config, output_rule: str = "") -> Mode:
     return Mode(
         rule=config.rule,
+        output_rule=output_rule,
         estimator=Estimator(config.estimator, config.surrogate_width),
         target_true=config.target_true,
         target_false=config.target_false,
@@ -364,6 +343,9 @@ class _Group:
     errors_from : sequence of Config or None
     on_epoch : callable or None
     start : sequence of sequence of ndarray or None
+    output_rules : sequence of str
+    clocks : sequence of float
+        Only for a run alone.
     """
 
     def __init__(
@@ -376,11 +358,14 @@ class _Group:
         errors_from: Sequence[Config] | None,
         on_epoch: Callable[[int, EpochRecord], None] | None,
         start: Sequence[Sequence[np.ndarray] | None],
+        output_rules: Sequence[str],
+        clocks: Sequence[float],
     ) -> None:
         self.configs, self.data, self.paths, self.errors_from = configs, data, paths, errors_from
+        self.output_rules = output_rules
         self.on_epoch = on_epoch or (lambda i, record: None)
         self.backend, self.threads = get_backend(device), threads
-        self.parts = _samples_used(configs[0], data)
+        self.parts = samples_used(configs[0], data)
         n_inputs = n_channels(data.x_train)
         self.networks = [
             Network.from_config(c, n_inputs, data.n_classes, device=device, threads=threads) for c in configs
@@ -398,6 +383,8 @@ class _Group:
         with self.backend.using(threads):
             self.inputs = {name: inputs_of_group(part.inputs, configs) for name, part in self.parts.items()}
             self.counted = inputs_of_group(self.parts["train"].inputs, errors_from) if errors_from else []
+            self.clocked = [on_clock(c, step) for c in configs for step in clocks]
+            self.on_clocks = inputs_of_group(self.parts["train"].inputs, self.clocked)
         self.n_input_spikes = {name: [int(s.count.sum()) for s in spikes] for name, spikes in self.inputs.items()}
 
     def _counted(self, i: int) -> Config | None:
@@ -439,7 +426,7 @@ class _Group:
     ) -> list[int]:
         """Train runs side by side until one of them ends; return those that go on."""
         configs = [self.configs[i] for i in at_work]
-        group, modes = self._joined(at_work), [_mode(c) for c in configs]
+        group, modes = self._joined(at_work), [_mode(self.configs[i], self.output_rules[i]) for i in at_work]
         samples = {
             name: group.load([self.inputs[name][i] for i in at_work], part.labels) for name, part in self.parts.items()
         }
@@ -449,6 +436,7 @@ class _Group:
             errors_from = counted, [_mode(self.errors_from[i]) for i in at_work]
         elif counting := [mode for mode in map(counting_mode, configs) if mode is not None]:
             errors_from = samples["train"], counting
+        clocks = [group.load([spikes], self.parts["train"].labels) for spikes in self.on_clocks]
         goes_on = list(at_work)
         while goes_on == at_work:
             epochs = [len(self.records[i]) + 1 for i in at_work]
@@ -458,8 +446,10 @@ class _Group:
                 if classes := self._missed(i):
                     inputs, labels = self.inputs["train"][i], self.parts["train"].labels
                     group.set_state(rank, wake_classes(group.state(rank), self.configs[i], inputs, labels, classes))
-            sums = {
-                "train": group.train(
+            if clocks:
+                sums = {"train": [self._train_on_clocks(group, clocks, epochs[0], rates[0], on_batch)]}
+            else:
+                trained = group.train(
                     samples["train"],
                     modes,
                     [self._order(c, epoch) for c, epoch in zip(configs, epochs, strict=True)],
@@ -469,7 +459,7 @@ class _Group:
                     errors_from=errors_from,
                     on_batch=on_batch,
                 )
-            }
+                sums = {"train": trained}
             norms, broken = group.inspect()
             middle = time.perf_counter()
             for name in [name for name in self.parts if name != "train"]:
@@ -509,6 +499,35 @@ class _Group:
         group.release()
         return goes_on
 
+    def _train_on_clocks(
+        self,
+        group: Networks,
+        clocks: Sequence[Any],
+        epoch: int,
+        rate: float,
+        on_batch: Callable[[int, int], None] | None,
+    ) -> Sums:
+        """Train the network for one epoch on a clock drawn for each batch; `clocks` are its samples on each of them."""
+        [config], size = self.configs, self.configs[0].batch_size
+        order, parts = self._order(config, epoch), []
+        begins = range(0, len(order), size)
+        drawn = np.random.default_rng([config.seed, epoch, 2]).integers(len(clocks), size=len(begins))
+        for i, (begin, k) in enumerate(zip(begins, drawn, strict=True)):
+            own = self.clocked[k]
+            counting = counting_mode(own)
+            parts += group.train(
+                clocks[k],
+                [_mode(own, self.output_rules[0])],
+                [order[begin : begin + size]],
+                batch_size=size,
+                learning_rates=[rate],
+                noise=[_noise(own, epoch, i)],
+                errors_from=None if counting is None else (clocks[k], [counting]),
+            )
+            if on_batch is not None and i % _REPORT_EVERY == 0:
+                on_batch(begin + len(order[begin : begin + size]), len(order))
+        return Sums.total(parts)
+
     def _missed(self, i: int) -> list[int]:
         """Return the classes of a run whose output neurons are woken before its next epoch, if they are silent."""
         return missed_classes(self.records[i], self.parts["train"].labels) if self.configs[i].wake_classes else []
@@ -530,36 +549,11 @@ class _Group:
         self.on_epoch(i, record)
 
 
-def _noise(config: Config, epoch: int) -> int:
-    """Return the key of an epoch's random numbers, where the run rounds spikes by them; else 0."""
+def _noise(config: Config, epoch: int, *batch: int) -> int:
+    """Return the key of an epoch's random numbers, or a batch's, where the run rounds spikes by them; else 0."""
     if not ESTIMATORS[config.estimator].random or not config.delta_t:
         return 0
-    return int(np.random.default_rng([config.seed, epoch, 1]).integers(1, 2**64, dtype=np.uint64))
-
-
-def inputs_of_group(samples: np.ndarray | Spikes, configs: Sequence[Config]) -> list[Spikes]:
-    """Encode samples for each of several runs, as :func:`input_spikes` does for one.
-
-    Parameters
-    ----------
-    samples : ndarray of uint8, (sample, row, column), or Spikes
-        Images, or events in continuous time.
-    configs : sequence of Config
-        The runs.
-
-    Returns
-    -------
-    list of Spikes
-        For each run; what runs have in common is the same object, so that the engine keeps it once.
-    """
-    shared: dict[float, dict[str, Any]] = {}
-    gridded: dict[tuple[float, float], Spikes] = {}
-    for c in configs:
-        if (key := (c.encoding_window, c.delta_t)) not in gridded:
-            spikes = input_spikes(samples, c)
-            own = {name: getattr(spikes, name) for name in ("start", "count", "neuron", "times")}
-            gridded[key] = replace(spikes, **shared.setdefault(c.encoding_window, own))
-    return [gridded[c.encoding_window, c.delta_t] for c in configs]
+    return int(np.random.default_rng([config.seed, epoch, 1, *batch]).integers(1, 2**64, dtype=np.uint64))
 
 
 def _divergence(

@@ -24,6 +24,7 @@ __all__ = [
     "loss_images",
     "open_experiment",
     "run_experiments",
+    "run_points",
     "short_run",
 ]
 
@@ -129,6 +130,42 @@ def run_experiments(
             result = experiments[name](dataset, data, device)
             save_dataset(result.assign_attrs(dataset=dataset, data_hash=data.data_hash), files[name])
     return paths
+
+
+def run_points(
+    path: Path,
+    empty: xr.Dataset,
+    points: Iterable[Mapping[str, Any]],
+    measure: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    report: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Measure an experiment point by point, as far as that is not done; its file is written anew after each.
+
+    Parameters
+    ----------
+    path : Path
+        File of the results: what is there is kept, and nothing of it measured again.
+    empty : xarray.Dataset
+        All variables and coordinates of the experiment, NaN where a point is to be measured.
+    points : iterable of mapping
+        Labels of each point. What is NaN at one, anywhere, is missing.
+    measure : callable
+        Returns the values of a point by variable.
+    report : callable
+        Called with a line before each point.
+    """
+    results = empty
+    if path.exists():
+        kept = open_dataset(path).load().drop_encoding()
+        results = kept.combine_first(empty).assign_attrs(empty.attrs)
+    missing = [p for p in points if any(bool(v.sel(p).isnull().any()) for v in results.data_vars.values())]
+    for i, point in enumerate(missing):
+        where = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in point.items())
+        report(f"[{i + 1}/{len(missing)}] {empty.attrs['dataset']}: {where} …")
+        for name, value in measure(point).items():
+            results[name].loc[point] = value
+        save_dataset(results, path)
+    return path
 
 
 def combined(parts: Sequence[xr.Dataset]) -> xr.Dataset:

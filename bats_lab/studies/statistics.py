@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,18 @@ from scipy import stats
 
 from bats_lab.plots.runs import spread_text
 
-__all__ = ["LEVEL", "Paired", "bonferroni", "equivalence", "holm", "mean_and_std", "paired", "power"]
+__all__ = [
+    "LEVEL",
+    "Paired",
+    "bonferroni",
+    "difference_text",
+    "equivalence",
+    "equivalence_power",
+    "holm",
+    "mean_and_std",
+    "paired",
+    "power",
+]
 
 #: Corrected probability below which a difference counts as more than chance.
 LEVEL = 0.05
@@ -129,6 +140,47 @@ def power(effect: float, seeds: int, level: float = LEVEL) -> float:
     bound, shift = stats.t.isf(level / 2, seeds - 1), effect * np.sqrt(seeds)
     seen: float = stats.nct.sf(bound, seeds - 1, shift) + stats.nct.cdf(-bound, seeds - 1, shift)
     return float(seen)
+
+
+def equivalence_power(std: float, seeds: int, margin: float, level: float = LEVEL) -> float:
+    """Return the probability that :func:`equivalence` shows two treatments to be equal that do not differ at all.
+
+    Parameters
+    ----------
+    std : float
+        Standard deviation of the differences, in the unit of the margin; above 0.
+    seeds : int
+        At least 2.
+    margin : float
+        Within which they count as equal.
+    level : float
+        As in :func:`power`.
+
+    Examples
+    --------
+    >>> [round(equivalence_power(0.13, seeds, 0.2, 0.05 / 6), 2) for seeds in (5, 20)]
+    [0.31, 1.0]
+    """
+    if seeds < 2:
+        raise ValueError(f"seeds is {seeds}; it must be at least 2.")
+    # The mean must stay so far within the margin; how far depends on the standard deviation that happens to be seen,
+    # over whose distribution this is the mean.
+    shares = (np.arange(5000) + 0.5) / 5000
+    seen = np.sqrt(stats.chi2.ppf(shares, seeds - 1) / (seeds - 1))
+    room = margin * np.sqrt(seeds) / std - stats.t.isf(level, seeds - 1) * seen
+    return float(np.mean(np.clip(2 * stats.norm.cdf(room) - 1, 0, None)))
+
+
+def difference_text(against: Any, digits: int = 1) -> str:
+    """Write a difference and its 95 % confidence interval, of :class:`Paired` or a row of a table with its fields.
+
+    Examples
+    --------
+    >>> difference_text(paired([97.0, 98.0, 99.5], [96.0, 96.5, 97.0]))
+    '+1.7 [-0.2, +3.6]'
+    """
+    interval = f" [{against.low:+.{digits}f}, {against.high:+.{digits}f}]" if np.isfinite(against.low) else ""
+    return f"{against.difference:+.{digits}f}{interval}"
 
 
 def holm(p: npt.ArrayLike) -> np.ndarray:

@@ -23,7 +23,7 @@ from bats_lab.runs.files import open_dataset, open_run, run_path, save_dataset
 from bats_lab.runs.training import evaluate, input_spikes, split_training, train
 from bats_lab.spikes.grid import ticks_within
 from bats_lab.studies.chip.deployment import described
-from bats_lab.studies.statistics import bonferroni, paired
+from bats_lab.studies.statistics import bonferroni, difference_text, paired
 
 __all__ = ["METHODS", "is_trained_for_chip", "open_training", "run_training", "training_config", "training_table"]
 
@@ -245,8 +245,7 @@ def training_table(parts: dict[str, xr.Dataset], *, split: str = "test") -> pd.D
                     }
                     if method != "post_training":
                         against = paired(values, rounded.values[seeds])
-                        interval = f" [{against.low:+.2f}, {against.high:+.2f}]" if len(values) > 1 else ""
-                        row |= {"difference (points)": f"{against.difference:+.2f}{interval}", "p": against.p}
+                        row |= {"difference (points)": difference_text(against, 2), "p": against.p}
                     rows.append(row)
     table = pd.DataFrame(rows)
     if rows:

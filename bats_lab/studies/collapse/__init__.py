@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["experiments", "law", "plots", "report", "study"],
+    ["experiments", "law", "plots", "report", "study", "trained"],
     {
         "experiments": [
             "COLLAPSE_RULES",
@@ -22,16 +22,19 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_crossed_training",
             "plot_drive_response",
             "plot_error_counts",
+            "plot_every_clock",
             "plot_gradient_quality",
             "plot_highest_count",
             "plot_step_along_gradient",
         ],
         "report": [
             "answer",
+            "clocks_table",
             "compare_counts",
             "counts_table",
             "gradient_table",
             "law_table",
+            "layers_table",
             "lost_under_rules",
             "scaling_table",
             "trained_elsewhere",
@@ -48,5 +51,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "open_experiments",
             "run_collapse_experiments",
         ],
+        "trained": ["CLOCKS", "TRAINED_EXPERIMENTS", "TRAINED_ON", "every_clock", "one_layer", "run_trainings"],
     },
 )

@@ -14,6 +14,7 @@ from bats_lab.plots.runs import check_choice
 from bats_lab.runs.metrics import last_epoch
 from bats_lab.studies.collapse.experiments import agreement
 from bats_lab.studies.collapse.law import collapse_step, observed_steps
+from bats_lab.studies.collapse.trained import TRAINED_ON, with_continuous
 from bats_lab.studies.counts import by_counts
 from bats_lab.studies.panels import drawn_rules, level, panels_over_delta_t
 
@@ -24,6 +25,7 @@ __all__ = [
     "plot_crossed_training",
     "plot_drive_response",
     "plot_error_counts",
+    "plot_every_clock",
     "plot_gradient_quality",
     "plot_highest_count",
     "plot_step_along_gradient",
@@ -282,6 +284,23 @@ def plot_error_counts(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay:
     own = accuracy["own"]
     accuracy["own"] = own.sel(delta_t=[step for step in own["delta_t"].values.tolist() if step in steps | {0.0}])
     return panels_over_delta_t({title: accuracy}, _ACCURACY, size=(400, 280), legend_title="counts in the error")
+
+
+def plot_every_clock(dataset: xr.Dataset, *, title: str = "") -> hv.Overlay | hv.Layout:
+    """Plot test accuracy on each clock of networks trained on it, in continuous time, or on one drawn for each batch.
+
+    `dataset` is of ``every_clock``, one panel a rule.
+    """
+    accuracy = 100 * with_continuous(dataset)
+    return panels_over_delta_t(
+        {
+            rule: {TRAINED_ON[name]: accuracy.sel(rule=rule, training=name) for name in TRAINED_ON}
+            for rule in drawn_rules(accuracy.dropna("rule", how="all"))
+        },
+        _ACCURACY,
+        title=title,
+        legend_title="trained on",
+    )
 
 
 def plot_counts_over_epochs(dataset: xr.Dataset, *, title: str = "") -> hv.Layout:

@@ -14,16 +14,19 @@ from bats_lab.plots.style import delta_t_label
 from bats_lab.runs.metrics import last_epoch
 from bats_lab.studies.collapse.experiments import agreement
 from bats_lab.studies.collapse.law import collapse_step, law_error, observed_steps
+from bats_lab.studies.collapse.trained import LAYER_RULES, TRAINED_ON, with_continuous
 from bats_lab.studies.counts import by_counts, own_counts
 from bats_lab.studies.panels import drawn_rules
-from bats_lab.studies.statistics import holm, mean_and_std, paired
+from bats_lab.studies.statistics import difference_text, holm, mean_and_std, paired
 
 __all__ = [
     "answer",
+    "clocks_table",
     "compare_counts",
     "counts_table",
     "gradient_table",
     "law_table",
+    "layers_table",
     "lost_under_rules",
     "scaling_table",
     "trained_elsewhere",
@@ -127,7 +130,6 @@ def counts_table(results: Mapping[str, xr.Dataset], exact: Mapping[str, xr.Datas
     for name, part in results.items():
         elsewhere = (exact or {}).get(name)
         for row in compare_counts(part).itertuples():
-            interval = f" [{row.low:+.1f}, {row.high:+.1f}]" if np.isfinite(row.low) else ""
             rows.append(
                 {
                     "data set": name,
@@ -136,7 +138,7 @@ def counts_table(results: Mapping[str, xr.Dataset], exact: Mapping[str, xr.Datas
                     "seeds": row.seeds,
                     "accuracy (%)": mean_and_std(row.other),
                     "own counts (%)": mean_and_std(row.own),
-                    "gained (points)": f"{row.difference:+.1f}{interval}",
+                    "gained (points)": difference_text(row),
                     "p": f"{row.p_holm:.2g}" if np.isfinite(row.p_holm) else "",
                 }
             )
@@ -158,6 +160,59 @@ def law_table(law: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             row |= {"observed over predicted Δt": f"{mean:.2f}", "spread (factor)": f"{spread:.2f}" if n > 1 else ""}
             row |= {"from": f"{observed.min().item():.2f}", "to": f"{observed.max().item():.2f}"}
             rows.append(row | {"conditions": f"{n} of {observed.size}"})
+    return pd.DataFrame(rows)
+
+
+def clocks_table(every: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """List the worst test accuracy (%) over all clocks of networks trained on each, in continuous time, or on any.
+
+    Of ``every_clock`` by data set: one row a rule and way to train, over seeds of which all was measured. Differences
+    are to networks trained on each clock by its own, in points over paired seeds with 95 % intervals: of the worst
+    accuracies, and, of means over seeds, on the clock on which most is lost.
+    """
+    rows = []
+    for name, part in every.items():
+        whole = 100 * with_continuous(part)
+        for rule in drawn_rules(whole):
+            accuracy = whole.sel(rule=rule).dropna("seed")
+            if not accuracy.sizes["seed"]:
+                continue
+            worst, own = accuracy.min("delta_t"), accuracy.sel(training="own")
+            for training, label in TRAINED_ON.items():
+                row = {"data set": name, "rule": f"`{rule}`", "trained on": label, "seeds": accuracy.sizes["seed"]}
+                row["worst clock (%)"] = mean_and_std(worst.sel(training=training).values)
+                if training != "own":
+                    against = paired(worst.sel(training=training), worst.sel(training="own"))
+                    row["difference (points)"] = difference_text(against)
+                    lost = (own - accuracy.sel(training=training)).mean("seed")
+                    step = float(lost["delta_t"][int(lost.argmax("delta_t"))])
+                    row["most lost (points)"] = f"{float(lost.max()):.1f} at {delta_t_label(step)}"
+                rows.append(row)
+    return pd.DataFrame(rows).fillna("")
+
+
+def layers_table(layers: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """List test accuracies (%) of networks with ``drop`` in hidden layers and output, in one of the two, or in neither.
+
+    Of ``one_layer`` by data set: one row a time step, over seeds of which all was measured; and what is gained in
+    points, over paired seeds with 95 % intervals, if ``drop`` is left in one of the two only.
+    """
+    rows = []
+    for name, part in layers.items():
+        for step in part["delta_t"].values.tolist():
+            accuracy = 100 * part["accuracy"].sel(delta_t=step).dropna("seed")
+            if not accuracy.sizes["seed"]:
+                continue
+            row: dict[str, Any] = {"data set": name, "Δt": delta_t_label(step), "seeds": accuracy.sizes["seed"]}
+            for hidden in LAYER_RULES:
+                for output in LAYER_RULES:
+                    own = accuracy.sel(hidden=hidden, output=output).values
+                    row[f"hidden `{hidden}`, output `{output}`"] = mean_and_std(own)
+            both = accuracy.sel(hidden="drop", output="drop").values
+            for label, place in (("hidden", ("drop", "merge")), ("output", ("merge", "drop"))):
+                alone = accuracy.sel(hidden=place[0], output=place[1]).values
+                row[f"`drop` in {label} only (points)"] = difference_text(paired(alone, both))
+            rows.append(row)
     return pd.DataFrame(rows)
 
 

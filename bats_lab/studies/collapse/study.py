@@ -30,6 +30,7 @@ from bats_lab.studies.collapse.experiments import (
     train_crossed,
 )
 from bats_lab.studies.collapse.law import collapse_law, scaling_check
+from bats_lab.studies.collapse.trained import TRAINED_EXPERIMENTS, run_trainings
 from bats_lab.studies.experiments import (
     SIZES,
     Experiment,
@@ -213,14 +214,14 @@ _QUICK_LAW: dict[str, Any] = {
 
 
 def open_experiments(folder: str | Path) -> dict[str, dict[str, xr.Dataset]]:
-    """Read each of :data:`EXPERIMENTS` that lies in a folder, by data set; empty where it was not run."""
-    return {name: open_experiment(folder, name) for name in EXPERIMENTS | SMALL_EXPERIMENTS}
+    """Read each of the experiments that lies in a folder, by name and data set; empty where it was not run."""
+    return {name: open_experiment(folder, name) for name in (*EXPERIMENTS, *SMALL_EXPERIMENTS, *TRAINED_EXPERIMENTS)}
 
 
 def run_collapse_experiments(
     folder: str | Path, *, quick: bool = False, report: Callable[[str], None] = lambda _: None, **options: Any
 ) -> list[Path]:
-    """Measure what is not in a folder yet: :func:`long_configs`, into :data:`LONG`, and both kinds of experiments.
+    """Measure what is not in a folder yet: :func:`long_configs`, into :data:`LONG`, and all kinds of experiments.
 
     The arguments are those of :func:`bats_lab.studies.experiments.run_experiments`.
     """
@@ -232,7 +233,8 @@ def run_collapse_experiments(
     options |= {"report": report}
     law = {"collapse_law": partial(_law, **_QUICK_LAW)} if quick else {}
     paths = run_experiments(SMALL_EXPERIMENTS | law, ("mnist_small",), folder, quick=quick, **options)
-    return paths + run_experiments(EXPERIMENTS, ("mnist", "fashion_mnist"), folder, quick=quick, **options)
+    paths += run_experiments(EXPERIMENTS, ("mnist", "fashion_mnist"), folder, quick=quick, **options)
+    return paths + run_trainings(folder, quick=quick, **options)
 
 
 STUDY = Study(

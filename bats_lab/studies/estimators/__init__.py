@@ -7,8 +7,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ["plots", "report", "study"],
     {
         "plots": ["plot_estimator_agreement", "plot_estimator_gain", "plot_estimators", "plot_smooth_grid"],
-        "report": ["agreement_table", "compare_estimators", "estimator_summary", "estimator_table"],
+        "report": [
+            "agreement_table",
+            "compare_estimators",
+            "contrasts_table",
+            "estimator_summary",
+            "estimator_table",
+        ],
         "study": [
+            "CONTRASTS",
             "ESTIMATOR_RULES",
             "ESTIMATOR_STEPS",
             "WIDTHS",
