@@ -23,6 +23,7 @@ from bats_lab.runs.training import evaluate, input_spikes, train
 from bats_lab.spikes.trains import Spikes
 from bats_lab.studies import experiments
 from bats_lab.studies.collapse import report, study
+from bats_lab.studies.collapse import trained as other_trainings
 from bats_lab.studies.collapse.experiments import (
     agreement,
     cross_test,
@@ -179,6 +180,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "short_run", lambda _, **changes: SMALL.replace(epochs=1, **changes))
     monkeypatch.setitem(study._STEPS, "mnist_small", (0.012,))
     monkeypatch.setattr(study, "long_configs", lambda **_: RUNS[1:])
+    monkeypatch.setattr(other_trainings, "short_run", lambda _, **changes: SMALL.replace(epochs=1, **changes))
+    monkeypatch.setitem(other_trainings._CLOCK_IMAGES, "mnist_small", 200)
     monkeypatch.setattr(study, "_LAW_RUN", {"hidden": 20, "n_train": 200, "validation_fraction": 0.5, "epochs": 1})
     monkeypatch.setattr(study, "STUDY", dataclasses.replace(study.STUDY, configs=lambda **_: RUNS))
     monkeypatch.setattr(study, "drive_response", lambda *_, **__: drive_response([0.006, 0.01, 0.015], n_drives=20))
@@ -193,12 +196,12 @@ def test_collapse_is_run_drawn_and_answered_by_one_command(
         save_run(run_experiment(RUNS[1], device="cpu"), folder / collapse.LONG)
     assert main(["reproduce", "collapse", "--quick", "--quiet", "--device", "cpu", "--out", str(tmp_path)]) == 0
     assert {p.name for p in folder.glob("experiment-*")} == {
-        experiment_path("", name, "mnist_small").name for name in collapse.EXPERIMENTS | collapse.SMALL_EXPERIMENTS
+        experiment_path("", name, "mnist_small").name for name in open_experiments(folder)
     }
     assert len(list(folder.glob("run-*.nc"))) == 3 and "quick_collapse/report.html" in capsys.readouterr().out
     drawn = {p.stem for p in (folder / "figures").glob("*.pdf")}
     assert {"accuracy", "drive", "highest_count", "cross_test", "gradient_quality", "train_crossed"} <= drawn
-    assert {"error_counts", "collapse_law", "counts_over_epochs"} <= drawn
+    assert {"error_counts", "collapse_law", "counts_over_epochs", "every_clock"} <= drawn
     again: list[str] = []
     run_collapse_experiments(folder, quick=True, device="cpu", report=again.append)
     assert again == []  # what is there is not measured again

@@ -51,7 +51,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
 
 
 def test_runs_differ_in_the_estimator_alone_and_hold_out_samples() -> None:
-    configs = estimator_configs(seeds=2)
+    configs = [c for c in estimator_configs(seeds=2) if c.seed < 2]
     assert len({c.identity for c in configs}) == len(configs)
     assert all(c.validation_fraction == 0.1 and c.epochs == 1 for c in configs)
     for dataset in ("mnist", "fashion_mnist"):
@@ -69,6 +69,16 @@ def test_runs_differ_in_the_estimator_alone_and_hold_out_samples() -> None:
         estimator_configs(seeds=0)
 
 
+def test_contrasts_have_four_times_as_many_seeds() -> None:
+    configs = estimator_configs(seeds=2)
+    further = [c for c in configs if c.seed >= 2]
+    assert further == configs[-len(further) :] and {c.dataset for c in further} == {"mnist"}
+    assert {(c.rule, c.delta_t) for c in further} == set(estimators.CONTRASTS)
+    assert {(c.seed, c.estimator) for c in further} == {(s, name) for s in range(2, 8) for name in ESTIMATORS}
+    assert len(further) == 2 * 6 * len(ESTIMATORS)
+    assert max(c.seed for c in estimator_configs(seeds=2, quick=True)) == 1
+
+
 # The comparison
 
 
@@ -84,6 +94,21 @@ def test_comparison_finds_what_is_better_and_what_is_worse(results: xr.Dataset) 
     worse = by_name.loc[("surrogate", 0.012, "graded")]
     assert worse["difference"] == pytest.approx(-5, abs=0.05) and worse["p_holm"] < 0.05
     assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_seeds_of_contrasts_alone_are_tested_beside_the_others(results: xr.Dataset) -> None:
+    more = results.reindex(seed=range(12)).copy()
+    place = {"rule": "graded", "delta_t": 0.012, "split": "test"}
+    wanted = np.linspace(-1e-4, 1e-4, 12)
+    more["accuracy"].loc[place | {"estimator": "straight_through"}] = 0.9
+    for name, shift in (("delayed", 0.03), ("stochastic", 0.0), ("surrogate", 0.0)):
+        more["accuracy"].loc[place | {"estimator": name}] = (0.9 + shift + wanted)[:, None]
+    assert (compare_estimators(more)["seeds"] == 3).all()
+    table = estimators.contrasts_table({"mnist_small": more}).set_index(["rule", "estimator"])
+    assert set(table.loc["`graded`"]["seeds"]) == {12} and set(table.loc["`drop`"]["seeds"]) == {3}
+    better, equal = table.loc[("`graded`", "`delayed`")], table.loc[("`graded`", "`stochastic`")]
+    assert better["difference (points)"].startswith("+3.00") and float(better["p"]) < 1e-9 < float(better["p (equal)"])
+    assert float(equal["p (equal)"]) < 1e-9 and equal["power if equal"] == "1.00" and float(equal["p"]) > 0.9
 
 
 def test_results_without_estimators_are_refused(results: xr.Dataset) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bats_lab.studies.statistics import bonferroni, equivalence, holm, mean_and_std, paired, power
+from bats_lab.studies.statistics import bonferroni, equivalence, equivalence_power, holm, mean_and_std, paired, power
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
@@ -73,3 +73,13 @@ def test_power_is_the_share_of_experiments_that_see_a_difference() -> None:
     p = stats.ttest_1samp(rng.normal(1.2, 1.0, (4000, 6)), 0, axis=1).pvalue
     assert power(1.2, 6) == pytest.approx((p < 0.05).mean(), abs=0.03)
     assert power(0.0, 6, 0.01) == pytest.approx(0.01)
+
+
+def test_power_to_show_equality_is_the_share_of_trials_that_do() -> None:
+    rng = np.random.default_rng(1)
+    trials = rng.normal(0, 0.15, (1500, 6))
+    shown = np.mean([equivalence(trial, np.zeros(6), 0.2) < 0.01 for trial in trials])
+    assert equivalence_power(0.15, 6, 0.2, 0.01) == pytest.approx(shown, abs=0.04)
+    assert equivalence_power(2.0, 6, 0.2) < 0.05 and equivalence_power(0.01, 6, 0.2) == pytest.approx(1)
+    with pytest.raises(ValueError, match="seeds is 1; it must be at least 2"):
+        equivalence_power(0.1, 1, 0.2)

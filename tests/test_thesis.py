@@ -17,7 +17,7 @@ from bats_lab.runs.results import open_results
 from bats_lab.studies import in_markdown
 from bats_lab.studies.thesis import study
 from bats_lab.studies.thesis.claims import CLAIMS, judge
-from bats_lab.studies.thesis.study import PLANS, Plan, stand_in, study_configs
+from bats_lab.studies.thesis.study import PLANS, Plan, remedy_configs, stand_in, study_configs
 
 EPOCHS = 4
 
@@ -150,6 +150,31 @@ def test_study_has_all_time_steps_of_a_seed_before_the_next() -> None:
     assert all(c.hidden == (800,) and c.dataset == "emnist" and c.epochs == 10 and c.rule == "drop" for c in configs)
 
 
+def test_remedy_changes_the_count_in_the_error_alone() -> None:
+    configs = study_configs("mnist", seeds=2)
+    mended = remedy_configs("mnist", seeds=2)
+    assert [(1e3 * c.delta_t, c.seed) for c in mended] == [(s, seed) for seed in (0, 1) for s in PLANS["mnist"].mended]
+    own = {(c.delta_t, c.seed): c for c in configs}
+    for c in mended:
+        as_before = own[c.delta_t, c.seed].replace(keep_weights="none", keep_samples=0)
+        assert c.error_counts == "merge" and c.replace(error_counts="own") == as_before
+
+
+def test_remedy_is_held_against_the_same_seeds() -> None:
+    assert thesis.remedy_table(results("mnist")).empty
+    both = xr.concat(
+        [
+            results("mnist", seeds=2).assign_coords(error_counts="own"),
+            results("mnist", seeds=1, accuracy={9: FALLS}).assign_coords(error_counts="merge"),
+        ],
+        "error_counts",
+        join="outer",
+    )
+    rows = thesis.remedy_table(both).set_index("Δt")
+    row = rows.loc["9 ms"]
+    assert row["test, remedy (%)"] == "20.00" and row["gained (points)"] == "-77.0" and set(rows["seeds"]) == {"1"}
+
+
 def test_quick_look_has_the_networks_of_the_study() -> None:
     configs = study_configs("fashion_mnist", quick=True)
     assert {(c.dataset, c.hidden, c.batch_size, c.epochs, c.seed) for c in configs} == {
@@ -193,7 +218,7 @@ def test_silent_classes_are_named(small_results: Path) -> None:
 def test_study_is_run_drawn_and_judged_by_one_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(PLANS, "mnist", Plan((4, 9), 1, (4,)))
+    monkeypatch.setitem(PLANS, "mnist", Plan((4, 9), 1, (4,), (9,)))
     monkeypatch.setattr(study, "QUICK", {"dataset": "mnist_small", "n_train": 200, "n_test": 100, "epochs": 2})
     assert main(["reproduce", "mnist", "--quick", "--quiet", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
@@ -204,7 +229,10 @@ def test_study_is_run_drawn_and_judged_by_one_command(
         or "not on the thesis' data" in page
         or "not on the thesis&#39; data" in page
     )
-    assert (tmp_path / "quick_mnist" / "figures" / "figure_02.pdf").exists()
+    figures = tmp_path / "quick_mnist" / "figures"
+    assert (figures / "figure_02.pdf").exists() and (figures / "figure_01_mended.pdf").exists()
+    [row] = thesis.remedy_table(open_results(tmp_path / "quick_mnist", large=False)).to_dict("records")
+    assert row["Δt"] == "9 ms" and row["seeds"] == "1"
 
 
 def test_unknown_study_is_refused_before_anything_is_written(

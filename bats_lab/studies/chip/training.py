@@ -27,17 +27,23 @@ from bats_lab.studies.statistics import bonferroni, difference_text, paired
 
 __all__ = ["METHODS", "is_trained_for_chip", "open_training", "run_training", "training_config", "training_table"]
 
-#: What is done with a network that was trained in continuous time.
-METHODS = {"post_training": "rounded after training", "from_trained": "trained further with the words"}
-#: How long networks are trained further, and at which rate.
+#: What is done with a network that was trained in continuous time; and one that never was.
+METHODS = {
+    "post_training": "rounded after training",
+    "from_trained": "trained further with the words",
+    "from_scratch": "trained with the words from scratch",
+}
+#: The method that needs no trained network.
+_SCRATCH = "from_scratch"
+#: How long networks are trained further, and at which rate; from scratch as long, at the rate of the run.
 _FURTHER = {"epochs": 1, "learning_rate": 0.0005}
 _STEPS, _WORDS = (0.02, 0.03), (4, 3, 2)
 _DATASETS = ("mnist", "mnist_small")
 _SPLITS = ("validation", "test")
 
 
-def training_config(base: Config, delta_t: float, bits: int) -> Config:
-    """Return the run that trains with words of few bits what `base` has trained in continuous time.
+def training_config(base: Config, delta_t: float, bits: int, *, scratch: bool = False) -> Config:
+    """Return the run that trains with words of few bits what `base` has trained in continuous time, or from scratch.
 
     Parameters
     ----------
@@ -51,7 +57,8 @@ def training_config(base: Config, delta_t: float, bits: int) -> Config:
     # An output neuron sends a spike a tick at most, and each layer waits a tick for the one below.
     most = max(1, ticks_within(base.duration, delta_t) - len(base.hidden) - 1)
     targets = {"target_true": float(most), "target_false": most * base.target_false / base.target_true}
-    return base.replace(rule="clocked", delta_t=delta_t, weight_bits=bits, **targets, **_FURTHER)
+    length = {"epochs": _FURTHER["epochs"]} if scratch else _FURTHER
+    return base.replace(rule="clocked", delta_t=delta_t, weight_bits=bits, **targets, **length)
 
 
 def run_training(
@@ -77,7 +84,8 @@ def run_training(
     quick : bool
         One time step and word length.
     configs : list of Config
-        Runs in continuous time; those of other data sets than MNIST are passed over.
+        Runs in continuous time; those of other data sets than MNIST are passed over, and of those that are not there
+        only networks from scratch are trained.
     report : callable
         Called with a line before each point.
 
@@ -89,23 +97,24 @@ def run_training(
     configs = [base for base in configs if base.dataset in _DATASETS]
     work: list[tuple[str, Config, float, int]] = []
     for base in configs:
-        if is_trained_for_chip(folder, base, quick=quick):
-            continue
-        if not (trained := run_path(folder, base)).exists():
+        missing = list(_missing(_results(folder, base, quick)))
+        if not (trained := run_path(folder, base)).exists() and any(method != _SCRATCH for method, *_ in missing):
             report(f"{base.dataset}, seed {base.seed}: not trained for a chip, since {trained.name} is not there.")
-            continue
-        work += [(method, base, delta_t, bits) for method, delta_t, bits in _missing(_results(folder, base, quick))]
+            missing = [point for point in missing if point[0] == _SCRATCH]
+        work += [(method, base, delta_t, bits) for method, delta_t, bits in missing]
     work.sort(key=lambda point: list(METHODS).index(point[0]))  # all seeds of one, then all of the next
     loaded: dict[str, ImageData] = {}
     for i, (method, base, delta_t, bits) in enumerate(work):
         trained = run_path(folder, base)
         data = loaded.setdefault(base.dataset, load_dataset(base.dataset, data_dir=data_dir))
-        run = open_run(trained)
-        if run["data_hash"].item() != data.data_hash:
-            raise ResultsError(f"{trained} was trained on other data than the {base.dataset} that is there now.")
         where = f"{base.dataset}, seed {base.seed}, {bits} bits at {delta_t_label(delta_t)}"
         report(f"[{i + 1}/{len(work)}] {where}: {METHODS[method]} …")
-        network = network_of(run, device="cpu", threads=threads)
+        network = None
+        if method != _SCRATCH:
+            run = open_run(trained)
+            if run["data_hash"].item() != data.data_hash:
+                raise ResultsError(f"{trained} was trained on other data than the {base.dataset} that is there now.")
+            network = network_of(run, device="cpu", threads=threads)
         values = _measured(network, base, data, method, delta_t, bits, threads)
         results, point = _results(folder, base, quick), {"training": method, "delta_t": delta_t, "bits": bits}
         for name, value in values.items():
@@ -121,13 +130,11 @@ def _path(folder: str | Path, config: Config) -> Path:
 
 def _results(folder: str | Path, base: Config, quick: bool) -> xr.Dataset:
     """Return what was measured of a network so far; NaN where a point is missing."""
-    if (path := _path(folder, base)).exists():
-        return open_dataset(path).load()
     steps, words = (_STEPS[:1], _WORDS[-1:]) if quick else (_STEPS, _WORDS)
     layers = base.layer_names()
     sizes = (len(_SPLITS), len(METHODS), len(steps), len(words) + 1)
     dims = ("split", "training", "delta_t", "bits")
-    return described(
+    empty = described(
         {
             "accuracy": (dims, np.full(sizes, np.nan)),
             "spike_count": ((*dims, "layer"), np.full((*sizes, len(layers)), np.nan)),
@@ -140,6 +147,12 @@ def _results(folder: str | Path, base: Config, quick: bool) -> xr.Dataset:
             "layer": layers,
         },
     )
+    if not (path := _path(folder, base)).exists():
+        return empty
+    # With methods, time steps and words that were added since the file was written.
+    kept = open_dataset(path).load().drop_encoding()
+    whole = kept.combine_first(empty).reindex({dim: empty[dim].values for dim in dims if dim != "split"})
+    return whole.map(lambda variable: variable.transpose(*empty[variable.name].dims), keep_attrs=True)
 
 
 def _missing(results: xr.Dataset) -> Iterator[tuple[str, float, int]]:
@@ -154,10 +167,11 @@ def _missing(results: xr.Dataset) -> Iterator[tuple[str, float, int]]:
 
 
 def _measured(
-    network: Network, base: Config, data: ImageData, method: str, delta_t: float, bits: int, threads: int
+    network: Network | None, base: Config, data: ImageData, method: str, delta_t: float, bits: int, threads: int
 ) -> dict[str, Any]:
     """Return what is measured of one point, by split."""
     if method == "post_training":
+        assert network is not None, "what is rounded was trained"
         x_train, y_train = data.x_train[: base.n_train], data.y_train[: base.n_train]
         _, held_out = split_training(len(y_train), base.validation_fraction)
         images = {
@@ -170,8 +184,9 @@ def _measured(
             for split, (x, y) in images.items()
         }
     else:
-        config = training_config(base, delta_t, bits)
-        last = train(config, data, device="cpu", threads=threads, start=network.weights).records[-1]
+        config = training_config(base, delta_t, bits, scratch=network is None)
+        start = None if network is None else network.weights
+        last = train(config, data, device="cpu", threads=threads, start=start).records[-1]
         assert last.validation is not None, "chip_configs hold out images"
         passes = {"validation": last.validation, "test": last.test}
     names = ("accuracy", "spike_count")
@@ -179,14 +194,15 @@ def _measured(
 
 
 def is_trained_for_chip(folder: str | Path, config: Config, *, quick: bool = False) -> bool:
-    """Tell whether all was measured for which a run of `chip_configs` is trained; of Fashion-MNIST that is nothing."""
+    """Tell whether all was measured for which a run of `chip_configs` is needed; of Fashion-MNIST that is nothing."""
     if config.dataset not in _DATASETS:
         return True
     path = _path(folder, config)
     if not path.exists():
         return False
-    results = open_dataset(path)
-    return results.attrs.get("run") == run_path(folder, config).name and not any(True for _ in _missing(results))
+    missing = _missing(_results(folder, config, quick))
+    same = open_dataset(path).attrs.get("run") == run_path(folder, config).name
+    return same and all(method == _SCRATCH for method, *_ in missing)
 
 
 def open_training(folder: str | Path) -> dict[str, xr.Dataset]:
@@ -208,7 +224,7 @@ def open_training(folder: str | Path) -> dict[str, xr.Dataset]:
     found = {}
     for dataset, own in parts.items():
         joined = xr.concat(own, "seed", join="outer", combine_attrs="drop_conflicts")
-        joined = joined.assign_coords(dataset=dataset).sortby("bits", ascending=False)
+        joined = joined.assign_coords(dataset=dataset).sortby("bits", ascending=False).reindex(training=list(METHODS))
         found[dataset_name(joined)] = joined.transpose("seed", "split", "training", ...)
     return found
 

@@ -38,7 +38,7 @@ TRAINED_ON = {"own": "each clock by its own", "continuous": "continuous time", "
 #: Rules under which clocks are compared. Without a limit of one spike a tick the target can be reached on all of them.
 _CLOCK_RULES = ("graded", "drop")
 #: Training images, the first ones, where clocks are compared.
-_CLOCK_IMAGES = {"mnist": 20_000, "fashion_mnist": 20_000, "mnist_small": 2_000}
+_CLOCK_IMAGES = {"mnist": 10_000, "fashion_mnist": 10_000, "mnist_small": 2_000}
 #: Rules of hidden layers and output, and time steps (s), of the comparison of layers.
 LAYER_RULES = ("drop", "merge")
 LAYER_STEPS = {"fashion_mnist": (0.008, 0.01, 0.006), "mnist_small": (0.012,)}

@@ -7,9 +7,16 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import xarray as xr
 
+from bats_lab.plots.style import delta_t_label
+from bats_lab.runs.metrics import last_epoch
+from bats_lab.studies.counts import by_counts
+from bats_lab.studies.statistics import difference_text, mean_and_std, paired
 from bats_lab.studies.study import Verdict
 
-__all__ = ["describe_verdicts", "verdict_table"]
+__all__ = ["REMEDY", "describe_verdicts", "remedy_table", "verdict_table"]
+
+#: Whose spikes the error counts in the runs of :func:`bats_lab.studies.thesis.study.remedy_configs`.
+REMEDY = "merge, output layer"
 
 
 def describe_verdicts(verdicts: Sequence[Verdict], figure: int) -> Callable[[xr.Dataset], str]:
@@ -39,3 +46,26 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Lay out verdicts as a table: figure, what the thesis says, the verdict, the numbers it rests on."""
     rows = [(v.figure, v.text, v.word, v.numbers) for v in verdicts]
     return pd.DataFrame(rows, columns=["figure", "the thesis says", "here", "numbers"])
+
+
+def remedy_table(results: xr.Dataset) -> pd.DataFrame:
+    """List accuracies (%) after the last epoch with the thesis' error and with the remedy, one row a time step of it.
+
+    `results` are all runs of a study. The difference on test images is in points over paired seeds.
+    """
+    parts, rows = by_counts(results), []
+    if REMEDY not in parts:
+        return pd.DataFrame()
+    own, mended = (100 * last_epoch(parts[name])["accuracy"] for name in ("own", REMEDY))
+    own, mended = (v.expand_dims([d for d in ("delta_t", "seed") if d not in v.dims]) for v in (own, mended))
+    for step in mended["delta_t"].values.tolist():
+        if step not in own["delta_t"].values:
+            continue
+        before, after = xr.align(own.sel(delta_t=step), mended.sel(delta_t=step))
+        row = {"Δt": delta_t_label(step)}
+        for split in ("train", "test"):
+            row[f"{split}, own counts (%)"] = mean_and_std(before.sel(split=split).values, 2)
+            row[f"{split}, remedy (%)"] = mean_and_std(after.sel(split=split).values, 2)
+        against = paired(after.sel(split="test"), before.sel(split="test"))
+        rows.append(row | {"gained (points)": difference_text(against), "seeds": str(against.seeds)})
+    return pd.DataFrame(rows)
