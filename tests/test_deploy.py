@@ -474,8 +474,14 @@ def test_networks_are_trained_deployed_and_drawn_by_one_command(
     # What was measured needs its networks no more.
     for path in (*folder.glob("run-*.nc"), folder / "report.html"):
         path.unlink()
+    measured = [open_dataset(path).load() for path in sorted(folder.glob("training-*.nc"))]
+    assert all(part["accuracy"].sel(bits=2).notnull().all() for part in measured) and len(measured) == 2
+    # A file of before there were networks from scratch: only these are trained.
+    save_dataset(measured[1].drop_sel(training="from_scratch"), folder / "training-mnist_small-seed1.nc")
     assert main(command) == 0
     assert (folder / "report.html").exists() and not list(folder.glob("run-*.nc"))
+    again = open_dataset(folder / "training-mnist_small-seed1.nc")["accuracy"]
+    xr.testing.assert_equal(again, measured[1]["accuracy"])
 
 
 def test_deployment_of_another_network_is_made_again(few: list[Config], tmp_path: Path) -> None:

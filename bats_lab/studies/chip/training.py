@@ -193,16 +193,16 @@ def _measured(
     return {name: np.stack([np.asarray(getattr(passes[split], name)) for split in _SPLITS]) for name in names}
 
 
-def is_trained_for_chip(folder: str | Path, config: Config, *, quick: bool = False) -> bool:
+def is_trained_for_chip(folder: str | Path, config: Config) -> bool:
     """Tell whether all was measured for which a run of `chip_configs` is needed; of Fashion-MNIST that is nothing."""
     if config.dataset not in _DATASETS:
         return True
     path = _path(folder, config)
     if not path.exists():
         return False
-    missing = _missing(_results(folder, config, quick))
-    same = open_dataset(path).attrs.get("run") == run_path(folder, config).name
-    return same and all(method == _SCRATCH for method, *_ in missing)
+    results = open_dataset(path)
+    same = results.attrs.get("run") == run_path(folder, config).name
+    return same and all(method == _SCRATCH for method, *_ in _missing(results))
 
 
 def open_training(folder: str | Path) -> dict[str, xr.Dataset]:
