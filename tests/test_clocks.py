@@ -128,6 +128,7 @@ def test_every_clock_holds_each_network_against_one_that_knows_all(
     collapse.every_clock(tmp_path, "mnist_small", digits, seeds=2, **options)
     assert len(told) == 6 and all("seed 1" in line for line in told)  # what is there is kept
     known = open_dataset(path)["accuracy"].sel(seed=0)
+    assert all({"units", "long_name"} <= variable.attrs.keys() for variable in open_dataset(path).variables.values())
     xr.testing.assert_equal(known, found["accuracy"].sel(seed=0).transpose(*known.dims).reindex_like(known))
 
 
@@ -168,3 +169,15 @@ def test_gain_of_drop_in_one_layer_is_told_seed_by_seed() -> None:
     assert row["seeds"] == 2 and row["hidden `drop`, output `drop`"] == "60.0 / 62.0"
     assert row["`drop` in hidden only (points)"].startswith("+29.0 [")
     assert report.layers_table({}).empty and report.clocks_table({}).empty
+
+
+def test_layer_that_fails_is_named_where_drop_has_collapsed() -> None:
+    rules = ["drop", "merge"]
+    part = accuracies(seed=[0, 1], delta_t=[0.006, 0.008], hidden=rules, output=rules)
+    nothing: dict[str, dict[str, xr.Dataset]] = {"cross_test": {}, "collapse_law": {}}
+    assert report.answer({}, nothing | {"one_layer": {"fashion_mnist": part}}) == []
+    part["accuracy"].loc[{"output": "drop", "delta_t": 0.008}] = 0.6
+    [said] = report.answer({}, nothing | {"one_layer": {"fashion_mnist": part}})
+    assert (
+        "on fashion_mnist at 8 ms" in said and "have 90.0 / 90.0 %; with it in the output only 60.0 / 60.0" in said
+    )

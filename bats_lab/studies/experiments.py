@@ -158,6 +158,8 @@ def run_points(
     if path.exists():
         kept = open_dataset(path).load().drop_encoding()
         results = kept.combine_first(empty).assign_attrs(empty.attrs)
+        for name, variable in results.variables.items():
+            variable.attrs = empty[name].attrs
     missing = [p for p in points if any(bool(v.sel(p).isnull().any()) for v in results.data_vars.values())]
     for i, point in enumerate(missing):
         where = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in point.items())

@@ -234,7 +234,7 @@ def answer(
     experiments: Mapping[str, Mapping[str, xr.Dataset]],
     long: xr.Dataset | None = None,
 ) -> list[str]:
-    """Say in a sentence each what fails, what mends it, and where it begins; what was not measured is left out.
+    """Say in a sentence each what fails, what mends it, in which layer, and where it begins, as far as was measured.
 
     Of the results by data set, the experiments by name and data set, and the runs of
     :func:`bats_lab.studies.collapse.study.long_configs`.
@@ -242,6 +242,7 @@ def answer(
     said = [
         *map(_what_fails, list(experiments["cross_test"].items())[:1]),
         _what_mends({name: table for name, part in results.items() if len(table := _mended(part))}, long),
+        *map(_in_which_layer, experiments.get("one_layer", {}).items()),
         *map(_where_it_begins, experiments["collapse_law"].values()),
     ]
     return [sentence for sentence in said if sentence]
@@ -305,6 +306,28 @@ def _what_mends(tables: Mapping[str, pd.DataFrame], long: xr.Dataset | None) -> 
                 after = f"at {delta_t_label(row.delta_t)} after {long.sizes['epoch']} epochs"
                 said += f"; {mean_and_std(row.other)} % in place of {mean_and_std(row.own)} {after}"
     return f"{said}."
+
+
+def _in_which_layer(item: tuple[str, xr.Dataset]) -> str:
+    """Tell of ``one_layer`` at the first time step at which ``drop`` in all layers has collapsed."""
+    name, part = item
+    accuracy = 100 * part["accuracy"]
+    both, neither = (accuracy.sel(hidden=rule, output=rule) for rule in LAYER_RULES)
+    step = _first_collapsed((neither - both).mean("seed"))
+    if step is None:
+        return ""
+    at = accuracy.sel(delta_t=step).dropna("seed")
+    told = {
+        (first, second): mean_and_std(at.sel(hidden=first, output=second).values)
+        for first in LAYER_RULES
+        for second in LAYER_RULES
+    }
+    return (
+        f"**It fails in the output layer**, the one that is counted: on {name} at {delta_t_label(step)}, networks with "
+        f"`drop` in their hidden layers only, and `merge` in the output, have {told['drop', 'merge']} %; with it in "
+        f"the output only {told['merge', 'drop']}, in all layers {told['drop', 'drop']}, in none "
+        f"{told['merge', 'merge']} ({at.sizes['seed']} seeds)."
+    )
 
 
 def _where_it_begins(part: xr.Dataset) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bats_lab import __version__
 from bats_lab.config import Config
 from bats_lab.data.datasets import ImageData, load_dataset
 from bats_lab.runs.training import input_spikes, on_clock, train
@@ -146,10 +147,25 @@ def _last_test(config: Config, data: ImageData, device: str, **changes: Any) -> 
     return train(config, data, device=device, **changes).records[-1].test.accuracy
 
 
+#: Of each coordinate, and of the accuracy: unit, and name in words.
+_NAMES = {
+    "accuracy": ("1", "test accuracy"),
+    "seed": ("1", "seed of weights and batch order"),
+    "rule": ("", "collision rule of all layers"),
+    "hidden": ("", "collision rule of hidden layers"),
+    "output": ("", "collision rule of the output layer"),
+    "training": ("", "on which clock networks were trained"),
+    "delta_t": ("s", "time step"),
+}
+
+
 def _empty(dataset: str, data: ImageData, coords: dict[str, Any]) -> xr.Dataset:
     accuracy = np.full([len(labels) for labels in coords.values()], np.nan)
-    origin = {"dataset": dataset, "data_hash": data.data_hash}
-    return xr.Dataset({"accuracy": (tuple(coords), accuracy)}, coords, origin)
+    origin = {"dataset": dataset, "data_hash": data.data_hash, "version": __version__}
+    empty = xr.Dataset({"accuracy": (tuple(coords), accuracy)}, coords, origin)
+    for name, variable in empty.variables.items():
+        variable.attrs = dict(zip(("units", "long_name"), _NAMES[str(name)], strict=True))
+    return empty
 
 
 #: What is measured training by training, by the name of its files.
