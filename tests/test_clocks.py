@@ -178,6 +178,4 @@ def test_layer_that_fails_is_named_where_drop_has_collapsed() -> None:
     assert report.answer({}, nothing | {"one_layer": {"fashion_mnist": part}}) == []
     part["accuracy"].loc[{"output": "drop", "delta_t": 0.008}] = 0.6
     [said] = report.answer({}, nothing | {"one_layer": {"fashion_mnist": part}})
-    assert (
-        "on fashion_mnist at 8 ms" in said and "have 90.0 / 90.0 %; with it in the output only 60.0 / 60.0" in said
-    )
+    assert "on fashion_mnist at 8 ms" in said and "have 90.0 / 90.0 %; with it in the output only 60.0 / 60.0" in said

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ["claims", "report", "study"],
     {
         "claims": ["CLAIMS", "Claim", "Findings", "judge"],
-        "report": ["REMEDY", "describe_verdicts", "remedy_table", "verdict_table"],
-        "study": ["PLANS", "Plan", "remedy_configs", "stand_in", "study_configs"],
+        "report": ["describe_verdicts", "remedy_table", "verdict_table"],
+        "study": ["PLANS", "REMEDY", "Plan", "remedy_configs", "stand_in", "study_configs"],
     },
 )

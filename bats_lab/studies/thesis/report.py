@@ -9,14 +9,10 @@ import xarray as xr
 
 from bats_lab.plots.style import delta_t_label
 from bats_lab.runs.metrics import last_epoch
-from bats_lab.studies.counts import by_counts
 from bats_lab.studies.statistics import difference_text, mean_and_std, paired
 from bats_lab.studies.study import Verdict
 
-__all__ = ["REMEDY", "describe_verdicts", "remedy_table", "verdict_table"]
-
-#: Whose spikes the error counts in the runs of :func:`bats_lab.studies.thesis.study.remedy_configs`.
-REMEDY = "merge, output layer"
+__all__ = ["describe_verdicts", "remedy_table", "verdict_table"]
 
 
 def describe_verdicts(verdicts: Sequence[Verdict], figure: int) -> Callable[[xr.Dataset], str]:
@@ -48,20 +44,16 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["figure", "the thesis says", "here", "numbers"])
 
 
-def remedy_table(results: xr.Dataset) -> pd.DataFrame:
+def remedy_table(results: xr.Dataset, mended: xr.Dataset) -> pd.DataFrame:
     """List accuracies (%) after the last epoch with the thesis' error and with the remedy, one row a time step of it.
 
-    `results` are all runs of a study. The difference on test images is in points over paired seeds.
+    `results` are the runs of a study and `mended` those of :func:`bats_lab.studies.thesis.study.remedy_configs`. The
+    difference on test images is in points over paired seeds.
     """
-    parts, rows = by_counts(results), []
-    if REMEDY not in parts:
-        return pd.DataFrame()
-    own, mended = (100 * last_epoch(parts[name])["accuracy"] for name in ("own", REMEDY))
-    own, mended = (v.expand_dims([d for d in ("delta_t", "seed") if d not in v.dims]) for v in (own, mended))
-    for step in mended["delta_t"].values.tolist():
-        if step not in own["delta_t"].values:
-            continue
-        before, after = xr.align(own.sel(delta_t=step), mended.sel(delta_t=step))
+    rows, accuracy = [], [100 * last_epoch(part)["accuracy"] for part in (results, mended)]
+    own, other = (v.expand_dims([d for d in ("delta_t", "seed") if d not in v.dims]) for v in accuracy)
+    for step in [step for step in other["delta_t"].values.tolist() if step in own["delta_t"].values]:
+        before, after = xr.align(own.sel(delta_t=step), other.sel(delta_t=step))
         row = {"Δt": delta_t_label(step)}
         for split in ("train", "test"):
             row[f"{split}, own counts (%)"] = mean_and_std(before.sel(split=split).values, 2)

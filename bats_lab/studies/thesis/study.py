@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,12 @@ import xarray as xr
 
 from bats_lab.config import Config
 from bats_lab.data.registry import DATASETS
-from bats_lab.runs.results import open_results
-from bats_lab.studies.counts import own_counts
+from bats_lab.runs.files import is_finished
 from bats_lab.studies.study import Study, seeds_from_zero
 from bats_lab.studies.thesis.claims import judge
+from bats_lab.sweeps.sweep import run_sweep
 
-__all__ = ["EMNIST", "FASHION_MNIST", "MNIST", "PLANS", "Plan", "remedy_configs", "stand_in", "study_configs"]
+__all__ = ["EMNIST", "FASHION_MNIST", "MNIST", "PLANS", "REMEDY", "Plan", "remedy_configs", "stand_in", "study_configs"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ PLANS = {
     "emnist": Plan((0, 0.1, 0.5, 1, 2, 4, 5, 7, 8, 9, 10, 12, 15), 3, (0, 8), (10, 12, 15)),
     "fashion_mnist": Plan((0, 0.5, 1, 3, 4, 5, 6, 7, 8, 9, 10), 2, (3, 5, 6), (5, 6, 8, 10)),
 }
+#: The folder, within that of a study, of :func:`remedy_configs`.
+REMEDY = "remedy"
 #: What ``--quick`` changes: a look in minutes, on digits that ship with the package.
 QUICK = {"dataset": "mnist_small", "epochs": 3}
 
@@ -76,9 +80,13 @@ def remedy_configs(dataset: str, *, seeds: int | None = None, quick: bool = Fals
     ]
 
 
-def _all_configs(dataset: str, **options: Any) -> list[Config]:
-    """Return all runs: the thesis', of all seeds, and then those with the remedy."""
-    return study_configs(dataset, **options) + remedy_configs(dataset, **options)
+def _mend(dataset: str, folder: Path, *, report: Callable[[str], None] = lambda _: None, **options: Any) -> None:
+    """Train what is not trained yet of :func:`remedy_configs`, into :data:`REMEDY`."""
+    chosen = {name: options.pop(name) for name in ("seeds", "quick") if name in options}
+    missing = [run for run in remedy_configs(dataset, **chosen) if not is_finished(folder / REMEDY, run)]
+    if missing:
+        report(f"{len(missing)} runs with the remedy …")
+        run_sweep(missing, folder / REMEDY, checkpoint=True, progress=False, **options)
 
 
 def stand_in(results: xr.Dataset) -> str:
@@ -103,10 +111,10 @@ def _study(dataset: str) -> Study:
     return Study(
         name=dataset,
         seeds=PLANS[dataset].seeds,
-        configs=partial(_all_configs, dataset),
+        configs=partial(study_configs, dataset),
         notebook="30_thesis",
         parameters={"dataset": dataset},
-        open=lambda folder: own_counts(open_results(folder, large=False)),  # the claims are about the thesis' error
+        measure=partial(_mend, dataset),
         judge=partial(judge, dataset),
     )
 
