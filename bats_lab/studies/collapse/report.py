@@ -186,7 +186,8 @@ def clocks_table(every: Mapping[str, xr.Dataset]) -> pd.DataFrame:
                     row["difference (points)"] = difference_text(against)
                     lost = (own - accuracy.sel(training=training)).mean("seed")
                     step = float(lost["delta_t"][int(lost.argmax("delta_t"))])
-                    row["most lost (points)"] = f"{float(lost.max()):.1f} at {delta_t_label(step)}"
+                    most = float(lost.max())
+                    row["most lost (points)"] = f"{most:.1f} at {delta_t_label(step)}" if most >= 0.05 else "none"
                 rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
