@@ -291,6 +291,7 @@ BAD = [
     (["run", "--delta"], "'--delta' is no option of this command; did you mean --delta-t?"),
     (["run", "--seeds=3"], "'--seeds=3' is no option of this command; did you mean --seed?"),
     (["run", "--epochs"], "argument --epochs: expected one argument."),
+    (["run", "--rule=--"], "argument --rule: expected one argument."),
     (["run", "mnist"], "'mnist' is no option of this command."),
     (["sweep", "--delta-t=0,x"], "delta_t is 'x'; it must be a float."),
     (["sweep", "--delta-t=0,"], "delta_t is ''; it must be a float."),
