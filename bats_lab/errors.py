@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BatsLabError", "DataError", "DeviceError", "DivergedError", "ResultsError", "StoppedError"]
+__all__ = ["BatsLabError", "DataError", "DeviceError", "DivergedError", "ResultsError", "StoppedError", "StoreError"]
 
 
 class BatsLabError(Exception):
@@ -21,6 +21,10 @@ class DeviceError(BatsLabError):
 
 class ResultsError(BatsLabError):
     """A results file cannot be read or does not keep to the schema."""
+
+
+class StoreError(BatsLabError):
+    """A store of results, named by a URL, cannot be reached or refuses."""
 
 
 class DivergedError(BatsLabError):

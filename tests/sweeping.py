@@ -51,7 +51,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], seco
 
 
 @contextlib.contextmanager
-def start_sweep(out: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def start_sweep(out: str | Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep of one small run as a process of its own, as a terminal does, and end it whatever happens."""
     command = [sys.executable, "-m", "bats_lab", "sweep", "--out", str(out), "--no-report", "--n-train=200"]
     command += ["--n-test=100", "--hidden=20", "--threshold-output=0.1", *options]

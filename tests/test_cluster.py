@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
+from clusters import Cluster
 from sweeping import SMALL, TRAIN, start_sweep, training_notebook, wait_for
 
 from bats_lab.errors import BatsLabError
@@ -26,45 +26,6 @@ from bats_lab.sweeps.search import Search, run_search
 from bats_lab.sweeps.sweep import run_sweep
 
 PAGE = Path(__file__).parents[1] / "docs" / "cluster.md"
-
-
-class Cluster:
-    """A scheduler and two workers, as processes of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-        self._folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.start()
-
-    def start(self) -> None:
-        dask_command = [sys.executable, "-m", "dask"]
-        scheduler = ["scheduler", "--host", "127.0.0.1", "--port", self.address.rpartition(":")[2], "--no-dashboard"]
-        worker = ["worker", self.address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(self._folder)]
-        worker += ["--death-timeout", "30"]  # one that starts while the scheduler is gone would wait for ever
-        with (self._folder / "log").open("ab") as log:
-            self.processes = [
-                subprocess.Popen(dask_command + part, stdout=log, stderr=log) for part in (scheduler, worker, worker)
-            ]
-        wait_for(self.answers, self.processes[0])
-
-    def answers(self) -> bool:
-        """Whether the scheduler listens."""
-        with socket.socket() as line:
-            return line.connect_ex(("127.0.0.1", int(self.address.rpartition(":")[2]))) == 0
-
-    def workers(self) -> list[psutil.Process]:
-        """The processes in which runs' processes are started: children of the commands, which start them anew."""
-        children = [child for p in self.processes[1:] for child in psutil.Process(p.pid).children()]
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            process.wait(30)
 
 
 @pytest.fixture(scope="module")

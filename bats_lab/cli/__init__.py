@@ -137,7 +137,7 @@ def _completion(args: argparse.Namespace) -> int:
 
 # An option or argument: its metavar ("" for a flag), its default, and its help. What takes N takes a whole number.
 _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
-    "--out": ("DIR", "results", "folder of results (default: %(default)s)"),
+    "--out": ("DIR", "results", "folder of results, or its URL, as s3://bucket/folder (default: %(default)s)"),
     "--data-dir": ("DIR", None, "folder of full data sets (default: BATS_LAB_DATA, or a folder in the user's cache)"),
     "--device": ("DEVICE", "auto", "where networks run: auto, cuda or cpu (default: %(default)s)"),
     "--threads": ("N", 0, "threads of a run; 0: as many as cores are free (default: %(default)s)"),
@@ -163,8 +163,8 @@ _OPTIONS: dict[str, tuple[str, Any, str | Callable[[], str]]] = {
     "study": ("STUDY", None, _studies),
     "--quick": ("", False, "few epochs on mnist_small: a look in minutes"),
     "--seeds": ("N", None, _SEEDS),
-    "folder": ("folder", None, "folder of results, as given to --out"),
-    "results": ("FILE", None, "results of one run, run-….nc"),
+    "folder": ("folder", None, "folder of results or URL, as given to --out"),
+    "results": ("FILE", None, "results of one run, run-….nc, or their URL"),
     "folder?": ("folder", None, "folder of results (default: those that ship with the project)"),
     "names+": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),
     "names*": ("NAME", None, "mnist, fashion_mnist, emnist or mnist_small"),

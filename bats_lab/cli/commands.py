@@ -53,10 +53,11 @@ def run(args: argparse.Namespace) -> int:
 
     from bats_lab.engine import get_backend
     from bats_lab.runs.files import is_finished, run_path
+    from bats_lab.runs.store import mirrored
     from bats_lab.sweeps.training import describe_epoch, save_into, train_into
 
-    if is_finished(args.out, config):
-        print(f"This run is finished already: {run_path(args.out, config)}")
+    if is_finished(folder := mirrored(args.out, run_path("", config).name), config):
+        print(f"This run is finished already: {run_path(folder, config)}")
         return OK
     form = "{desc} |{bar:30}| {n_fmt}/{total_fmt}"
     with tqdm(desc="compiling", bar_format=form, leave=False, disable=not sys.stderr.isatty()) as bar:
@@ -120,6 +121,7 @@ def sweep(args: argparse.Namespace) -> int:
     from bats_lab.runs.files import is_finished
     from bats_lab.runs.metrics import summary_text
     from bats_lab.runs.results import open_results
+    from bats_lab.runs.store import store_at
     from bats_lab.sweeps.grid import expand_grid
     from bats_lab.sweeps.notebooks import make_report
     from bats_lab.sweeps.plan import estimate, plan_sweep
@@ -140,12 +142,13 @@ def sweep(args: argparse.Namespace) -> int:
             print(f"\n{summary_text(open_results(report.out))}\n")
             if args.report:
                 _tell("drawing the report …")
-                print(f"report:  {shown(make_report(report.out))}")
+                print(f"report:  {shown(make_report(args.out))}")
             backend = get_backend(args.device)
             print(f"device:  {backend.name}, {backend.device_name()}")
-            print(f"results: {shown(report.out)}  ({report.seconds:.0f} s)")
+            print(f"results: {report}  ({report.seconds:.0f} s)")
     except KeyboardInterrupt:
-        done = sum(is_finished(args.out, config) for config in configs)
+        store = store_at(args.out)
+        done = sum(is_finished(store.folder if store else args.out, config) for config in configs)
         complain(f"Stopped; {done} of {len(configs)} runs are finished. The same command goes on from there.")
         return INTERRUPTED
     return FAILED if report.failed else OK
@@ -153,7 +156,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 def search(args: argparse.Namespace) -> int:
     """Search through a space of runs."""
-    from bats_lab.sweeps.progress import shown
+    from bats_lab.runs.store import store_at
     from bats_lab.sweeps.search import Search, estimate_search, front_text, known_trials, run_search
 
     search = Search(
@@ -170,7 +173,8 @@ def search(args: argparse.Namespace) -> int:
     try:
         report = run_search(search, args.out, progress="lines" if args.quiet else True, **options)
     except KeyboardInterrupt:
-        done = len(known_trials(search, Path(args.out)))
+        store = store_at(args.out)
+        done = len(known_trials(search, store.folder if store else Path(args.out)))
         complain(f"Stopped; {done} of {args.trials} runs are over. The same command goes on from there.")
         return INTERRUPTED
     if report.failed:
@@ -178,7 +182,7 @@ def search(args: argparse.Namespace) -> int:
     print(f"\n{front_text(search, known_trials(search, report.out))}\n")
     ended = f", {len(report.pruned)} of them ended early" if report.pruned else ""
     print(f"{len(report.outcomes)} runs{ended}; above: those that no other beats on the samples held out")
-    print(f"results: {shown(report.out)}  ({report.seconds:.0f} s)")
+    print(f"results: {report}  ({report.seconds:.0f} s)")
     return FAILED if report.failed else OK
 
 
@@ -339,12 +343,13 @@ def lab(args: argparse.Namespace) -> int:
 
 def dashboard(args: argparse.Namespace) -> int:
     """Open the explorers in a browser."""
+    from bats_lab.runs.store import mirrored
     from bats_lab.sweeps.notebooks import notebook_path
 
     shipped = notebook_path("10_train").parent.parent / "results"
-    folder = Path(args.folder or shipped / "mnist_study")
+    folder = mirrored(args.folder or shipped / "mnist_study")
     if not folder.is_dir():  # what follows takes long to import
-        raise FileNotFoundError(f"There is no folder of results {folder}.")
+        raise FileNotFoundError(f"There is no folder of results {args.folder}.")
     if not any(folder.glob("*.nc")):
         raise ResultsError(f"{folder} holds no finished run.")
     from bats_lab.explore.serve import serve_dashboard

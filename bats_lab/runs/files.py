@@ -23,6 +23,7 @@ from bats_lab.runs.cache import SmallRun, clean_cache, read_cache, write_cache
 from bats_lab.runs.metrics import COORDINATES, RUN_DIMS, VARIABLES
 from bats_lab.runs.netcdf import Stored, StoredVariable, read_netcdf, write_netcdf
 from bats_lab.runs.packed import dataset_of, find_packed, packed_files, read_packed, write_packed
+from bats_lab.runs.store import is_url, mirrored_file, results_at
 
 __all__ = [
     "LARGE",
@@ -82,14 +83,14 @@ def save_run(dataset: xr.Dataset, folder: str | Path) -> Path:
     dataset : xarray.Dataset
         Results of one run, as :func:`bats_lab.run_experiment` returns them. `delta_t` is rounded to 1 ns.
     folder : str or Path
-        Folder of the sweep; made if it is not there.
+        Folder of the sweep; made if it is not there. Or a URL: the store there has the file when this returns.
 
     Returns
     -------
     Path
-        The file: :func:`run_path`. Results with fewer epochs than their `config` asks for (training
-        diverged) go to ``partial-….nc`` beside it, which :func:`open_run` opens but `open_results`
-        leaves out; they are removed once the run is saved with all its epochs.
+        The file: :func:`run_path`; of a URL in its mirror (:mod:`bats_lab.runs.store`). Results with fewer epochs
+        than their `config` asks for (training diverged) go to ``partial-….nc`` beside it, which :func:`open_run`
+        opens but `open_results` leaves out; they are removed once the run is saved with all its epochs.
 
     Raises
     ------
@@ -97,10 +98,15 @@ def save_run(dataset: xr.Dataset, folder: str | Path) -> Path:
         If the results do not keep to the schema.
     OSError
         If the file cannot be written.
+    StoreError
+        If the store does not take it.
     """
     dataset = _plain(dataset)
     validate_run(dataset)
     config = _config_of(dataset)
+    if is_url(folder):
+        with results_at(folder, run_path(".", config).name) as mirror:
+            return save_run(dataset, mirror)
     finished = run_path(folder, config)
     partial = finished.with_name(f"partial-{finished.name.removeprefix('run-')}")
     path = finished if dataset.sizes["epoch"] == config.epochs else partial
@@ -129,6 +135,11 @@ def save_run(dataset: xr.Dataset, folder: str | Path) -> Path:
 def open_run(path: str | Path) -> xr.Dataset:
     """Read the results of one run, a file that :func:`save_run` wrote, into memory; it may be packed since.
 
+    Parameters
+    ----------
+    path : str or Path
+        The file, or its URL.
+
     Returns
     -------
     xarray.Dataset
@@ -140,8 +151,10 @@ def open_run(path: str | Path) -> xr.Dataset:
         If there is no such file.
     ResultsError
         If the file cannot be read or does not keep to the schema.
+    StoreError
+        If the store of a URL cannot be read.
     """
-    path = Path(path)
+    path = mirrored_file(path)
     packed = None if path.exists() else find_packed(path)
     dataset, version = (dataset_of(packed), None) if packed else _open(path)
     dataset = _plain(dataset)
@@ -410,6 +423,8 @@ def run_names(folder: str | Path) -> list[str]:
 
 
 def _run_files(folder: Path) -> list[Path]:
+    if is_url(folder):
+        raise ValueError("Runs are packed and unpacked in a folder of this machine, not at a URL.")
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of results {folder}.")
     return sorted(folder.glob("run-*.nc"))

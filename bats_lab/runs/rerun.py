@@ -37,7 +37,7 @@ def rerun(
     Parameters
     ----------
     path : str or Path
-        File of one run, also of one that broke off.
+        File of one run, or its URL, also of one that broke off.
     on_epoch : callable or None
         Called after each epoch with its record and the parameters of the run.
     **options

@@ -21,6 +21,7 @@ from bats_lab.runs.joined import Positions, join_labels
 from bats_lab.runs.metrics import COORDINATES, RUN_DIMS, VARIABLES, Entry
 from bats_lab.runs.netcdf import Part, read_netcdf
 from bats_lab.runs.packed import packed_files, read_packed
+from bats_lab.runs.store import mirrored
 from bats_lab.spikes.rules import RULES
 
 __all__ = ["SEARCH", "load_large", "open_results"]
@@ -41,7 +42,8 @@ def open_results(folder: str | Path, *, large: bool = True) -> xr.Dataset:
     Parameters
     ----------
     folder : str or Path
-        Folder into which :func:`bats_lab.save_run` wrote runs.
+        Folder into which :func:`bats_lab.save_run` wrote runs; or a URL, as ``s3://bucket/folder``: what is new there
+        is fetched first (:mod:`bats_lab.runs.store`).
     large : bool
         Whether to include weights and spikes (see Notes). Without them the Dataset is small, and ``.mean("seed")`` and
         the like over all its variables are cheap.
@@ -67,6 +69,8 @@ def open_results(folder: str | Path, *, large: bool = True) -> xr.Dataset:
         If there is no such folder.
     ResultsError
         If it holds no finished run that can be read.
+    StoreError
+        If the store of a URL cannot be read.
 
     Warns
     -----
@@ -79,12 +83,12 @@ def open_results(folder: str | Path, *, large: bool = True) -> xr.Dataset:
     needs, the part that is asked for, so select first (``results.weights.sel(delta_t=0.004, seed=0).values``).
     They are read anew each time unless loaded with ``.load()``.
     """
-    folder = Path(folder)
+    where, folder = folder, mirrored(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder of results {folder}.")
+        raise FileNotFoundError(f"There is no folder of results {where}.")
     runs = _distinct(_read_all(folder))
     if not runs:
-        raise ResultsError(f"{folder} holds no finished run that can be read.")
+        raise ResultsError(f"{where} holds no finished run that can be read.")
     return _combine(runs, large=large, scattered=(folder / SEARCH).exists())
 
 

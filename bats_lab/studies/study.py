@@ -12,6 +12,7 @@ import xarray as xr
 from bats_lab.config import Config
 from bats_lab.runs.files import is_finished
 from bats_lab.runs.results import open_results
+from bats_lab.runs.store import is_url
 from bats_lab.sweeps.grid import MOST_RUNS
 from bats_lab.sweeps.notebooks import make_report, notebook_path
 from bats_lab.sweeps.progress import RunOutcome
@@ -120,6 +121,8 @@ def reproduce(
     KeyboardInterrupt
         After Ctrl-C, with a sentence; the same call goes on from there.
     """
+    if is_url(out):
+        raise ValueError(f"out is {str(out)!r}, a URL; a study works in a folder of this machine.")
     seeds = (1 if quick else study.seeds) if seeds is None else seeds
     folder = Path(out) / f"{'quick' if quick else 'thesis'}_{study.name}"
     configs = [config for config in study.configs(seeds=seeds, quick=quick) if not study.is_measured(folder, config)]

@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bats_lab.errors import BatsLabError
-from bats_lab.sweeps.execute import KILLED
+from bats_lab.errors import BatsLabError, StoreError
+from bats_lab.runs.store import Store
+from bats_lab.sweeps.execute import KILLED, stop_file, working_files
 from bats_lab.sweeps.folder import remove_parts, settle
+from bats_lab.sweeps.notebooks import notebook_path
 from bats_lab.sweeps.pool import Call, Event, Pool
 
 __all__ = ["JOB_QUEUES", "ClusterPool", "carry_out"]
@@ -41,6 +43,9 @@ JOB_QUEUES = {
 
 #: Seconds for which a scheduler may be gone.
 _PATIENCE = 600.0
+
+#: Seconds between two times that a worker brings to a store what a run tells of itself.
+_TOLD = 3.0
 
 #: Seconds after which a file server shows everywhere what was written anywhere.
 _VISIBLE = 30.0
@@ -67,16 +72,23 @@ class ClusterPool(contextlib.AbstractContextManager["ClusterPool"]):
     size : int
         Calls at a time at most, and the number of jobs that are asked of a job queue; 0: as many as workers have
         threads, and one job.
+    url : str
+        URL of the results, if they are in an object store. Workers then have mirrors of their own
+        (:mod:`bats_lab.runs.store`), from which they bring there what each run leaves, and every few seconds what it
+        tells of itself.
 
     Raises
     ------
     ValueError
-        If `cluster` is nothing such.
+        If `cluster` is nothing such, or no worker can reach `url`.
     BatsLabError
         If Dask is not there, or the scheduler does not answer.
     """
 
-    def __init__(self, cluster: str, size: int = 0) -> None:
+    def __init__(self, cluster: str, size: int = 0, url: str = "") -> None:
+        if url.startswith("memory:"):
+            raise ValueError(f"out is {url!r}, which is in the memory of this process; no worker of a cluster sees it.")
+        self._url = url
         self._most = size or math.inf
         self._prepared: list[Call] = []
         self._ended: queue.Queue[Any] = queue.Queue()
@@ -191,7 +203,7 @@ class ClusterPool(contextlib.AbstractContextManager["ClusterPool"]):
 
     def _hand_in(self, index: int, call: Call, timeout: float | None) -> _Task:
         prepared = [list(own) for own in self._prepared]
-        future = self._client.submit(carry_out, list(call), prepared, timeout, pure=False, retries=0)
+        future = self._client.submit(carry_out, list(call), prepared, timeout, self._url, pure=False, retries=0)
         future.add_done_callback(self._ended.put)
         return _Task(index, call, time.monotonic(), future)
 
@@ -205,7 +217,13 @@ class ClusterPool(contextlib.AbstractContextManager["ClusterPool"]):
         seconds = time.monotonic() - task.started
         if task.future.status == "finished":
             kind, text, seconds, where = task.future.result()
-            _wait_until_visible(task.call, kind)
+            if self._url:
+                try:
+                    _fetch_from(self._url, task.call)
+                except StoreError as refusal:
+                    kind, text = "failed", str(refusal)
+            else:
+                _wait_until_visible(task.call, kind)
             return Event(kind, task.index, text, seconds, where)
         error = task.future.exception()
         killed = type(error).__name__ == "KilledWorker"
@@ -217,7 +235,9 @@ def _started(cluster: str, size: int, distributed: Any) -> Any:
     kind, _, rest = cluster.partition(":")
     if kind == "ssh" and rest:
         hosts = rest.split(",")
-        return distributed.SSHCluster([hosts[0], *hosts], worker_options={"nthreads": 1})
+        # Of a sweep that was killed nobody ends what runs on the hosts.
+        options = {"worker_options": {"nthreads": 1, "death_timeout": 60}, "scheduler_options": {"idle_timeout": "2m"}}
+        return distributed.SSHCluster([hosts[0], *hosts], **options)
     if cluster in JOB_QUEUES:
         try:
             import dask.config
@@ -259,6 +279,13 @@ def _wait_until_visible(call: Call, kind: str) -> None:
         time.sleep(0.5)
 
 
+def _fetch_from(url: str, call: Call) -> None:
+    """Bring from a store to the mirror here what a worker has brought there."""
+    if (result := _result_of(call)) is not None:
+        store = Store(url)
+        store.insist(lambda: store.fetch("run-*.nc", "partial-*.nc", f"notebooks/{result.stem}.*"))
+
+
 # On a worker
 
 _own = threading.local()
@@ -271,7 +298,9 @@ def _at_work() -> bool:
     return bool(_working)
 
 
-def carry_out(call: list[Any], prepared: list[list[Any]], timeout: float | None) -> tuple[str, str, float, str]:
+def carry_out(
+    call: list[Any], prepared: list[list[Any]], timeout: float | None, url: str = ""
+) -> tuple[str, str, float, str]:
     """Carry out a call on a worker of Dask, in a process of its own.
 
     Returns
@@ -284,31 +313,74 @@ def carry_out(call: list[Any], prepared: list[list[Any]], timeout: float | None)
     began, host = time.monotonic(), socket.gethostname()
     worker = get_worker()
     key = worker.get_current_task()
+    store = Store(url) if url else None
+    if store is not None:
+        _move(call, store)
     result = _result_of(call)
+
+    def given_up() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
+
+    def deliver(kind: str, text: str) -> tuple[str, str, float, str]:
+        try:
+            if store is not None:
+                store.insist(store.put, given_up=given_up)
+        except StoreError as error:
+            kind, text = "failed", f"{host}: {error}"
+        return kind, text, time.monotonic() - began, host
+
     if result is not None:
         notebook = Path(call[1]["out"])
-        if not result.parent.is_dir():
+        if store is not None:
+            try:
+                store.insist(lambda: store.fetch(*_files_of(result)), given_up=given_up)
+            except StoreError as error:
+                return "failed", f"{host}: {error}", 0.0, host
+        elif not result.parent.is_dir():
             return "failed", f"the worker on {host} sees no folder {result.parent}", 0.0, host
         if result.exists():  # another worker did so and died before it could tell
             settle(notebook, True)
-            return "finished", "", 0.0, host
+            return deliver("finished", "")
     number = f"{os.getpid()}-{next(_numbers)}"
     _working.add(number)
     try:
-        kind, text = "failed", KILLED
+        kind, text, told = "failed", KILLED, began
         pool = _prepared_pool([Call(*own) for own in prepared])
         for event in pool.run([Call(*call)], timeout=timeout):
             kind, text = event.kind, event.text
-            task = worker.state.tasks.get(key)
-            if kind not in ("finished", "failed") and (task is None or task.state == "cancelled"):
+            if kind not in ("finished", "failed") and given_up():
                 _end_pool()  # nobody waits for it any more
                 if result is not None:
                     settle(notebook, result.exists())
                     remove_parts(result.parent, {result.stem})
                 break
-        return kind, text, time.monotonic() - began, host
+            if store is not None and result is not None and time.monotonic() > told + _TOLD:
+                with contextlib.suppress(StoreError):
+                    store.put()
+                    store.fetch(f"notebooks/{stop_file(working_files(notebook).status).name}")
+                told = time.monotonic()
+        return deliver(kind, text)
     finally:
         _working.discard(number)
+
+
+def _move(call: list[Any], store: Store) -> None:
+    """Have a call work in the mirror of this worker, with the notebook as this worker has it."""
+    arguments = call[1]
+    if _result_of(call) is None:
+        return
+    arguments["out"] = str(store.folder / "notebooks" / Path(arguments["out"]).name)
+    arguments["parameters"]["results_dir"] = str(store.folder)
+    if not Path(arguments["source"]).exists():
+        with contextlib.suppress(FileNotFoundError):
+            arguments["source"] = str(notebook_path(Path(arguments["source"]).name))
+
+
+def _files_of(result: Path) -> list[str]:
+    """Return the names of what there may be of a run in a store."""
+    notebooks = working_files(Path("notebooks", f"{result.stem}.ipynb"))
+    return [result.name, f"checkpoints/{result.stem}.npz", str(notebooks.failed), str(notebooks.status)]
 
 
 def _prepared_pool(prepared: list[Call]) -> Pool:

@@ -19,7 +19,8 @@ __all__ = ["FolderLock", "remove_parts", "settle", "settle_folder"]
 class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
     """Hold a folder's lock, and make the folder if it is not there; a context manager.
 
-    The system takes the lock back when the process ends, however it ends.
+    The system takes the lock back when the process ends, however it ends. `url` is that of a store of which the folder
+    is the mirror.
 
     Raises
     ------
@@ -27,8 +28,8 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         If another sweep is at work in the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self._folder, self.url = folder, url
         self._file = self._take()
         self.journal = Journal(folder)
 
@@ -57,9 +58,9 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         except OSError:
             with file:
                 holder = file.read().strip()
-            process = f" (process {holder})" if holder else ""
+            where = f"{self.url or self._folder} (process {holder})" if holder else self.url or self._folder
             raise BatsLabError(
-                f"Another sweep is at work in {self._folder}{process}; wait until it is over, or choose another folder."
+                f"Another sweep is at work in {where}; wait until it is over, or choose another folder."
             ) from None
         with contextlib.suppress(OSError):  # it is full; the lock holds all the same
             path.write_text(str(os.getpid()))

@@ -2,7 +2,8 @@
 
 The journal, ``sweep.jsonl``, is only added to, a line of JSON an event: a sweep with its runs, the start and the end of
 each of them, the sweep's end; a search adds its runs one by one. What belongs to no known sweep is left out. A sweep at
-work touches its lock file.
+work touches its lock file. Where results go into an object store, in which nothing can be added to, each sweep has a
+journal of its own, ``journal/….jsonl``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from bats_lab.config import Config
 from bats_lab.runs.files import run_names
+from bats_lab.runs.store import LOGS, mirrored, store_at
 from bats_lab.sweeps.execute import working_files
 
 __all__ = [
@@ -47,11 +49,12 @@ _PATIENCE = 30.0
 class Journal:
     """The journal of a folder, to be added to; what cannot be written is left out, as a sweep does not depend on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path, self._lock = folder / JOURNAL, folder / LOCK
+    def __init__(self, folder: Path, name: str = JOURNAL) -> None:
+        self._path, self._lock = folder / name, folder / LOCK
         self._host = socket.gethostname()
         self._beat = float("-inf")
         with contextlib.suppress(OSError):
+            self._path.parent.mkdir(exist_ok=True)
             text = self._path.read_bytes()
             if text and not text.endswith(b"\n"):  # the last sweep was killed in mid-line
                 self._append(b"\n")
@@ -90,7 +93,7 @@ class RunStatus:
 class SweepStatus:
     """Where the last sweep of a folder stands."""
 
-    folder: Path
+    folder: Path | str  #: or its URL
     runs_in_folder: int  #: finished runs, of whatever sweep
     host: str = ""  #: where it runs or ran; empty if the folder knows of no sweep
     process: int = 0
@@ -156,28 +159,33 @@ def seconds_left(each: float, runs: Iterable[tuple[int, float]], jobs: int) -> f
 
 
 def read_status(folder: str | Path) -> SweepStatus:
-    """Read where the last sweep of a folder stands, from the folder alone.
+    """Read where the last sweep of a folder, or of a URL, stands, from what is there alone.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder.
+    StoreError
+        If the store of a URL cannot be read.
     """
-    folder = Path(folder)
+    where, store = folder, store_at(folder)
+    folder = mirrored(folder, *LOGS, "study-*.nc", "notebooks/*.failed.ipynb")
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder of results {folder}.")
-    status = SweepStatus(folder, len(run_names(folder)))
+        raise FileNotFoundError(f"There is no folder of results {where}.")
+    found = {*run_names(folder), *(store.names("run-*.nc") if store else ())}
+    where = store.url if store else folder
+    status = SweepStatus(where, len(found))
     runs: dict[str, tuple[str, int]] = {}  # label and epochs of each
     started: dict[str, tuple[float, str, int]] = {}  # when, the group's first run, and the place in the group
     failed: dict[str, dict[str, Any]] = {}
     finished: set[str] = set()
     pruned: set[str] = set()
     spent, jobs = 0.0, 1
-    for line in _lines(folder / JOURNAL):
+    for line in _journal(folder):
         event = line["event"]
         if event == "sweep":
             names = {"host": line["host"], "process": line["pid"], "started": line["time"]}
-            status = SweepStatus(folder, status.runs_in_folder, **names, total=line["total"], skipped=line["skipped"])
+            status = SweepStatus(where, status.runs_in_folder, **names, total=line["total"], skipped=line["skipped"])
             runs = {run: (label, epochs) for run, label, epochs in line["runs"]}
             started, failed, finished, pruned, spent = {}, {}, set(), set(), 0.0
             jobs, status.at_work = line["jobs"], True
@@ -199,8 +207,8 @@ def read_status(folder: str | Path) -> SweepStatus:
             elif event == "finished":
                 finished.add(run)
                 spent += line["seconds"]
-    lock = folder / LOCK
-    status.at_work &= lock.exists() and time.time() - lock.stat().st_mtime < _PATIENCE
+    age = store.age(LOCK) if store else _age(folder / LOCK)
+    status.at_work &= age is not None and age < _PATIENCE
     status.finished, status.pruned = len(finished), len(pruned)
     since = {run: time.time() - began if status.at_work else 0.0 for run, (began, _, _) in started.items()}
     for run, (_, first, place) in started.items():
@@ -223,7 +231,7 @@ def read_status(folder: str | Path) -> SweepStatus:
 def told_runs(folder: Path) -> list[Config]:
     """Read the runs that searches have begun in a folder, from its journal."""
     found = []
-    for line in _lines(folder / JOURNAL):
+    for line in _journal(folder):
         if line.get("event") == "run":
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 found.append(Config.from_dict(line["config"]))
@@ -236,6 +244,18 @@ def watch(folder: str | Path, every: float = 2.0) -> Iterator[SweepStatus]:
         yield status
         time.sleep(every)
     yield status
+
+
+def _age(path: Path) -> float | None:
+    """Return the seconds since a file was written or touched; None if it is not there."""
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_mtime
+    return None
+
+
+def _journal(folder: Path) -> list[dict[str, Any]]:
+    """Read what all sweeps of a folder have written down, the first one first."""
+    return [line for path in (folder / JOURNAL, *sorted(folder.glob("journal/*.jsonl"))) for line in _lines(path)]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bats_lab.errors import BatsLabError
 from bats_lab.runs.results import SEARCH
+from bats_lab.runs.store import is_url, results_at
 from bats_lab.sweeps.pool import Call, Pool
 
 __all__ = ["make_report", "notebook_path", "prepare_notebooks", "source_notebook"]
@@ -75,7 +76,8 @@ def make_report(
     Parameters
     ----------
     out : str or Path
-        Folder of results; ``report.ipynb`` and ``report.html`` are written into it, and the latter is returned.
+        Folder of results, or its URL; ``report.ipynb`` and ``report.html`` are written into it, and the latter is
+        returned.
     notebook : str, Path or None
         Another notebook in place of ``20_report`` (of a search ``27_search``), with the parameter `results_dir`.
     parameters : mapping, optional
@@ -88,6 +90,9 @@ def make_report(
     BatsLabError
         If the notebook fails; it is left as ``report.failed.ipynb``.
     """
+    if is_url(out):
+        with results_at(out) as mirror:
+            return make_report(mirror, notebook=notebook, parameters=parameters)
     out = Path(out).resolve()
     if not any(file for kind in ("run", "study", "experiment", "deployment") for file in out.glob(f"{kind}-*.nc")):
         raise FileNotFoundError(f"There are no results in {out}; a report needs at least one finished run.")

@@ -18,9 +18,11 @@ from bats_lab.engine import get_backend
 from bats_lab.runs.experiment import run_experiment
 from bats_lab.runs.files import is_finished, save_run
 from bats_lab.runs.limits import check_window, limit_warnings
+from bats_lab.runs.store import Store, store_at
 from bats_lab.runs.training import group_shape
 from bats_lab.sweeps.grid import describe_runs, expand_grid
 from bats_lab.sweeps.journal import duration
+from bats_lab.sweeps.remote import SWEEP_FILES
 from bats_lab.sweeps.training import check_folder
 
 __all__ = ["Estimate", "SweepPlan", "data_key", "estimate", "plan_sweep"]
@@ -48,6 +50,12 @@ class SweepPlan:
     jobs: int
     threads: int
     side_by_side: int
+    store: Store | None = None  #: of which `out` is the mirror
+
+    @property
+    def url(self) -> str:
+        """URL of the results; empty if they are in a folder."""
+        return self.store.url if self.store else ""
 
     def shared_out(self, configs: Sequence[Config]) -> tuple[list[list[int]], int, int]:
         """Return groups of runs, as places in `configs`, how many of them at a time, and the threads of each."""
@@ -82,13 +90,14 @@ def plan_sweep(
         If an argument or a parameter is not allowed.
     DataError, DeviceError
         If a data set or the device cannot be used.
+    StoreError
+        If `out` is a URL whose store cannot be reached.
     """
     configs = list(expand_grid(configs) if isinstance(configs, Mapping) else configs)
     configs = list({config.identity: config for config in configs}.values())
     if not configs:
         raise ValueError("The sweep has no runs; give at least one configuration.")
     check_folder(out)
-    out = Path(out).resolve()
     if jobs < 0:
         raise ValueError(f"jobs is {jobs}; it must be 0, for as many as there are cores, or more.")
     if side_by_side < 0:
@@ -97,12 +106,14 @@ def plan_sweep(
     on_gpu = backend.name == "cuda"
     with backend.using(threads):
         pass  # so that a number of threads that is not allowed is refused here, and not by every run
+    store = store_at(out)
+    out = Path(out).resolve() if store is None else store.fetch(*SWEEP_FILES)
     finished = _finished_in(out, configs)
     todo = [config for config in configs if not finished(config)]
     _check_data(todo, data_dir, show=show)
     jobs = jobs or (1 if on_gpu else _cores())
     side_by_side = side_by_side or (_GROUP_SIZE if on_gpu else 1)
-    return SweepPlan(out, configs, describe_runs(configs), todo, finished, device, jobs, threads, side_by_side)
+    return SweepPlan(out, configs, describe_runs(configs), todo, finished, device, jobs, threads, side_by_side, store)
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ class Estimate:
             lines.append(f"time:  {time}, {jobs} at a time with {threads} threads each")
             full = "; MORE THAN THERE IS" if self.bytes > self.free else ""
             lines.append(f"disk:  about {self.bytes / 1e6:.3g} MB of {self.free / 1e9:.3g} GB free{full}")
-        return "\n".join([*lines, f"into:  {plan.out}"])
+        return "\n".join([*lines, f"into:  {plan.url or plan.out}"])
 
 
 def estimate(plan: SweepPlan, *, data_dir: str | Path | None = None) -> Estimate:

@@ -36,6 +36,11 @@ class SweepReport:
     out: Path
     outcomes: list[RunOutcome]
     seconds: float
+    url: str = ""  #: of which `out` is the mirror
+
+    def __str__(self) -> str:
+        """Name where the results are."""
+        return self.url or shown(self.out)
 
     def _with(self, status: str) -> list[RunOutcome]:
         return [outcome for outcome in self.outcomes if outcome.status == status]

@@ -29,11 +29,12 @@ from bats_lab.files import write_whole
 from bats_lab.runs.files import read_small, run_names, run_path
 from bats_lab.runs.metrics import pareto_front
 from bats_lab.runs.results import SEARCH
-from bats_lab.sweeps.folder import FolderLock, settle_folder
+from bats_lab.sweeps.folder import settle_folder
 from bats_lab.sweeps.journal import duration, told_runs
 from bats_lab.sweeps.notebooks import source_notebook
 from bats_lab.sweeps.plan import SweepPlan, data_key, estimate, plan_sweep
 from bats_lab.sweeps.progress import Progress, RunOutcome, SweepReport, display
+from bats_lab.sweeps.remote import folder_lock
 from bats_lab.sweeps.space import Point, Range, Space
 from bats_lab.sweeps.sweep import Execution, Run
 
@@ -281,7 +282,7 @@ def run_search(
     kinds = search.kinds()
     plan = plan_sweep(kinds, out, **given, show=progress is not False)
     out = plan.out
-    with FolderLock(out) as lock:
+    with folder_lock(out, plan.store, watches=cluster is not None) as lock:
         cut_off = told_runs(out)
         settle_folder(out, {run_path(out, config).stem for config in cut_off})
         hunt = _Hunt(search, known_trials(search, out), cut_off, out)
@@ -303,7 +304,7 @@ def run_search(
         execution.cluster = cluster
         execution.state.skipped = len(outcomes)
         outcomes += execution.run(hunt.runs(to_do), kinds, source, options, timeout)
-    return SweepReport(out, outcomes, time.monotonic() - began)
+    return SweepReport(out, outcomes, time.monotonic() - began, plan.url)
 
 
 def _shares(plan: SweepPlan, to_do: int) -> tuple[int, int]:
@@ -350,7 +351,7 @@ def estimate_search(
         lines.append(f"time:  {time}, {jobs} at a time with {threads} threads each")
         full = "; MORE THAN THERE IS" if size > each.free else ""
         lines.append(f"disk:  about {size / 1e6:.3g} MB of {each.free / 1e9:.3g} GB free{full}")
-    return "\n".join([*lines, f"into:  {plan.out}"])
+    return "\n".join([*lines, f"into:  {plan.url or plan.out}"])
 
 
 class _Hunt:

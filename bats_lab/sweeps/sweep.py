@@ -30,6 +30,7 @@ from bats_lab.sweeps.notebooks import source_notebook
 from bats_lab.sweeps.plan import data_key, plan_sweep
 from bats_lab.sweeps.pool import Call, Event, Pool
 from bats_lab.sweeps.progress import Progress, RunOutcome, SweepReport, display
+from bats_lab.sweeps.remote import folder_lock
 
 __all__ = ["Execution", "Run", "Watcher", "run_sweep"]
 
@@ -60,7 +61,7 @@ def run_sweep(
     configs : list of Config, or mapping
         The runs; or a grid for :func:`bats_lab.sweeps.grid.expand_grid`.
     out : str or Path
-        Folder of results.
+        Folder of results; or its URL, as ``s3://bucket/folder``: see :mod:`bats_lab.sweeps.remote`.
     jobs : int
         Runs at a time; 0: one a core. On a GPU groups of runs at a time; 0: one.
     data_dir : str, Path or None
@@ -79,8 +80,8 @@ def run_sweep(
         Another notebook in place of ``10_train``, with the same parameters.
     cluster : str or None
         Dask cluster whose workers carry the runs out, as :class:`bats_lab.sweeps.cluster.ClusterPool` has it, in place
-        of processes of this machine; its workers have to see `out` and the data sets. `jobs` is then the runs at a time
-        at most (0: the workers' threads), and `threads` 1 where it is 0.
+        of processes of this machine; its workers have to see or reach `out`, and the data sets. `jobs` is then the runs
+        at a time at most (0: the workers' threads), and `threads` 1 where it is 0.
     progress : bool, "lines" or callable
         True: a bar in a terminal, lines elsewhere; "lines": a line for each run that is over; False: nothing; or a
         function that is called with a :class:`bats_lab.sweeps.progress.Progress`.
@@ -95,6 +96,9 @@ def run_sweep(
         If there is no such notebook.
     BatsLabError
         If another sweep is at work in `out`.
+    StoreError
+        If `out` is a URL whose store cannot be reached, or has not taken all results for ten minutes in the end; the
+        same call brings there what it has not.
     """
     began = time.monotonic()
     if timeout is not None and timeout <= 0:
@@ -111,7 +115,7 @@ def run_sweep(
         show=progress is not False,
     )
     configs, out = plan.configs, plan.out
-    with FolderLock(out) as lock:
+    with folder_lock(out, plan.store, watches=cluster is not None) as lock:
         runs, outcomes, unfinished = [], {}, set(plan.todo)
         settle_folder(out, {run_path(out, config).stem for config in configs})
         for config, label in zip(configs, plan.labels, strict=True):
@@ -136,7 +140,7 @@ def run_sweep(
         todo = [[runs[i] for i in group] for group in groups]
         for outcome in execution.run(todo, unfinished, source, options, timeout):
             outcomes[outcome.config] = outcome
-    return SweepReport(out, [outcomes[config] for config in configs], time.monotonic() - began)
+    return SweepReport(out, [outcomes[config] for config in configs], time.monotonic() - began, plan.url)
 
 
 #: How the reason begins of a run that was ended because others do better.
@@ -220,9 +224,10 @@ class Execution:
         if self.state.skipped == self.state.total:
             self._end_show()
             return
+        url = self._lock.url
         known = [[run.notebook.stem, run.label, run.config.epochs] for run in self.runs]
         try:
-            with Pool(self.jobs) if self.cluster is None else ClusterPool(self.cluster, self.jobs) as pool:
+            with Pool(self.jobs) if self.cluster is None else ClusterPool(self.cluster, self.jobs, url) as pool:
                 self.jobs = pool.size
                 about = {"total": self.state.total, "skipped": self.state.skipped, "jobs": self.jobs}
                 self._journal.add("sweep", **about, runs=known)

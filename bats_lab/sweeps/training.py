@@ -7,7 +7,6 @@ import difflib
 import importlib
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from bats_lab.errors import DivergedError, StoppedError
 from bats_lab.runs.experiment import run_experiments
 from bats_lab.runs.files import run_path, save_run
 from bats_lab.runs.records import EpochRecord
+from bats_lab.runs.store import is_url, results_at
 from bats_lab.runs.thresholds import no_output_warning
 from bats_lab.sweeps.execute import STATUS, assigned_names, stop_file
 
@@ -88,10 +88,8 @@ def prepare_runs(kernels: str, datasets: Sequence[Sequence[Any]], data_dir: str 
 
 
 def check_folder(out: str | Path) -> None:
-    """Raise ValueError if a folder of results is a file or a URL, which as a path would be a folder of that name."""
+    """Raise ValueError if a folder of results is a file."""
     folder = Path(out)
-    if re.match(r"[A-Za-z][\w+.-]+:/", str(out)):
-        raise ValueError(f"out is {str(out)!r}, a URL; it must be a folder, of this machine or of a disk it mounts.")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out is {str(folder)!r}, a file; it must be a folder, which is made if it is not there.")
 
@@ -127,7 +125,7 @@ def train_group_into(
     configs : sequence of Config
         Parameters of the runs.
     folder : str or Path
-        Folder of the sweep.
+        Folder of the sweep, or its URL.
     checkpoint : bool
         Whether to keep the state after each epoch, and to go on from it, in :func:`checkpoint_path`.
     on_epoch, data_dir, device, threads, on_batch, on_data
@@ -147,6 +145,11 @@ def train_group_into(
     DivergedError
         If all of them diverged: the first one's. What a run measured before has been saved as ``partial-….nc``.
     """
+    if is_url(folder):
+        with results_at(folder, *_kept_of(configs)) as mirror:
+            return train_group_into(
+                configs, mirror, checkpoint=checkpoint, on_epoch=on_epoch, on_failure=on_failure, **options
+            )
     check_folder(folder)
     states = [checkpoint_path(folder, config) if checkpoint else None for config in configs]
 
@@ -191,9 +194,17 @@ def _tell(event: str, run: int, text: str, **more: float) -> None:
 
 def save_into(dataset: xr.Dataset, config: Config, folder: str | Path) -> Path:
     """Save the results of a run and remove its checkpoint; return the results' file."""
+    if is_url(folder):
+        with results_at(folder, *_kept_of([config])) as mirror:
+            return save_into(dataset, config, mirror)
     path = save_run(dataset, folder)
     _remove_state(config, folder)
     return path
+
+
+def _kept_of(configs: Sequence[Config]) -> list[str]:
+    """Return the names of what a store may hold of runs."""
+    return [path.as_posix() for c in configs for path in (run_path("", c), checkpoint_path("", c))]
 
 
 def _remove_state(config: Config, folder: str | Path) -> None:

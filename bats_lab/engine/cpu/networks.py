@@ -107,7 +107,8 @@ class CpuNetworks:
     def inspect(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the norm of the weights, and the number of those that are not finite: (network, layer) each."""
         weights = [w.astype(np.float64) for w in self.weights]
-        norms = [[np.linalg.norm(w[i]) for w in weights] for i in range(len(self))]
+        # NumPy's own norm is a product of BLAS, whose last bits depend on the number of its threads.
+        norms = [[np.sqrt(np.square(w[i]).sum()) for w in weights] for i in range(len(self))]
         broken = [[np.count_nonzero(~np.isfinite(w[i])) for w in weights] for i in range(len(self))]
         return np.array(norms), np.array(broken)
 
