@@ -259,10 +259,11 @@ def _journal(folder: Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Read lines of JSON; one that is being written, or was cut off, is left out."""
+    """Read lines of JSON that tell of an event; one that is being written, or was cut off, is left out."""
     found = []
     with contextlib.suppress(OSError):
         for line in path.read_bytes().splitlines():
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
+                told = json.loads(line)
+                found += [told] if isinstance(told, dict) and "event" in told else []
     return found

@@ -31,7 +31,7 @@ from bats_lab.sweeps.journal import LOCK, Journal
 __all__ = ["SWEEP_FILES", "StoreLock", "folder_lock"]
 
 #: What a sweep wants to know of a store before it starts.
-SWEEP_FILES = (*RESULTS, "partial-*.nc", "journal/*.jsonl", "notebooks/*.running.*", "notebooks/*.failed.ipynb")
+SWEEP_FILES = (*RESULTS, "partial-*.nc", "checkpoints/*", "journal/*", "notebooks/*.running.*", "notebooks/*.failed.*")
 
 #: Seconds between two looks at what is new, and between two signs of life.
 _EVERY, _HEARTBEAT = 2.0, 5.0
@@ -91,8 +91,9 @@ class StoreLock(FolderLock):
                 self.tell()
         finally:
             self._file.close()
-        if kind is None and (self._trouble or self._lost):
-            raise StoreError(f"{self._lost or self._trouble} {self._store.kept()}".strip())
+        silent = f"{self._store.url} does not answer." if self._thread.is_alive() else ""
+        if kind is None and (reason := self._lost or self._trouble or silent):
+            raise StoreError(f"{reason} {self._store.kept()}".strip())
 
     def check(self) -> None:
         """Take the mirror's lock anew where it has been removed; a BatsLabError if the store's is somebody else's."""
