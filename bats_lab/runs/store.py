@@ -127,8 +127,10 @@ def mirrored_file(path: str | Path) -> Path:
     if not is_url(path):
         return Path(path)
     where, _, name = str(path).rpartition("/")
-    folder = mirrored(where, name)
-    return (folder if (folder / name).exists() else mirrored(where, "study-*.nc")) / name
+    file = mirrored(where, name) / name
+    if not file.exists() and not any(mirrored(where, "study-*.nc").glob("study-*.nc")):
+        raise FileNotFoundError(f"There is no results file {path}.")
+    return file
 
 
 @contextmanager
