@@ -35,7 +35,20 @@ from bats_lab.sweeps.journal import read_status
 from bats_lab.sweeps.notebooks import make_report
 from bats_lab.sweeps.remote import StoreLock
 from bats_lab.sweeps.search import Search, run_search
-from bats_lab.sweeps.sweep import run_sweep
+from bats_lab.sweeps.sweep import Execution, Run, run_sweep
+
+#: A run that would tell of its first epoch for minutes, but ends when it is told to.
+LONG = """
+import json, os, time
+from bats_lab.sweeps.execute import STATUS, stop_file
+with open(os.environ[STATUS], "a") as told:
+    told.write(json.dumps({"event": "epoch", "run": 0, "text": "epoch 1/9", "epoch": 1}) + "\\n")
+end = time.monotonic() + 120
+while time.monotonic() < end:
+    time.sleep(0.1)
+    if stop_file(os.environ[STATUS]).exists():
+        raise RuntimeError("ended after being told")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -329,6 +342,25 @@ def test_cluster_that_shares_nothing_but_a_store_gives_the_same_runs(s3: S3, clu
     assert sorted(name.rpartition("/")[2] for name in objects("c/notebooks/*")) == sorted(
         run_path("", outcome.config).with_suffix(".ipynb").name for outcome in report.outcomes
     )
+
+
+def test_run_of_a_cluster_that_loses_is_ended_through_the_store(s3: S3, cluster: Cluster, tmp_path: Path) -> None:
+    class Judge:
+        def epoch(self, run: Run, told: Any) -> bool:
+            return True
+
+        def over(self, outcome: Any) -> None:
+            self.outcome = outcome
+
+    notebook, judge, config = training_notebook(tmp_path / "t.ipynb", LONG), Judge(), Config(**SMALL)
+    with StoreLock(Store("s3://bucket/l"), watches=True) as lock:
+        mirror = Store("s3://bucket/l").folder
+        run = Run(config, "losing", mirror / "notebooks" / run_path("", config).with_suffix(".ipynb"))
+        execution = Execution([run], lambda config: False, 1, 1, lambda state: None, lock, judge)
+        execution.cluster = cluster.address
+        given = {"results_dir": str(mirror), "data_dir": None, "device": "cpu", "threads": 1, "checkpoint": False}
+        [outcome] = execution.run([[run]], [config], notebook, given, None)
+    assert outcome == judge.outcome and outcome.reason == "RuntimeError: ended after being told"
 
 
 def test_worker_killed_and_store_refusing_cost_a_cluster_no_run(s3: S3, cluster: Cluster) -> None:

@@ -284,10 +284,12 @@ class Execution:
                 yield Call("bats_lab.sweeps.execute:run_notebook", arguments)
 
         again: list[list[Run]] = []
+        at_work: dict[int, list[Run]] = {}
         most = max(map(len, groups)) if isinstance(groups, list) else 1
         for event in pool.run(calls(), timeout=timeout and timeout * most):
             group = taken[event.index] if event.index >= 0 else []
             if event.kind == "started":
+                at_work[event.index] = group
                 self._lock.check()
                 for run in group:
                     if run not in self.runs:
@@ -300,7 +302,11 @@ class Execution:
                     self.state.running[run.label] = ""
             elif event.kind != "tick":
                 self._read_status(group)
+            elif self.cluster is not None:  # whose workers pass nothing on that notebooks print
+                for group in at_work.values():
+                    self._read_status(group)
             if event.kind in ("finished", "failed"):
+                del at_work[event.index]
                 yield from self._end(group, event, again)
             else:
                 self.state.seconds_left = self._seconds_left()
