@@ -224,22 +224,25 @@ def test_store_that_does_not_come_back_is_told_and_served_the_next_time(
 
 
 def test_sweep_killed_while_the_store_refuses_is_finished_by_the_same_command(s3: S3) -> None:
-    mirror, arguments = Store("s3://bucket/k").folder, ("--seeds=3", "--jobs=1", "--epochs=40", "--quiet")
+    mirror, arguments = Store("s3://bucket/k").folder, ("--seeds=4", "--jobs=1", "--epochs=40", "--quiet")
     with start_sweep("s3://bucket/k", *arguments) as process:
         wait_for(lambda: bool(objects("k/run-*.nc")), process)
         assert read_status("s3://bucket/k").at_work
         s3.refuse(True)
-        wait_for(lambda: len(list(mirror.glob("run-*.nc"))) == 2 and s3.refused > 3, process)
+        wait_for(
+            lambda: any(name.startswith("run-") for name in Store("s3://bucket/k").pending()) and s3.refused > 3,
+            process,
+        )
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     s3.refuse(False)
     first, kept = objects("k/run-*.nc"), [path.name for path in mirror.glob("run-*.nc")]
-    assert len(first) == 1 and len(kept) == 2 and "bucket/k/.lock" in objects()
+    assert 1 <= len(first) < len(kept) and "bucket/k/.lock" in objects()
     times = {name: (mirror / name).stat().st_mtime_ns for name in kept}
     with start_sweep("s3://bucket/k", *arguments) as process:
         _, errors = process.communicate(timeout=300)
     after = objects("k/run-*.nc")
-    assert process.returncode == 0 and len(after) == 3 and after.items() >= first.items(), errors
+    assert process.returncode == 0 and len(after) == 4 and after.items() >= first.items(), errors
     assert {name: (mirror / name).stat().st_mtime_ns for name in kept} == times, "none is repeated"
     notebooks = {name.rpartition("/")[2].removesuffix(".ipynb") for name in objects("k/notebooks/*")}
     assert notebooks == {name.rpartition("/")[2].removesuffix(".nc") for name in after}

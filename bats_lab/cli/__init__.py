@@ -31,6 +31,7 @@ from bats_lab.cli.commands import (
     info,
     lab,
     pack,
+    printable,
     report,
     reproduce,
     rerun,
@@ -284,6 +285,7 @@ class _Parser(argparse.ArgumentParser):
             word = unknown[1]
             near = difflib.get_close_matches(word.split("=")[0], self._option_string_actions, n=1)
             message = f"{word!r} is no option of this command" + (f"; did you mean {near[0]}?" if near else ".")
+        message = printable(message)
         self.exit(BAD_INPUT, f"{self.prog}: {message.rstrip('.?')}{message[-1] if message[-1] in '.?' else '.'}\n")
 
 

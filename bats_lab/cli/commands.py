@@ -23,14 +23,19 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _LIBRARIES = ("numpy", "numba", "xarray", "netcdf4", "holoviews", "bokeh", "panel", "papermill", "jupyterlab", "cupy")
 
 
+def printable(text: str) -> str:
+    """Write in ASCII what no encoding has: bytes of an argument that are no text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def complain(text: str) -> None:
     """Print an error in one line."""
-    print(f"bats-lab: {' '.join(text.split())}", file=sys.stderr)
+    print(f"bats-lab: {' '.join(printable(text).split())}", file=sys.stderr)
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning in one line."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message))}", file=sys.stderr)
 
 
 def given_values(args: argparse.Namespace, *, several: bool) -> dict[str, Any]:
