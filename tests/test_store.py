@@ -224,7 +224,7 @@ def test_store_that_does_not_come_back_is_told_and_served_the_next_time(
 
 
 def test_sweep_killed_while_the_store_refuses_is_finished_by_the_same_command(s3: S3) -> None:
-    mirror, arguments = Store("s3://bucket/k").folder, ("--seeds=4", "--jobs=1", "--epochs=40", "--quiet")
+    store, arguments = Store("s3://bucket/k"), ("--seeds=4", "--jobs=1", "--epochs=40", "--quiet")
     with start_sweep("s3://bucket/k", *arguments) as process:
         wait_for(lambda: bool(objects("k/run-*.nc")), process)
         assert read_status("s3://bucket/k").at_work
@@ -236,14 +236,14 @@ def test_sweep_killed_while_the_store_refuses_is_finished_by_the_same_command(s3
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     s3.refuse(False)
-    first, kept = objects("k/run-*.nc"), [path.name for path in mirror.glob("run-*.nc")]
+    first, kept = objects("k/run-*.nc"), [path.name for path in store.folder.glob("run-*.nc")]
     assert 1 <= len(first) < len(kept) and "bucket/k/.lock" in objects()
-    times = {name: (mirror / name).stat().st_mtime_ns for name in kept}
+    times = {name: (store.folder / name).stat().st_mtime_ns for name in kept}
     with start_sweep("s3://bucket/k", *arguments) as process:
         _, errors = process.communicate(timeout=300)
     after = objects("k/run-*.nc")
     assert process.returncode == 0 and len(after) == 4 and after.items() >= first.items(), errors
-    assert {name: (mirror / name).stat().st_mtime_ns for name in kept} == times, "none is repeated"
+    assert {name: (store.folder / name).stat().st_mtime_ns for name in kept} == times, "none is repeated"
     notebooks = {name.rpartition("/")[2].removesuffix(".ipynb") for name in objects("k/notebooks/*")}
     assert notebooks == {name.rpartition("/")[2].removesuffix(".nc") for name in after}
     assert not read_status("s3://bucket/k").at_work and "bucket/k/.lock" not in objects()
