@@ -405,11 +405,20 @@ def test_drawing_is_centred_and_as_large_as_the_digits_of_mnist() -> None:
 
 def test_dashboard_makes_an_explorer_when_its_tab_is_opened(results: xr.Dataset) -> None:
     dashboard = explore.dashboard(results)
-    assert dashboard.tabs.titles == ("trade-off", "latency", "rasters", "weights", "draw a digit", "neuron", "gradient")
+    of_results = ("trade-off", "latency", "rasters", "weights", "draw a digit", "autopsy")
+    assert dashboard.tabs.titles == (*of_results, "neuron", "gradient")
     assert list(dashboard.explorers) == ["trade-off"] and "4 ms" not in dashboard.children[1].children[0].value
-    dashboard.tabs.selected_index = 6
-    assert dashboard.tabs.children[6].children[1] is dashboard.explorers["gradient"]
+    dashboard.tabs.selected_index = 7
+    assert dashboard.tabs.children[7].children[1] is dashboard.explorers["gradient"]
     assert all("Try:" in box.children[0].value for box in dashboard.tabs.children)
+
+
+def test_dashboard_has_an_autopsy_where_weights_and_spikes_were_kept(results: xr.Dataset) -> None:
+    no_samples = results.assign(sample_label=xr.full_like(results["sample_label"], ""))
+    for lacking in (results.drop_vars("weights"), no_samples):
+        assert "autopsy" not in explore.dashboard(lacking, link="tab=neuron").tabs.titles
+    explorer = explore.dashboard(results, link="tab=autopsy&sample=1").explorers["autopsy"]
+    assert explorer.values["sample"] == 1 and "layer2 in the simulation" in explorer.sentence.text
 
 
 def test_dashboard_enlarges_what_is_there_and_what_is_made_later(results: xr.Dataset) -> None:

@@ -10,9 +10,13 @@ import pytest
 
 from bats_lab import explore
 from bats_lab.network.autopsy import autopsy
-from bats_lab.network.graphs import INPUT, Connection, Graph, Population
+from bats_lab.network.graphs import INPUT, Connection, Graph, Population, graph_of_network
 from bats_lab.network.platforms import simulate
 from bats_lab.plots.platforms import CHANGES
+from bats_lab.runs.experiment import config_of, first_samples, network_of
+from bats_lab.runs.kept import runs_to_rerun
+from bats_lab.runs.results import open_results
+from bats_lab.spikes.encoding import encode_images
 from bats_lab.spikes.trains import Spikes
 
 CLOCK = {"delta_t": 0.001, "duration": 0.05}
@@ -53,6 +57,16 @@ def test_click_on_a_spike_shows_the_membranes_of_its_neuron(network: tuple[Graph
         np.testing.assert_allclose(columns(explorer, 1, name)["potential"], run.potential["first"][0, neuron])
 
 
+def test_network_and_samples_come_from_results(small_results: Path) -> None:
+    run = min(runs_to_rerun(open_results(small_results)), key=lambda run: config_of(run).delta_t)
+    explorer = explore.explore_autopsy(small_results, delta_t=0.002)
+    spikes = encode_images(first_samples(config_of(run), 2).x_test, window=config_of(run).encoding_window)
+    expected = autopsy(graph_of_network(network_of(run)), spikes[1:2], "loihi", delta_t=0.002, duration=0.2)
+    explorer.controls["sample"].value = 1
+    shown = [cause for change in CHANGES for cause in columns(explorer, 0, change)["cause"]]
+    assert sorted(shown) == sorted(expected.changes.query("population == 'layer2'")["cause"]) and shown
+
+
 def test_recording_takes_the_place_of_what_is_simulated(network: tuple[Graph, Spikes], tmp_path: Path) -> None:
     (tmp_path / "chip.csv").write_text("sample, neuron, time\n0, 1, 0.0485\n")
     explorer = explore.explore_autopsy(*network, **CLOCK, recorded=tmp_path / "chip.csv")
@@ -75,11 +89,13 @@ def test_every_preset_of_the_autopsy_shows_a_platform(network: tuple[Graph, Spik
         ({"platform": "exact"}, "platform is 'exact'"),
         ({"platforms": ["abacus"]}, "platform is 'abacus'"),
         ({"sample": 4}, "from 0 to 3"),
+        ({"spikes": None}, "needs input spikes"),
         ({"recorded": Spikes.from_padded(np.zeros((4, 2)))}, "recorded holds 2 neurons"),
     ],
 )
 def test_what_cannot_be_examined_is_told(network: tuple[Graph, Spikes], given: dict[str, Any], told: str) -> None:
-    explorer = explore.explore_autopsy(*network, **CLOCK, **given)
+    graph, spikes = network
+    explorer = explore.explore_autopsy(graph, **({"spikes": spikes} | CLOCK | given))
     assert isinstance(explorer, explore.Sentence) and told in explorer.text
 
 

@@ -10,9 +10,20 @@ from typing import Any
 import holoviews as hv
 import ipywidgets
 import numpy as np
+import xarray as xr
 
 from bats_lab.explore.picture import Picture
-from bats_lab.explore.widgets import Explorer, choice, dot, if_several, in_words, slider, step_slider, window_slider
+from bats_lab.explore.widgets import (
+    Explorer,
+    choice,
+    dot,
+    if_several,
+    in_words,
+    opened,
+    slider,
+    step_slider,
+    window_slider,
+)
 from bats_lab.network.autopsy import Autopsy, autopsy
 from bats_lab.network.comparison import load_spikes
 from bats_lab.network.feedforward import Network
@@ -20,11 +31,14 @@ from bats_lab.network.graphs import Graph, graph_of_network
 from bats_lab.network.platforms import PLATFORMS, Response, profile_named, simulate
 from bats_lab.plots import style
 from bats_lab.plots.platforms import CAUSE_COLORS, CHANGES, autopsy_columns
+from bats_lab.runs.experiment import network_of
+from bats_lab.runs.kept import kept_spikes, runs_to_rerun
 from bats_lab.spikes.trains import Spikes
 
 __all__ = ["explore_autopsy"]
 
 _SIMULATED, _RECORDED = "the simulation", "the recording"
+_DURATION = 0.2  # s
 _FINER = 10  # points of the membrane in continuous time per tick
 _NEAR = 12  # ticks to either side of a spike that was clicked
 _TIME, _NEURON = hv.Dimension("time", unit="ms"), hv.Dimension("neuron")
@@ -40,12 +54,12 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 @in_words
 def explore_autopsy(
-    network: Graph | Network,
-    spikes: Spikes,
+    network: Graph | Network | xr.Dataset | str | Path,
+    spikes: Spikes | None = None,
     *,
     platform: str = "loihi",
     delta_t: float = 0.001,
-    duration: float = 0.2,
+    duration: float | None = None,
     sample: int = 0,
     recorded: Spikes | str | Path | None = None,
     platforms: Sequence[str] = tuple(name for name in PLATFORMS if name != "exact"),
@@ -54,14 +68,14 @@ def explore_autopsy(
 
     Parameters
     ----------
-    network : Graph or Network
-        The network.
-    spikes : Spikes
-        Input spikes.
+    network : Graph, Network, or results
+        The network; of results (:mod:`bats_lab.explore`) the first that kept weights and samples, by rising time step.
+    spikes : Spikes or None
+        Input spikes; None: the samples that the run kept.
     platform : str
         Platform shown first, a name of :data:`~bats_lab.network.platforms.PLATFORMS`.
     delta_t, duration : float
-        Clock shown first, and window, in seconds.
+        Clock shown first, and window, in seconds; None: the network's, 0.2 s where it has none.
     sample : int
         Sample shown first.
     recorded : Spikes, str, Path or None
@@ -76,6 +90,14 @@ def explore_autopsy(
         With the controls `platform`, `delta_t`, `sample`, `population`, `neuron`, `window` (ms, of the membranes) and,
         with a recording, `against`. A click on a spike chooses its neuron and the time around it.
     """
+    if not isinstance(network, (Graph, Network)):
+        run = runs_to_rerun(opened(network))[0]
+        network, kept = network_of(run, device="cpu"), kept_spikes(run)
+        spikes = kept if spikes is None else spikes
+    if spikes is None:
+        raise ValueError("spikes is None; a network that comes from no results needs input spikes.")
+    if duration is None:
+        duration = network.duration if isinstance(network, Network) else _DURATION
     graph = graph_of_network(network) if isinstance(network, Network) else network
     read = graph.outputs[0]
     names = [p.name for p in graph.populations if p.fires]
@@ -98,7 +120,7 @@ def explore_autopsy(
         return autopsy(graph, spikes[part], platform, delta_t=delta_t, duration=duration, recorded=given)
 
     @functools.lru_cache(maxsize=16)
-    def run(platform: str, delta_t: float, sample: int, population: str) -> Response:
+    def traced(platform: str, delta_t: float, sample: int, population: str) -> Response:
         part = spikes[sample : sample + 1]
         return simulate(graph, part, platform, delta_t=delta_t, duration=duration, record=[population])
 
@@ -145,7 +167,7 @@ def explore_autopsy(
         lines = {"exact": ("exact", delta_t / _FINER), "platform": (platform, delta_t)}
         seen = [0.0, 1.0]
         for name, (where, step) in lines.items():
-            potential = run(where, step, sample, population).potential[population][0, neuron] / threshold
+            potential = traced(where, step, sample, population).potential[population][0, neuron] / threshold
             times = 1e3 * step * np.arange(1, len(potential) + 1)
             membrane.set(name, {"time": times, "potential": potential})
             inside = potential[(times >= window[0]) & (times <= window[1])]

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import ipywidgets
 import xarray as xr
 
+from bats_lab.explore.autopsy import explore_autopsy
 from bats_lab.explore.chip import explore_chip
 from bats_lab.explore.digit import explore_digit
 from bats_lab.explore.gradient import explore_gradient
@@ -29,20 +30,29 @@ from bats_lab.explore.widgets import Explorer, Sentence, in_words, opened
 from bats_lab.plots.report import counted
 from bats_lab.plots.runs import split_results
 from bats_lab.runs.files import run_names
-from bats_lab.runs.kept import single_runs
+from bats_lab.runs.kept import runs_to_rerun, single_runs
 from bats_lab.studies.chip.deployment import holds_deployments
 
 __all__ = ["dashboard"]
 
 
+def _kept_for_autopsy(results: xr.Dataset) -> bool:
+    """Return whether some run kept its weights and input spikes."""
+    try:
+        return bool(runs_to_rerun(results))
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
 class _Tab:
-    """An explorer, what is seen in it, and what to try; `of` is what it is made from."""
+    """An explorer, what is seen in it, and what to try; `of` is what it is made from, if that `has` what it takes."""
 
     explore: Callable[..., Any]
     see: str
     attempt: str
     of: str = "results"
+    has: Callable[[Any], bool] = lambda given: True
 
 
 _TABS = {
@@ -72,6 +82,13 @@ _TABS = {
         explore_digit,
         "Spikes of a digit travel through the layers, and the output neurons count for and against each class.",
         "Draw with the mouse and press ▶. Does any neuron reach the target if it is no digit?",
+    ),
+    "autopsy": _Tab(
+        explore_autopsy,
+        "Which spikes of a trained network a platform moves, loses or adds, each in the colour of its cause.",
+        "Compare loihi with ideal, then make the clock coarser: which causes go, which come? Click a spike to see the "
+        "membrane of its neuron, with and without a clock.",
+        has=_kept_for_autopsy,
     ),
     "chip": _Tab(
         explore_chip,
@@ -148,7 +165,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
         self._making = {
             name: partial(tab.explore, *([given[tab.of]] if tab.of else []))
             for name, tab in _TABS.items()
-            if not tab.of or tab.of in given
+            if not tab.of or (tab.of in given and tab.has(given[tab.of]))
         }
         self.explorers: dict[str, Any] = {}
         self._sizes: dict[str, float] = {}

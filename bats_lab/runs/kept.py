@@ -14,15 +14,18 @@ from bats_lab.network.neuron import Neuron
 from bats_lab.runs.experiment import config_of, first_samples, network_of, thresholds_of
 from bats_lab.runs.metrics import RUN_DIMS, VARIABLES, decide_at, stop_times
 from bats_lab.runs.training import input_spikes
+from bats_lab.spikes.trains import Spikes
 
 __all__ = [
     "busiest_neuron",
     "changes_of",
     "image_of",
     "kept_inputs",
+    "kept_spikes",
     "measure_gradients",
     "measure_stopping",
     "neuron_of",
+    "runs_to_rerun",
     "runs_with_spikes",
     "runs_with_weights",
     "single_runs",
@@ -57,6 +60,15 @@ def runs_with_spikes(results: xr.Dataset) -> list[xr.Dataset]:
     runs = [run for run in single_runs(results) if "sample_label" in run and run["sample_label"].values.any()]
     if not runs:
         raise ValueError("None of these runs kept spikes; runs keep them with keep_samples above 0.")
+    return runs
+
+
+def runs_to_rerun(results: xr.Dataset) -> list[xr.Dataset]:
+    """Return the finished runs that kept both, weights and input spikes of some test samples, as those two do."""
+    kept = {run["config"].item() for run in runs_with_weights(results)}
+    runs = [run for run in runs_with_spikes(results) if run["config"].item() in kept]
+    if not runs:
+        raise ValueError("None of these runs kept both its weights and spikes (keep_weights='last', keep_samples=5).")
     return runs
 
 
@@ -119,6 +131,12 @@ def kept_inputs(shown: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     names = ("input_trains", "input_sent_trains") if every else ("input_times", "input_sent_times")
     computed, sent = (shown[name].values.reshape(shown.sizes["input_neuron"], -1) for name in names)
     return computed, sent
+
+
+def kept_spikes(run: xr.Dataset) -> Spikes:
+    """Return the input spikes of a run's kept samples, in continuous time."""
+    computed = [kept_inputs(run.sel(sample=sample))[0] for sample in run["sample"].values]
+    return Spikes.from_padded(np.nan_to_num(np.stack(computed).astype(np.float64), nan=np.inf))
 
 
 def image_of(run: xr.Dataset, sample: int) -> np.ndarray:
