@@ -227,16 +227,23 @@ def text(labels: hv.Labels, color: Any, *, small: bool = False, align: str = "ce
 
 
 def numbers(
-    values: np.ndarray, x: hv.Dimension, y: hv.Dimension, *, dark_from: float, hidden_below: float = -math.inf
+    values: np.ndarray,
+    x: hv.Dimension,
+    y: hv.Dimension,
+    *,
+    dark_from: float,
+    hidden_below: float = -math.inf,
+    digits: int = 0,
 ) -> list[hv.Labels]:
     """Write the values of a heatmap, (row, column), into its cells: light where they are above `dark_from`, else dark.
 
-    Cells whose value is unknown, or not above `hidden_below` as it rounds to 0, stay empty.
+    They are rounded to `digits` decimals. Cells whose value is unknown, or not above `hidden_below` as it rounds to 0,
+    stay empty.
     """
     labels = []
     for dark, color in ((True, "white"), (False, "#333333")):
         rows, columns = np.nonzero((values > hidden_below) & ((values > dark_from) == dark))
-        texts = [f"{v:.0f}" for v in values[rows, columns]]
+        texts = [f"{v:.{digits}f}" for v in values[rows, columns]]
         labels.append(text(hv.Labels((columns, rows, texts), [x, y], "text"), color))
     return labels
 

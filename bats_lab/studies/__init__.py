@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "study",
         "tables",
         "thesis",
+        "transfer",
     ],
     {
         "counts": ["by_counts", "own_counts"],

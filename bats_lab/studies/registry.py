@@ -27,6 +27,7 @@ REGISTRY = {
     "collapse": Row("bats_lab.studies.collapse.study", "STUDY", "why training fails at coarse time steps"),
     "estimators": Row("bats_lab.studies.estimators.study", "STUDY", "gradient estimators of the time grid, compared"),
     "time": Row("bats_lab.studies.timing.study", "STUDY", "what the clock does where timing is the information"),
+    "transfer": Row("bats_lab.studies.transfer.study", "STUDY", "networks trained on one clock, tested on others"),
     "chip": Row("bats_lab.studies.chip.study", "STUDY", "trained networks on clocks, with weights of few bits"),
 }
 

@@ -37,7 +37,7 @@ class Verdict:
 
 
 def _nothing(folder: Path, **_: Any) -> None:
-    """Measure nothing beside the runs."""
+    """Measure, or check, nothing beside the runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,9 @@ class Study:
         Notebook that draws its results; it has the parameter `results_dir`.
     parameters : mapping
         Further parameters of the notebook.
+    check : callable
+        ``check(folder, seeds=int, quick=bool)`` raises an error where something that it takes is missing, before any
+        work starts.
     measure : callable
         ``measure(folder, seeds=int, quick=bool, data_dir=…, device=str, report=callable)`` measures, on the trained
         networks and elsewhere, what is not in the folder yet.
@@ -72,6 +75,7 @@ class Study:
     configs: Callable[..., list[Config]]
     notebook: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[..., object] = _nothing
     measure: Callable[..., object] = _nothing
     is_measured: Callable[[Path, Config], bool] = lambda folder, config: False
     open: Callable[[Path], Any] = lambda folder: open_results(folder, large=False)
@@ -125,6 +129,7 @@ def reproduce(
         raise ValueError(f"out is {str(out)!r}, a URL; a study works in a folder of this machine.")
     seeds = (1 if quick else study.seeds) if seeds is None else seeds
     folder = Path(out) / f"{'quick' if quick else 'thesis'}_{study.name}"
+    study.check(folder, seeds=seeds, quick=quick)
     configs = [config for config in study.configs(seeds=seeds, quick=quick) if not study.is_measured(folder, config)]
     failed: Sequence[RunOutcome] = ()
     try:
