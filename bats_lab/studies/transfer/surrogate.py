@@ -33,6 +33,8 @@ from bats_lab.spikes.trains import Spikes
 
 __all__ = ["OnClock", "evaluate_on_clock", "require_snntorch", "train_on_clock"]
 
+_TESTED_TOGETHER = 100  # samples; currents of all ticks of more of them leave the cache
+
 
 def require_snntorch() -> None:
     """Raise a BatsLabError if PyTorch or snnTorch is missing."""
@@ -193,8 +195,8 @@ def evaluate_on_clock(
     clocked = _Clocked(config, stacked, slope=25)
     right, fired = np.zeros(len(weights)), np.zeros((len(weights), len(clocked.layers)))
     with torch.no_grad():
-        for begin in range(0, len(labels), config.test_batch_size):
-            batch = np.arange(begin, min(begin + config.test_batch_size, len(labels)))
+        for begin in range(0, len(labels), _TESTED_TOGETHER):
+            batch = np.arange(begin, min(begin + _TESTED_TOGETHER, len(labels)))
             counts = [c.numpy() for c in clocked.counts(spikes, np.tile(batch, (len(weights), 1)))]
             decided = np.where(counts[-1].any(axis=2), counts[-1].argmax(axis=2), -1)
             right += (decided == labels[batch]).sum(axis=1)
