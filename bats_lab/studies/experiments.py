@@ -171,7 +171,7 @@ def run_points(
 
 
 def combined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Lay Datasets side by side, along the dimensions of size 1 that say where each belongs."""
-    whole = xr.combine_by_coords(parts)
+    """Lay Datasets side by side, along the dimensions that say where each belongs; what is missing is NaN."""
+    whole = xr.combine_by_coords(parts, join="outer")
     assert isinstance(whole, xr.Dataset)
     return whole
