@@ -224,8 +224,8 @@ def test_dashboard_has_a_tab_for_the_chip_where_there_is_a_deployment(tmp_path: 
     save_deployment(make_deployment(), tmp_path)
     for source in (tmp_path, open_results(tmp_path)):
         dashboard = explore.dashboard(source)
-        assert dashboard.tabs.titles[5] == "chip"
-    dashboard.tabs.selected_index = 5
+        assert dashboard.tabs.titles[6] == "chip"
+    dashboard.tabs.selected_index = 6
     assert isinstance(dashboard.explorers["chip"], explore.Explorer)
 
 
@@ -234,7 +234,7 @@ def test_dashboard_takes_deployments_of_another_folder_and_a_folder_of_nothing_e
     save_run(make_run(), runs)
     save_deployment(make_deployment(), chips)
     titles = explore.dashboard(runs, deployment=chips).tabs.titles
-    assert titles[0] == "trade-off" and titles[5] == "chip"
+    assert titles[0] == "trade-off" and titles[6] == "chip"
     alone = explore.dashboard(chips)
     assert alone.tabs.titles == ("chip", "neuron", "gradient") and isinstance(alone.explorers["chip"], explore.Explorer)
     (tmp_path / "page").mkdir()

@@ -159,7 +159,7 @@ def equivalence_power(std: float, seeds: int, margin: float, level: float = LEVE
     Examples
     --------
     >>> [round(equivalence_power(0.13, seeds, 0.2, 0.05 / 6), 2) for seeds in (5, 20)]
-    [0.31, 1.0]
+    [0.25, 1.0]
     """
     if seeds < 2:
         raise ValueError(f"seeds is {seeds}; it must be at least 2.")
